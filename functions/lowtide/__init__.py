@@ -1,0 +1,1 @@
+"""lowtide: every task on the cheapest lane that still meets its deadline, answered once, with a receipt."""

@@ -1,0 +1,320 @@
+"""A batch's row, the one function that moves it, and when to seal.
+
+::
+
+    (none) ──Start──▶ open ──Seal──▶ sealed ──Upload──▶ uploading ──Intend──▶ submitting ──Run──▶ running
+                                       ▲                                       │   ▲ └─ Intend again, past the grace
+                                       └────────────────Return─────────────────┼───┘
+                                                                               ▼
+       done ◀──Done── cleaning ◀──Clean── collecting ◀──Collect── running ─Return─▶ sealed
+
+Intent comes first, then the call: ``submitting`` is written before the provider is asked to create. Whoever wakes in
+``submitting`` looks at the provider before creating, waits out a grace period and intends again. ``Return`` takes a
+submission back whole, with a new number, so that a look-up does not find the old one. Every event but ``Start``
+names the lease it acts under, and every write is conditional on ``rev`` as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, assert_never
+
+from .model import Utc, Value
+from .parts import Lot
+
+
+class BatchState(StrEnum):
+    OPEN = "open"
+    SEALED = "sealed"
+    UPLOADING = "uploading"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    CLEANING = "cleaning"
+    DONE = "done"
+
+
+class ProviderStatus(StrEnum):
+    """The provider's own words for where a batch is. Others exist elsewhere; they count as in progress."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset(
+    {ProviderStatus.COMPLETED, ProviderStatus.FAILED, ProviderStatus.EXPIRED, ProviderStatus.CANCELLED}
+)
+
+
+class ValidationFault(Value):
+    """One entry of a failed batch's ``errors.data``. ``line`` counts from 1."""
+
+    code: str | None = None
+    message: str | None = None
+    line: int | None = None
+    param: str | None = None
+
+
+class ProviderBatch(Value):
+    """What the provider says of a batch. Counts and usage may be absent, and are never trusted over the files."""
+
+    id: str
+    status: ProviderStatus
+    input_ref: str | None = None
+    output_ref: str | None = None
+    error_ref: str | None = None
+    faults: tuple[ValidationFault, ...] = ()
+    created_at: Utc | None = None
+    ended_at: Utc | None = None
+    usage: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL
+
+
+class BatchTally(Value):
+    """What became of a batch's lines."""
+
+    answered: int = 0
+    retried: int = 0
+    dead: int = 0
+
+
+class BatchRow(Value):
+    """``requests``, ``bytes`` and ``tokens`` are known once it is sealed.
+
+    ``submission`` counts creations on purpose.
+    """
+
+    rev: int = 0
+    batch_id: str
+    lot: Lot
+    part_ids: tuple[str, ...]
+    created_at: Utc
+    tightest_deadline: Utc
+    state: BatchState = BatchState.OPEN
+    lease: str | None = None
+    lease_until: Utc | None = None
+    file_key: str | None = None
+    manifest_key: str | None = None
+    requests: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    submission: int = 1
+    returns: int = 0
+    not_before: Utc | None = None
+    input_ref: str | None = None
+    intent_at: Utc | None = None
+    submitted_at: Utc | None = None
+    provider_batch: ProviderBatch | None = None
+    polls: int = 0
+    next_poll_at: Utc | None = None
+    collected_at: Utc | None = None
+    tally: BatchTally = BatchTally()
+    done_at: Utc | None = None
+
+    @property
+    def key(self) -> str:
+        return self.batch_id
+
+    @property
+    def active(self) -> bool:
+        return self.state is not BatchState.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    batch: BatchRow
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Taken by who works on a batch, given back with ``until`` in the past. The loser goes home."""
+
+    owner: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    owner: str
+    file_key: str
+    manifest_key: str
+    requests: int
+    bytes: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intend:
+    """``input_ref`` is the provider's handle of the uploaded input, ``None`` where creation carries it inline."""
+
+    owner: str
+    input_ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    owner: str
+    batch: ProviderBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A look at a running batch that has not ended."""
+
+    owner: str
+    batch: ProviderBatch
+    next_poll_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The provider took none of it (token limit, rate limit): again from the sealed file, no attempt counted."""
+
+    owner: str
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    owner: str
+    batch: ProviderBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    owner: str
+    tally: BatchTally
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    owner: str
+
+
+BatchEvent = Start | Lease | Seal | Upload | Intend | Run | Seen | Return | Collect | Clean | Done
+
+
+class BatchVerdict(StrEnum):
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    REFUSED = "refused"
+    """Another holds the lease, or the batch is not where this event starts from."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDecision:
+    verdict: BatchVerdict
+    row: BatchRow | None
+    changed: bool = False
+
+
+_FROM: dict[type, frozenset[BatchState]] = {
+    Seal: frozenset({BatchState.OPEN}),
+    Upload: frozenset({BatchState.SEALED, BatchState.UPLOADING}),
+    Intend: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
+    Run: frozenset({BatchState.SUBMITTING}),
+    Seen: frozenset({BatchState.RUNNING}),
+    Return: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
+    Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
+    Clean: frozenset({BatchState.COLLECTING}),
+    Done: frozenset({BatchState.OPEN, BatchState.CLEANING}),
+}
+
+
+def transition(row: BatchRow | None, event: BatchEvent, now: datetime) -> BatchDecision:
+    """What ``event`` does to ``row`` at ``now``. Total: every state takes every event."""
+    if isinstance(event, Start):
+        if row is None:
+            return BatchDecision(BatchVerdict.APPLIED, event.batch, changed=True)
+        return BatchDecision(BatchVerdict.REPEATED, row)
+    if row is None:
+        return BatchDecision(BatchVerdict.REFUSED, None)
+    if isinstance(event, Lease):
+        if row.state is BatchState.DONE:
+            return BatchDecision(BatchVerdict.REFUSED, row)
+        free = row.lease in (None, event.owner) or row.lease_until is None or row.lease_until <= now
+        if not free:
+            return BatchDecision(BatchVerdict.REFUSED, row)
+        held = row.model_copy(update={"lease": event.owner, "lease_until": event.until})
+        return BatchDecision(BatchVerdict.APPLIED, held, changed=True)
+    if row.lease != event.owner or row.state not in _FROM[type(event)]:
+        return BatchDecision(BatchVerdict.REFUSED, row)
+    return BatchDecision(BatchVerdict.APPLIED, row.model_copy(update=_changes(row, event, now)), changed=True)
+
+
+def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, object]:
+    match event:
+        case Seal():
+            return {
+                "state": BatchState.SEALED,
+                "file_key": event.file_key,
+                "manifest_key": event.manifest_key,
+                "requests": event.requests,
+                "bytes": event.bytes,
+                "tokens": event.tokens,
+            }
+        case Upload():
+            return {"state": BatchState.UPLOADING}
+        case Intend():
+            return {"state": BatchState.SUBMITTING, "input_ref": event.input_ref, "intent_at": now}
+        case Run():
+            return {
+                "state": BatchState.RUNNING,
+                "provider_batch": event.batch,
+                "submitted_at": now,
+                "polls": 0,
+                "next_poll_at": None,
+            }
+        case Seen():
+            return {"provider_batch": event.batch, "polls": row.polls + 1, "next_poll_at": event.next_poll_at}
+        case Return():
+            return {
+                "state": BatchState.SEALED,
+                "submission": row.submission + 1,
+                "returns": row.returns + 1,
+                "not_before": event.not_before,
+                "input_ref": None,
+                "intent_at": None,
+                "submitted_at": None,
+                "provider_batch": None,
+            }
+        case Collect():
+            return {
+                "state": BatchState.COLLECTING,
+                "provider_batch": event.batch,
+                # Stamped once: what is written while collecting is a pure function of it.
+                "collected_at": row.collected_at or now,
+            }
+        case Clean():
+            return {"state": BatchState.CLEANING, "tally": event.tally}
+        case Done():
+            return {"state": BatchState.DONE, "done_at": now, "lease": None, "lease_until": None}
+        case Start() | Lease():
+            raise AssertionError("handled by transition")
+        case _:
+            assert_never(event)
+
+
+GRACE = timedelta(minutes=2)
+"""How long a provider's list of batches may lag behind a creation whose reply was lost, with a margin."""
+
+
+def may_intend_again(row: BatchRow, now: datetime) -> bool:
+    """May whoever woke in ``submitting``, and found nothing at the provider, create?"""
+    return row.intent_at is not None and now >= row.intent_at + GRACE

@@ -1,0 +1,93 @@
+"""What comes out: the result record (DESIGN 3.2), the dead letter (3.3), and the document that keeps both."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from .lanes import Lane
+from .model import Usd, Utc, Value
+from .tiers import Tier
+
+
+class Status(StrEnum):
+    ANSWERED = "answered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class Usage(Value):
+    """Tokens that the provider billed. ``input_tokens`` includes the cached ones."""
+
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class ErrorInfo(Value):
+    code: str
+    message: str
+
+
+class LineResponse(Value):
+    status_code: int
+    request_id: str | None
+    body: Any
+
+
+class ResultRecord(Value):
+    """One line of results: a superset of a batch output line, so that existing parsers read it."""
+
+    id: str
+    custom_id: str
+    response: LineResponse | None
+    error: ErrorInfo | None
+    task_id: str
+    tenant: str
+    type: str | None
+    tags: dict[str, str]
+    tier: Tier
+    lane: Lane | None
+    model: str
+    status: Status
+    attempts: int
+    batch_id: str | None
+    usage: Usage
+    cost_usd: Usd | None
+    list_cost_usd: Usd | None
+    accepted_at: Utc
+    finished_at: Utc
+    deadline_met: bool
+    route: str
+
+
+class LetterError(Value):
+    code: str
+    message: str
+    provider_status: int | None = None
+    attempts: int = 0
+    first_failed_at: Utc | None = None
+    last_failed_at: Utc | None = None
+    batch_id: str | None = None
+
+
+class DeadLetter(Value):
+    """``task`` is the message as it came: an object, or the raw text of what was no task at all."""
+
+    task: Any
+    error: LetterError
+
+
+class ResultDocument(Value):
+    """A record and, where the task is dead, its letter: what a task's row keeps or points to."""
+
+    record: ResultRecord
+    letter: DeadLetter | None = None
+
+
+class Pointer(Value):
+    """Where a document lies: a line of an object, by bytes, so that one ranged read fetches it."""
+
+    key: str
+    offset: int
+    length: int

@@ -1,0 +1,5 @@
+from .model import Value
+
+
+class Routes(Value):
+    pass

@@ -1,0 +1,64 @@
+"""The task message, its rules, and what it becomes once accepted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from .model import Utc, Value
+from .tiers import Tier
+
+
+class Endpoint(StrEnum):
+    """The endpoints that a task may ask."""
+
+    CHAT = "/v1/chat/completions"
+    RESPONSES = "/v1/responses"
+    EMBEDDINGS = "/v1/embeddings"
+
+
+class AcceptedTask(Value):
+    """A task that passed validation and was classified: what tier queues and parts carry.
+
+    ``message`` is the task as it came, so that a dead letter can give it back. ``origin`` names the delivery that
+    brought it (an SQS message id and the place in its pack, or a line of a file): the same origin again is a
+    redelivery, another origin with the same content is a duplicate.
+    """
+
+    message: dict[str, Any]
+    tenant: str
+    task_id: str
+    type: str | None
+    tags: dict[str, str]
+    tier: Tier
+    route: str
+    provider: str
+    model: str
+    endpoint: Endpoint
+    accepted_at: Utc
+    deadline_at: Utc
+    content_hash: str
+    origin: str
+    routes_version: str
+    batchable: bool
+    reply_to: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def key(self) -> str:
+        return task_key(self.tenant, self.task_id)
+
+
+def task_key(tenant: str, task_id: str) -> str:
+    """The key of a task's row. Task ids hold no spaces, so the pair cannot be read two ways."""
+    return f"{task_id} {tenant}"
+
+
+def custom_id(tenant: str, task_id: str, attempt: int) -> str:
+    """What the provider sees in place of the task's id: opaque, 1–64 of ``A-Za-z0-9_-``, one per attempt.
+
+    A late answer to an old attempt carries the old attempt's id, and so settles nothing.
+    """
+    digest = sha256(task_key(tenant, task_id).encode()).hexdigest()[:40]
+    return f"{digest}-{attempt}"

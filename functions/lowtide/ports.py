@@ -1,0 +1,318 @@
+"""What the steps need of the world, as small Protocols. Each says what it promises when repeated and when cut off.
+
+Ports take many at a time: AWS bills and answers per call, SQLite commits per transaction. Storage ports block; the
+two provider ports are async, because waiting for answers is most of what a consumer does. ``tests/contract`` holds
+every adapter to these docstrings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+
+from .core import batches, parts, tasks
+from .core.batches import BatchRow, ProviderBatch
+from .core.parts import PartRow
+from .core.tasks import TaskRow
+from .core.lanes import Lane
+from .core.prices import PriceTable
+from .core.receipts import Receipt
+from .core.routes import Routes
+from .core.task import Endpoint
+from .core.tiers import Tier
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The moment, aware, in UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+# --- queues -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """``group`` is the tenant (SQS fair queues, MessageGroupId). ``body`` is at most 1 MiB of UTF-8."""
+
+    body: str
+    group: str = "default"
+    delay_s: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One receive of a message. ``receipt`` is good for this receive only; ``id`` is the message's for life."""
+
+    id: str
+    receipt: str
+    body: str
+    sent_at: datetime
+    receives: int
+    group: str = "default"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    visible: int
+    in_flight: int
+    delayed: int
+
+
+class Queue(Protocol):
+    """At least once, in no order. A message received and not deleted comes back when its visibility ends."""
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """All are durable when it returns; raises TooLarge before anything is sent, or LowtideError when some
+        could not be sent (then some may have been: sending again may repeat them)."""
+        ...
+
+    def receive(self, limit: int, *, visibility_s: int) -> list[Message]:
+        """Up to ``limit`` messages (any number; the adapter calls as often as it must), fewer or none where there
+        are no more. Does not wait."""
+        ...
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Idempotent. A stale receipt deletes nothing and is no error."""
+        ...
+
+    def defer(self, messages: Sequence[tuple[Message, int]]) -> None:
+        """Sets how many seconds from now each becomes visible again (0: at once; at most 12 h). A stale receipt
+        changes nothing and is no error."""
+        ...
+
+    def depth(self) -> Depth:
+        """Approximate on AWS."""
+        ...
+
+
+# --- objects ----------------------------------------------------------------------------------------------------
+
+
+class Objects(Protocol):
+    """Whole objects by key (``parts/…``, ``batches/…``, ``results/…``). A put is atomic and replaces; read after
+    write is consistent."""
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None: ...
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Raises NotFound."""
+        ...
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        """The object's lines, without their ``\\n``, split on that byte only, in bounded memory. Raises NotFound."""
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """A real file handle to read the object from (an upload streams from it). Raises NotFound."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Idempotent."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]: ...
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+R = TypeVar("R")
+E = TypeVar("E")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[R, E]):
+    """``seen`` is the row as last seen; ``None`` guesses that there is none."""
+
+    key: str
+    event: E
+    seen: R | None = None
+
+
+class Rows(Protocol[R, E, D]):
+    """Rows that move only through a pure transition function.
+
+    ``apply`` decides and writes each change on its own: it calls the kind's ``transition`` on the row as it is, and
+    writes the outcome on the condition that the row is still that one (``rev``), again until it holds. So a change
+    that was cut off either took effect whole or not at all, and the verdict of repeating it says so. Verdicts come
+    back in the order of the changes; changes to the same key are applied in that order.
+
+    A change may carry the row as it was last seen: a good guess saves a read, a wrong one costs a retry.
+    ``rev`` is the adapter's: 1 when a row is born, one more with every write; decisions return the row as written.
+    """
+
+    def get(self, keys: Sequence[str]) -> list[R | None]:
+        """Consistent reads, in the order of the keys."""
+        ...
+
+    def apply(self, changes: Sequence[Change[R, E]], now: datetime) -> list[D]:
+        """Raises Contended when a row would not hold still."""
+        ...
+
+    def active(self) -> list[R]:
+        """Every row whose ``active`` holds, oldest first; on AWS from an index, so it may lag by a moment. It
+        proposes; the conditional write decides. (Parts and batches only: tasks are too many to list.)"""
+        ...
+
+
+Tasks = Rows[TaskRow, tasks.TaskEvent, tasks.Decision]
+Parts = Rows[PartRow, parts.PartEvent, parts.PartDecision]
+Batches = Rows[BatchRow, batches.BatchEvent, batches.BatchDecision]
+
+
+class Ledger(Protocol):
+    """The sum of receipts, kept as entries that may be put again."""
+
+    def put(self, entries: Sequence[tuple[str, Receipt]]) -> None:
+        """Each entry replaces the one of the same name: a repeated put changes nothing."""
+        ...
+
+    def total(self) -> Receipt:
+        """The sum of all entries."""
+        ...
+
+
+# --- the provider -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One real-time request. ``call_id`` goes with it as X-Client-Request-Id, so that both sides can count it."""
+
+    endpoint: Endpoint
+    body: Mapping[str, Any]
+    lane: Lane
+    call_id: str
+    timeout_s: float
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """``status`` is None where no answer came: ``fault`` is then ``timeout`` or ``connection``, and whether the
+    provider worked (and billed) is unknown unless ``sent`` is False."""
+
+    status: int | None
+    body: Any = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    fault: str | None = None
+    sent: bool = True
+
+
+class AnswerApi(Protocol):
+    async def answer(self, call: Call) -> Reply:
+        """One HTTP request, no retries; every failure is a value. Only cancellation raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionKey:
+    """What a submission is found again by: goes into the provider's metadata and the input's file name."""
+
+    deployment: str
+    batch_id: str
+    submission: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.deployment}.{self.batch_id}.{self.submission}"
+
+
+class BatchApi(Protocol):
+    """A provider's batches. Calls raise Unreachable or ProviderRefused, and never retry by themselves."""
+
+    async def prepare(self, key: SubmissionKey, lines: BinaryIO) -> str | None:
+        """Hands over the input; returns the provider's handle of it, or None where creation carries it inline.
+        Looks first for an input already handed over under this key, so repeating it leaves no second one."""
+        ...
+
+    async def create(self, key: SubmissionKey, endpoint: Endpoint, input_ref: str | None) -> ProviderBatch:
+        """Exactly one request. When it raises Unreachable the batch may exist: ``find`` tells, after a while."""
+        ...
+
+    async def find(self, key: SubmissionKey, input_ref: str | None) -> ProviderBatch | None:
+        """The batch created under this key or from this input. The provider's list lags behind creations."""
+        ...
+
+    async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+        """None where the provider does not know it (any more)."""
+        ...
+
+    def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
+        """Every line of the output file, then of the error file, without the ``\\n``, in bounded memory, each file
+        known to be complete before its first line. Repeating it gives the same lines in the same order."""
+        ...
+
+    async def cancel(self, provider_batch_id: str) -> None:
+        """Idempotent; a batch that has ended stays as it is."""
+        ...
+
+    async def clean(self, refs: Sequence[str]) -> None:
+        """Deletes files at the provider. Idempotent."""
+        ...
+
+    async def supported(self) -> bool:
+        """Asks the endpoint whether it has a Batch API at all. Raises Unreachable."""
+        ...
+
+
+# --- outward ----------------------------------------------------------------------------------------------------
+
+
+class Replies(Protocol):
+    def send(self, replies: Sequence[tuple[str, str]]) -> None:
+        """(allow-listed queue URL, body) each, at least once. An address that is gone or forbidden is reported as
+        a metric and dropped: the record is in the results all the same."""
+        ...
+
+
+class Metrics(Protocol):
+    def count(self, name: str, value: float = 1, **dimensions: str) -> None:
+        """Adds to a metric of this invocation. Few dimensions, never a task's id."""
+        ...
+
+    def log(self, event: str, **fields: object) -> None:
+        """One structured line: ids, sizes, hashes and reasons; never a prompt, an answer or a key."""
+        ...
+
+
+class Offload(Protocol):
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """Runs blocking storage work while calls are in flight: on a thread for AWS, in place when embedded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Everything that the steps are handed, built in one place (``wiring`` on AWS, ``engine`` on one machine)."""
+
+    deployment: str
+    routes: Routes
+    prices: PriceTable
+    clock: Clock
+    intake: Queue
+    tiers: Mapping[Tier, Queue]
+    dead_letters: Queue
+    objects: Objects
+    tasks: Tasks
+    parts: Parts
+    batches: Batches
+    ledger: Ledger
+    answers: Mapping[str, AnswerApi]
+    """By provider."""
+    batch_apis: Mapping[str, BatchApi]
+    """By provider."""
+    replies: Replies
+    metrics: Metrics
+    offload: Offload
