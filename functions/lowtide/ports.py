@@ -15,13 +15,14 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from .core import batches, parts, tasks
 from .core.batches import BatchRow, ProviderBatch
-from .core.parts import PartRow
-from .core.tasks import TaskRow
 from .core.lanes import Lane
+from .core.outcomes import Response
+from .core.parts import PartRow
 from .core.prices import PriceTable
 from .core.receipts import Receipt
 from .core.routes import Routes
 from .core.task import Endpoint
+from .core.tasks import TaskRow
 from .core.tiers import Tier
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class Objects(Protocol):
         ...
 
     def lines(self, key: str) -> Iterator[bytes]:
-        """The object's lines, without their ``\\n``, split on that byte only, in bounded memory. Raises NotFound."""
+        r"""The object's lines, without their ``\\n``, split on that byte only, in bounded memory. Raises NotFound."""
         ...
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
@@ -126,20 +127,22 @@ class Objects(Protocol):
 # --- rows -------------------------------------------------------------------------------------------------------
 
 R = TypeVar("R")
-E = TypeVar("E")
+E_contra = TypeVar("E_contra", contravariant=True)
 D = TypeVar("D")
+R_co = TypeVar("R_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[R, E]):
+class Change(Generic[R_co, E_co]):
     """``seen`` is the row as last seen; ``None`` guesses that there is none."""
 
     key: str
-    event: E
-    seen: R | None = None
+    event: E_co
+    seen: R_co | None = None
 
 
-class Rows(Protocol[R, E, D]):
+class Rows(Protocol[R, E_contra, D]):
     """Rows that move only through a pure transition function.
 
     ``apply`` decides and writes each change on its own: it calls the kind's ``transition`` on the row as it is, and
@@ -155,7 +158,7 @@ class Rows(Protocol[R, E, D]):
         """Consistent reads, in the order of the keys."""
         ...
 
-    def apply(self, changes: Sequence[Change[R, E]], now: datetime) -> list[D]:
+    def apply(self, changes: Sequence[Change[R, E_contra]], now: datetime) -> list[D]:
         """Raises Contended when a row would not hold still."""
         ...
 
@@ -197,21 +200,8 @@ class Call:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """``status`` is None where no answer came: ``fault`` is then ``timeout`` or ``connection``, and whether the
-    provider worked (and billed) is unknown unless ``sent`` is False."""
-
-    status: int | None
-    body: Any = None
-    request_id: str | None = None
-    retry_after_s: float | None = None
-    fault: str | None = None
-    sent: bool = True
-
-
 class AnswerApi(Protocol):
-    async def answer(self, call: Call) -> Reply:
+    async def answer(self, call: Call) -> Response:
         """One HTTP request, no retries; every failure is a value. Only cancellation raises."""
         ...
 
@@ -250,7 +240,7 @@ class BatchApi(Protocol):
         ...
 
     def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
-        """Every line of the output file, then of the error file, without the ``\\n``, in bounded memory, each file
+        r"""Every line of the output file, then of the error file, without the ``\\n``, in bounded memory, each file
         known to be complete before its first line. Repeating it gives the same lines in the same order."""
         ...
 

@@ -3,10 +3,12 @@
 ::
 
     (none) ──Start──▶ open ──Seal──▶ sealed ──Upload──▶ uploading ──Intend──▶ submitting ──Run──▶ running
-                                       ▲                                       │   ▲ └─ Intend again, past the grace
-                                       └────────────────Return─────────────────┼───┘
-                                                                               ▼
-       done ◀──Done── cleaning ◀──Clean── collecting ◀──Collect── running ─Return─▶ sealed
+                                       ▲                                          │ ▲
+                                       │                       Intend again, past ├─┘
+                                       │                       the grace          ▼
+                                       └──────────────Return──────────────── (running)
+
+    running ──Collect──▶ collecting ──Clean──▶ cleaning ──Done──▶ done
 
 Intent comes first, then the call: ``submitting`` is written before the provider is asked to create. Whoever wakes in
 ``submitting`` looks at the provider before creating, waits out a grace period and intends again. ``Return`` takes a
@@ -16,13 +18,14 @@ names the lease it acts under, and every write is conditional on ``rev`` as well
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
 from .model import Utc, Value
-from .parts import Lot
+from .parts import Lot, PartRow
 
 
 class BatchState(StrEnum):
@@ -110,7 +113,7 @@ class BatchRow(Value):
     bytes: int = 0
     tokens: int = 0
     submission: int = 1
-    returns: int = 0
+    setbacks: int = 0
     not_before: Utc | None = None
     input_ref: str | None = None
     intent_at: Utc | None = None
@@ -183,8 +186,16 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Postpone:
+    """The provider would not take it now and made nothing of it: the same step again, later."""
+
+    owner: str
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Return:
-    """The provider took none of it (token limit, rate limit): again from the sealed file, no attempt counted."""
+    """The provider took it and then ran none of it (token limit): submitted anew later, no attempt counted."""
 
     owner: str
     not_before: datetime
@@ -207,7 +218,7 @@ class Done:
     owner: str
 
 
-BatchEvent = Start | Lease | Seal | Upload | Intend | Run | Seen | Return | Collect | Clean | Done
+BatchEvent = Start | Lease | Seal | Upload | Intend | Run | Seen | Postpone | Return | Collect | Clean | Done
 
 
 class BatchVerdict(StrEnum):
@@ -230,7 +241,8 @@ _FROM: dict[type, frozenset[BatchState]] = {
     Intend: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
     Run: frozenset({BatchState.SUBMITTING}),
     Seen: frozenset({BatchState.RUNNING}),
-    Return: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
+    Postpone: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
+    Return: frozenset({BatchState.RUNNING}),
     Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
     Clean: frozenset({BatchState.COLLECTING}),
     Done: frozenset({BatchState.OPEN, BatchState.CLEANING}),
@@ -283,11 +295,13 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
             }
         case Seen():
             return {"provider_batch": event.batch, "polls": row.polls + 1, "next_poll_at": event.next_poll_at}
+        case Postpone():
+            return {"not_before": event.not_before, "setbacks": row.setbacks + 1}
         case Return():
             return {
                 "state": BatchState.SEALED,
                 "submission": row.submission + 1,
-                "returns": row.returns + 1,
+                "setbacks": row.setbacks + 1,
                 "not_before": event.not_before,
                 "input_ref": None,
                 "intent_at": None,
@@ -318,3 +332,45 @@ GRACE = timedelta(minutes=2)
 def may_intend_again(row: BatchRow, now: datetime) -> bool:
     """May whoever woke in ``submitting``, and found nothing at the provider, create?"""
     return row.intent_at is not None and now >= row.intent_at + GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class SealLimits:
+    """What one batch may hold, and how long a part may wait for company."""
+
+    requests: int
+    bytes: int
+    tokens: int
+    max_wait: timedelta
+    deadline_margin: timedelta
+
+
+def choose_parts(parts: Sequence[PartRow], limits: SealLimits, now: datetime, *, flush: bool) -> list[list[PartRow]]:
+    """Which of one lot's ready parts become batches now, oldest first, each within the limits.
+
+    A batch is due when it is full, when its oldest task has waited ``max_wait``, when a deadline draws near, or when
+    ``flush`` says that no more is coming.
+    """
+    groups: list[list[PartRow]] = []
+    for part in sorted(parts, key=lambda part: (part.oldest_at, part.part_id)):
+        if groups and _fits(groups[-1], part, limits):
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    full, last = groups[:-1], groups[-1:]
+    return full + [group for group in last if flush or _due(group, limits, now)]
+
+
+def _fits(group: Sequence[PartRow], part: PartRow, limits: SealLimits) -> bool:
+    together = [*group, part]
+    return (
+        sum(each.tasks for each in together) <= limits.requests
+        and sum(each.bytes for each in together) <= limits.bytes
+        and sum(each.tokens for each in together) <= limits.tokens
+    )
+
+
+def _due(group: Sequence[PartRow], limits: SealLimits, now: datetime) -> bool:
+    waited = now - min(part.oldest_at for part in group)
+    left = min(part.tightest_deadline for part in group) - now
+    return waited >= limits.max_wait or left <= limits.deadline_margin

@@ -84,7 +84,7 @@ class PartRow(Value):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Puts the row: ``open`` with a lease for a drain, or already ``closed`` for a retry part. Repeating it changes nothing."""
+    """Puts the row: ``open`` with a lease for a drain, already ``closed`` for a retry part."""
 
     part: PartRow
 

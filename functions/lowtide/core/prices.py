@@ -1,2 +1,149 @@
-class PriceTable:
-    pass
+"""What tokens cost, by model, lane, kind of token and day: from a dated table, in exact decimal arithmetic.
+
+The table is data (``prices.json``, written by ``python -m lowtide_local.pricing``); docs/costs.md says where its
+numbers come from. What is not in the table has no price: ``None``, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from pydantic import Field
+
+from .lanes import Lane
+from .model import Usd, Value
+from .records import Usage
+from .task import Endpoint
+
+SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+"""How the provider dates a model: ``gpt-4o-mini-2024-07-18``."""
+
+PREFIX = "openai/"
+"""How routers spell the provider whose prices these are. Another provider's prefix is another provider's price."""
+
+MILLION = 6
+"""Prices are per 10^6 tokens."""
+
+SERVICE_TIERS = {
+    "default": Lane.DEFAULT,
+    "flex": Lane.FLEX,
+    "priority": Lane.PRIORITY,
+    "fast": Lane.PRIORITY,
+}
+"""``service_tier`` as an answer spells it. Priority processing has been called Fast mode since 2026-07-30, and both
+words are in use (openai.com/api-fast-mode)."""
+
+
+class Rate(Value):
+    """US dollars per million tokens. Without ``cached_input``, cached tokens cost what others do."""
+
+    input: Usd
+    cached_input: Usd | None = None
+    output: Usd = Decimal(0)
+
+    def of(self, usage: Usage) -> Decimal:
+        cached = self.input if self.cached_input is None else self.cached_input
+        micros = (
+            (usage.input_tokens - usage.cached_input_tokens) * self.input
+            + usage.cached_input_tokens * cached
+            + usage.output_tokens * self.output
+        )
+        return micros.scaleb(-MILLION)
+
+
+class LongContext(Value):
+    """What a request costs, as a whole, once its input is longer than ``above_input_tokens``."""
+
+    above_input_tokens: int
+    lanes: dict[Lane, Rate]
+
+
+class Period(Value):
+    """A model's prices from one day on, until its next period begins. A lane that is absent is not offered."""
+
+    starts: date = Field(alias="from")
+    lanes: dict[Lane, Rate]
+    long_context: LongContext | None = None
+
+    def rate(self, lane: Lane, usage: Usage) -> Rate | None:
+        long = self.long_context
+        if long is not None and usage.input_tokens > long.above_input_tokens:
+            return long.lanes.get(lane)
+        return self.lanes.get(lane)
+
+
+class Source(Value):
+    name: str
+    url: str
+    version: str
+
+
+class PriceTable(Value):
+    """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read."""
+
+    generated_at: date
+    sources: tuple[Source, ...]
+    models: dict[str, tuple[Period, ...]]
+
+    @classmethod
+    def load(cls, data: bytes) -> PriceTable:
+        """From the bytes of ``prices.json``. Raises pydantic's ValidationError."""
+        return cls.model_validate_json(data)
+
+    def cost(self, model: str, lane: Lane, usage: Usage, on: date) -> Decimal | None:
+        """US dollars, unrounded. ``None``: no known price for this model, on this lane, on that day."""
+        for period in reversed(self._periods(model)):
+            if period.starts <= on:
+                rate = period.rate(lane, usage)
+                return None if rate is None else rate.of(usage)
+        return None
+
+    def knows(self, model: str) -> bool:
+        return bool(self._periods(model))
+
+    def _periods(self, model: str) -> tuple[Period, ...]:
+        """A snapshot with a price of its own has that one; any other costs what its family does."""
+        name = model.removeprefix(PREFIX)
+        periods = self.models.get(name)
+        return periods if periods is not None else self.models.get(SNAPSHOT.sub("", name), ())
+
+
+def usage_of(body: Any, endpoint: Endpoint) -> Usage:
+    """The tokens that an answer's body reports. What is absent or is no count is zero; never raises."""
+    usage = _object(body, "usage")
+    match endpoint:
+        case Endpoint.RESPONSES:
+            read, written = "input_tokens", "output_tokens"
+        case Endpoint.CHAT | Endpoint.EMBEDDINGS:
+            read, written = "prompt_tokens", "completion_tokens"
+    tokens_in = _count(usage, read)
+    cached = _count(_object(usage, f"{read}_details"), "cached_tokens")
+    return Usage(
+        input_tokens=tokens_in,
+        cached_input_tokens=min(cached, tokens_in),
+        output_tokens=_count(usage, written),
+    )
+
+
+def billed_lane(body: Any, asked: Lane) -> Lane:
+    """The lane that is billed: what the answer says it was served on, else what was asked for.
+
+    Priority falls back to default under load, and says so. A batch is billed as a batch whatever its lines say.
+    """
+    tier = body.get("service_tier") if isinstance(body, dict) else None
+    if asked is Lane.BATCH or not isinstance(tier, str):
+        return asked
+    return SERVICE_TIERS.get(tier, asked)
+
+
+def _object(value: Any, key: str) -> dict[str, Any]:
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _count(value: dict[str, Any], key: str) -> int:
+    count = value.get(key)
+    return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0

@@ -49,6 +49,13 @@ class AcceptedTask(Value):
     def key(self) -> str:
         return task_key(self.tenant, self.task_id)
 
+    @property
+    def body(self) -> dict[str, Any] | None:
+        """The request's body as it came, of a task or a bare batch line; None where the task came as a payload."""
+        request = self.message if "custom_id" in self.message else self.message.get("request")
+        body: dict[str, Any] | None = request["body"] if request is not None else None
+        return body
+
 
 def task_key(tenant: str, task_id: str) -> str:
     """The key of a task's row. Task ids hold no spaces, so the pair cannot be read two ways."""

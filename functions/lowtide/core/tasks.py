@@ -130,7 +130,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The end. The document is durable in this very write, or already durable where ``pointer`` says."""
+    """The end. The document is durable in this very write, or already durable where ``pointer`` says.
+
+    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer.
+    """
 
     holders: frozenset[str]
     attempt: int
@@ -139,6 +142,7 @@ class Settle:
     error_code: str | None = None
     document: ResultDocument | None = None
     pointer: Pointer | None = None
+    unsure: int = 0
 
 
 TaskEvent = Accept | ClaimCall | ClaimPart | Restage | Release | Settle
@@ -235,8 +239,6 @@ def _claim(
                 return Decision(Verdict.BUSY, row)
             # The caller died between its claim and its settling write; the provider may have answered it.
             return Decision(Verdict.APPLIED, row.model_copy(update=taken | {"repaid": row.repaid + 1}), changed=True)
-        case TaskState.STAGED if row.holder == holder:
-            return Decision(Verdict.REPEATED, row)
         case TaskState.STAGED | TaskState.ANSWERED | TaskState.DEAD | TaskState.CANCELLED:
             return _again(row, task)
         case _:
@@ -284,5 +286,6 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
         "error_code": event.error_code,
         "document": event.document,
         "pointer": event.pointer,
+        "repaid": row.repaid + event.unsure,
     }
     return Decision(Verdict.APPLIED, row.model_copy(update=ended), changed=True)

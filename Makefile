@@ -1,0 +1,70 @@
+# `make demo` and `make test` are all the set-up there is: they need python3 (3.11 to 3.13), make and git.
+# Everything lands in .venv/ (the packages of uv.lock) and, where this machine has no uv, in .uv/.
+
+# The uv on the PATH, or the one that uv.lock pins, fetched into the project.
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+RUN := $(UV) run --no-sync --quiet
+READY := .venv/.ready
+# What is deployed, from uv.lock. Versions only: sam build fetches the arm64 wheels by name and version, so hashes here
+# would promise a check that is not made.
+REQUIREMENTS := { echo '\# Exported from uv.lock: make requirements'; \
+    $(UV) export --frozen --quiet --only-group function --no-hashes --no-annotate --no-header; }
+
+# The machine's own Python or a clear error, never a downloaded one.
+export UV_PYTHON_DOWNLOADS := never
+# Trust the certificates that the machine trusts, as pip does: behind a company's proxy uv's own list is not enough.
+export UV_SYSTEM_CERTS := true
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types layers template requirements requirements-check schema prices check clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## a simulated day of traffic in seconds, crashes included (ARGS="--seed 7")
+	@$(RUN) lowtide demo $(ARGS)
+
+test: $(READY)  ## every test, on all cores (ARGS="tests/core -k seal")
+	@$(RUN) pytest -n auto $(ARGS)
+
+lint: $(READY)  ## style and formatting
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+
+types: $(READY)  ## mypy
+	@$(RUN) mypy
+
+layers: $(READY)  ## who may import whom
+	@$(RUN) lint-imports
+
+template: $(READY)  ## the CloudFormation templates
+	@$(RUN) cfn-lint template.yaml $(wildcard infra/*.yaml)
+
+requirements: $(READY)  ## writes what is deployed, from uv.lock, to functions/requirements.txt
+	@$(REQUIREMENTS) > functions/requirements.txt
+
+requirements-check: $(READY)
+	@$(REQUIREMENTS) | diff - functions/requirements.txt \
+	    || { echo "functions/requirements.txt is not what uv.lock says: run 'make requirements'"; exit 1; }
+
+schema: $(READY)  ## writes the JSON Schema of the task message to docs/task.schema.json
+	@$(RUN) lowtide schema > docs/task.schema.json
+
+prices: $(READY)  ## rewrites the price table (LITELLM=model_prices_and_context_window.json LITELLM_VERSION=release)
+	@$(UV) run --frozen --quiet --with genai-prices python -m lowtide_local.pricing \
+	    --litellm "$(LITELLM)" --litellm-version "$(LITELLM_VERSION)"
+
+check: lint types layers template requirements-check test  ## everything that CI runs
+
+clean:  ## removes what make and the tools made
+	rm -rf .venv .uv out dist .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Again only when the lock or the project's own settings changed.
+$(READY): pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
+	@python=$$(.ci/python) && $(UV) sync --frozen --quiet --python "$$python"
+	@touch $@
+
+.uv/bin/uv: uv.lock
+	@python=$$(.ci/python) && "$$python" .ci/fetch_uv.py
+	@touch $@

@@ -1,0 +1,181 @@
+"""Rows on DynamoDB: one item a row, moved by conditional puts.
+
+A change is decided on a guess (the row as last seen, or none) and put on the condition that the guess holds. Where it
+does not, the failed put brings the row along, and the next try is decided on that. So a good guess costs one write
+and no read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar, cast
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from lowtide.core import batches, parts, tasks
+from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
+from lowtide.core.errors import Contended, TooLarge
+from lowtide.core.model import utc_text
+from lowtide.core.parts import PartDecision, PartEvent, PartRow
+from lowtide.core.tasks import Decision, TaskEvent, TaskRow
+from lowtide.ports import Change
+
+from .backoff import tries
+from .table import Item, Key, Table
+from .threads import concurrently
+
+R = TypeVar("R", bound=TaskRow | PartRow | BatchRow)
+E = TypeVar("E")
+D = TypeVar("D", bound=Decision | PartDecision | BatchDecision)
+
+MEMORY = timedelta(days=30)
+"""How long a settled row is remembered (DESIGN 3.1: a task's id and content, 30 days)."""
+
+INDEX = "active"
+"""The sparse index of rows that are still at work."""
+
+_ITEM_BYTES = 400 * 1024
+"""DynamoDB's limit for one item, attribute names included."""
+_ATTRIBUTES_BYTES = 512
+"""More than all attributes beside the key and the body take."""
+_TRIES = 10
+"""Each failed try means that another writer's succeeded, so this many writers may meet on one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[R, E, D]):
+    """What is kept, how it moves and, where its active rows are listed, since when a row counts."""
+
+    name: str
+    model: type[R]
+    transition: Callable[[R | None, E, datetime], D]
+    since: Callable[[R], datetime] | None = None
+
+
+TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition)
+PARTS: Kind[PartRow, PartEvent, PartDecision] = Kind("part", PartRow, parts.transition, lambda row: row.created_at)
+BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
+    "batch", BatchRow, batches.transition, lambda row: row.created_at
+)
+
+
+class DynamoRows(Generic[R, E, D]):
+    """A ports.Rows. AWS has no conditional batch write at single price: a list of changes is a concurrent loop."""
+
+    def __init__(self, table: Table, kind: Kind[R, E, D]) -> None:
+        self._table = table
+        self._kind = kind
+
+    def get(self, keys: Sequence[str]) -> list[R | None]:
+        items = self._table.read([self._key(key) for key in keys])
+        return [self._row(items.get(self._key(key))) for key in keys]
+
+    def apply(self, changes: Sequence[Change[R, E]], now: datetime) -> list[D]:
+        """Raises TooLarge where a row would not fit into an item; that row is as it was."""
+        places: dict[str, list[int]] = {}
+        for place, change in enumerate(changes):
+            places.setdefault(change.key, []).append(place)
+
+        def in_order(same_key: list[int]) -> list[D]:
+            decisions: list[D] = []
+            for place in same_key:
+                change = changes[place]
+                # After the first, the row as it has just been left is the better guess.
+                seen = cast("R | None", decisions[-1].row) if decisions else change.seen
+                decisions.append(self._apply(replace(change, seen=seen), now))
+            return decisions
+
+        groups = list(places.values())
+        decided: dict[int, D] = {}
+        for group, decisions in zip(groups, concurrently(in_order, groups, self._table.threads), strict=True):
+            decided.update(zip(group, decisions, strict=True))
+        return [decided[place] for place in range(len(changes))]
+
+    def active(self) -> list[R]:
+        if self._kind.since is None:
+            raise TypeError(f"{self._kind.name} rows are too many to list")
+        listed = self._table.query(
+            IndexName=INDEX,
+            KeyConditionExpression="active_kind = :kind",
+            ExpressionAttributeValues={":kind": {"S": self._kind.name}},
+        )
+        keys = [Key(item["pk"]["S"], item["sk"]["S"]) for item in listed]
+        items = self._table.read(keys)
+        rows = (self._row(items.get(key)) for key in keys)
+        return [row for row in rows if row is not None and row.active]
+
+    def _apply(self, change: Change[R, E], now: datetime) -> D:
+        key = self._key(change.key)
+        row, known = change.seen, False
+        for _ in tries(_TRIES, at_once=3):
+            decision = self._kind.transition(row, change.event, now)
+            if not decision.changed:
+                if known:
+                    return decision
+                # The guess says that there is nothing to do. Only the row itself may say so.
+                row, known = self._row(self._table.read([key]).get(key)), True
+                continue
+            seen_rev = row.rev if row is not None else 0
+            written = cast("R", cast("R", decision.row).model_copy(update={"rev": seen_rev + 1}))
+            overtaken = self._put(key, written, seen_rev, now)
+            if overtaken is None:
+                return cast("D", replace(cast("Any", decision), row=written))
+            row, known = self._row(overtaken.item), True
+        raise Contended(f"{self._kind.name} {change.key!r} changed under {_TRIES} tries to write it; come back later")
+
+    def _put(self, key: Key, row: R, seen_rev: int, now: datetime) -> _Overtaken | None:
+        """Writes the row if the guess holds: there is none (``seen_rev`` 0), or it has that revision."""
+        item = self._item(key, row, now)
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if seen_rev:
+            condition = {
+                "ConditionExpression": "rev = :seen",
+                "ExpressionAttributeValues": {":seen": {"N": str(seen_rev)}},
+            }
+        try:
+            self._table.client.put_item(
+                TableName=self._table.name, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **condition
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            found = cast("Item | None", error.response.get("Item"))
+            # The SDK repeats a put whose reply was lost, and the repeat then meets what the first one wrote.
+            if found and found["write"] == item["write"]:
+                return None
+            return _Overtaken(found or None)
+        return None
+
+    def _item(self, key: Key, row: R, now: datetime) -> dict[str, Any]:
+        body = row.model_dump_json()
+        size = len(body.encode()) + len(key.pk.encode()) + _ATTRIBUTES_BYTES
+        if size > _ITEM_BYTES:
+            raise TooLarge(f"{key.pk} would take {size} bytes; an item holds {_ITEM_BYTES}: keep its document in S3")
+        item = key.item() | {
+            "rev": {"N": str(row.rev)},
+            "state": {"S": row.state.value},
+            "write": {"S": uuid4().hex},
+            "body": {"S": body},
+        }
+        if not row.active:
+            item["expires_at"] = {"N": str(int((now + MEMORY).timestamp()))}
+        elif self._kind.since is not None:
+            item["active_kind"] = {"S": self._kind.name}
+            item["active_since"] = {"S": utc_text(self._kind.since(row))}
+        return item
+
+    def _key(self, key: str) -> Key:
+        return Key(f"{self._kind.name}#{key}", "row")
+
+    def _row(self, item: Item | None) -> R | None:
+        return None if item is None else cast("R", self._kind.model.model_validate_json(item["body"]["S"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Overtaken:
+    """The guess was wrong: this is what stands there."""
+
+    item: Item | None

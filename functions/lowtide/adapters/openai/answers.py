@@ -1,0 +1,76 @@
+"""Real-time calls: one HTTP request each, and every failure is a value."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+
+from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Response
+from lowtide.core.task import Endpoint
+from lowtide.ports import Call
+
+from .client import CONNECT_TIMEOUT_S
+from .wire import json_body, retry_after_s, was_sent
+
+_TIER_OF = {Lane.DEFAULT: "default", Lane.FLEX: "flex", Lane.PRIORITY: "priority"}
+
+
+class OpenAIAnswers:
+    """A ports.AnswerApi.
+
+    The lane goes into the body as ``service_tier``, in place of any that is there. Embeddings know none, so they get
+    none. Compatible servers may refuse a field that they do not know, so ``default`` is left out, unless
+    ``sends_default_tier``: at OpenAI it makes the price certain, where a project's own setting says otherwise.
+    """
+
+    def __init__(self, client: AsyncOpenAI, *, sends_default_tier: bool = False) -> None:
+        self._client = client
+        self._sends_default_tier = sends_default_tier
+
+    async def answer(self, call: Call) -> Response:
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                return _response(await self._post(call))
+        except APIStatusError as error:
+            return _response(error.response)
+        except (TimeoutError, APITimeoutError) as error:
+            return Response(None, fault="timeout", sent=was_sent(error))
+        except APIConnectionError as error:
+            return Response(None, fault="connection", sent=was_sent(error))
+        except Exception as error:  # noqa: BLE001 - the port's promise: only cancellation raises
+            return Response(None, body=str(error), fault="connection", sent=was_sent(error))
+
+    async def _post(self, call: Call) -> httpx2.Response:
+        headers = {"X-Client-Request-Id": call.call_id}
+        if call.traceparent is not None:
+            headers["traceparent"] = call.traceparent
+        return await self._client.post(
+            call.endpoint.value.removeprefix("/v1"),
+            cast_to=httpx2.Response,
+            body=self._body(call),
+            options={"headers": headers, "timeout": _timeout(call.timeout_s)},
+        )
+
+    def _body(self, call: Call) -> dict[str, object]:
+        body = {name: value for name, value in call.body.items() if name != "service_tier"}
+        named = call.lane is not Lane.DEFAULT or self._sends_default_tier
+        if named and call.endpoint is not Endpoint.EMBEDDINGS:
+            body["service_tier"] = _TIER_OF[call.lane]
+        return body
+
+
+def _timeout(seconds: float) -> httpx2.Timeout:
+    """Connecting is short: that it failed there is known for certain, and costs no attempt."""
+    return httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT_S))
+
+
+def _response(response: httpx2.Response) -> Response:
+    return Response(
+        response.status_code,
+        body=json_body(response),
+        request_id=response.headers.get("x-request-id"),
+        retry_after_s=retry_after_s(response.headers),
+    )

@@ -1,0 +1,39 @@
+"""The one place that builds clients of OpenAI-compatible providers."""
+
+from __future__ import annotations
+
+import httpx2
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+LIMITS = httpx2.Limits(max_connections=256, max_keepalive_connections=64)
+"""More connections than a consumer has calls in flight."""
+CONNECT_TIMEOUT_S = 5.0
+TIMEOUT = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT_S)
+"""Seconds that a batch call may pause, an upload or a download between two chunks. Real-time calls bring their own."""
+_NO_KEY = "none"
+"""The SDK insists on a key; a server on this machine asks for none."""
+
+
+def build_client(*, base_url: str | None, api_key: str, http_client: httpx2.AsyncClient | None = None) -> AsyncOpenAI:
+    """A client that sends each request once: a repeated creation would buy a second batch.
+
+    ``base_url`` ends in ``/v1``; None is OpenAI's own. ``http_client`` replaces the transport (tests, a simulated
+    provider in process).
+    """
+    client = AsyncOpenAI(
+        base_url=base_url,
+        api_key=api_key or _NO_KEY,
+        max_retries=0,
+        timeout=TIMEOUT,
+        http_client=http_client or DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT),
+    )
+    # The first request would look the platform up on a thread, for a telemetry header. An event loop on virtual time
+    # waits for no thread, and nobody here needs the header.
+    client._platform = "Unknown"  # noqa: SLF001 - there is no public way to set it
+    return client
+
+
+def is_openai(client: AsyncOpenAI) -> bool:
+    """Is it OpenAI itself, and not one that speaks its protocol? Some of those refuse fields they do not know."""
+    host = client.base_url.host
+    return host == "openai.com" or host.endswith(".openai.com")

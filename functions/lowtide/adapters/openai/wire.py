@@ -1,0 +1,103 @@
+"""One HTTP exchange through the SDK's client, as plain values: headers, JSON, and failures by their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+import orjson
+from openai import APIConnectionError, APIStatusError
+
+from lowtide.core.errors import ProviderRefused, Unreachable
+
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_TEXT_KEPT = 2_000
+"""Characters of a body that is no JSON: enough to see what it is."""
+
+
+async def exchange(sending: Awaitable[httpx2.Response]) -> Any:
+    """The JSON of the answer to a request of the SDK's client. Raises Unreachable or ProviderRefused."""
+    try:
+        return json_body(await sending)
+    except APIStatusError as error:
+        raise refusal(error) from None
+    except APIConnectionError as error:
+        raise unreachable(error) from None
+
+
+def json_body(response: httpx2.Response) -> Any:
+    """The parsed body; the beginning of its text where it is no JSON; None where it is empty."""
+    if not response.content:
+        return None
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return response.content.decode("utf-8", errors="replace")[:_TEXT_KEPT]
+
+
+def retry_after_s(headers: httpx2.Headers) -> float | None:
+    """Seconds to wait, from ``retry-after-ms``, or ``Retry-After`` in seconds or as a date; None where not given."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    until = _date(text)
+    if until is None:
+        return None
+    # Against the server's own clock where it tells it: ours may differ.
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def was_sent(error: BaseException) -> bool:
+    """False where the request certainly never left, so that nothing can have been billed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _NEVER_SENT):
+            return False
+        cause = cause.__cause__
+    return True
+
+
+def refusal(error: APIStatusError) -> ProviderRefused:
+    """An error status with what its body says of it, whatever shape the server gives its errors."""
+    body = json_body(error.response)
+    detail = body.get("error", body) if isinstance(body, Mapping) else body
+    code, message = None, detail
+    if isinstance(detail, Mapping):
+        code = detail.get("code") or detail.get("type")
+        message = detail.get("message") or detail.get("detail")
+    return ProviderRefused(
+        error.status_code,
+        None if code is None else str(code),
+        f"HTTP {error.status_code}: {message or error.response.reason_phrase}",
+        retry_after_s=retry_after_s(error.response.headers),
+    )
+
+
+def unreachable(error: APIConnectionError | httpx2.HTTPError) -> Unreachable:
+    cause = error.__cause__ or error
+    return Unreachable(f"the provider gave no answer: {type(cause).__name__} {cause}".rstrip())
+
+
+def _number(text: str | None) -> float | None:
+    """Not below zero; None for what is no finite number."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return max(0.0, value) if value - value == 0 else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

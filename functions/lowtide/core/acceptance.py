@@ -1,0 +1,118 @@
+"""From a raw task to an accepted one: its rules, its tier, its deadline, and whether a batch may carry it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from .bodies import TOKEN_LIMITS
+from .errors import Refused
+from .lanes import Lane
+from .message import LONGEST_DEADLINE_S, TaskMessage, content_hash, parse_task
+from .refusals import RefusalCode
+from .routes import STANDARD, ModelSpec, Routes
+from .task import AcceptedTask, Endpoint
+from .tiers import Tier, classify
+from .wording import shown, span
+
+
+def accept(raw: Any, *, origin: str, sent_at: datetime, routes: Routes) -> AcceptedTask:
+    """Raises Refused, and nothing else, for whatever is no task of this deployment. ``sent_at`` starts the clock."""
+    message = parse_task(raw)
+    try:
+        return _accepted(raw, message, origin, sent_at, routes)
+    except Refused as refusal:
+        raise Refused(refusal.code, refusal.message, field=refusal.field, task_id=message.task_id) from None
+
+
+def queue_for(task: AcceptedTask) -> Tier:
+    """The tier whose queue carries the task. LOW's queue is drained into batches: what cannot be batched goes with
+    NORMAL, keeping its own tier and deadline."""
+    return Tier.NORMAL if task.tier is Tier.LOW and not task.batchable else task.tier
+
+
+def _accepted(
+    raw: dict[str, Any], message: TaskMessage, origin: str, sent_at: datetime, routes: Routes
+) -> AcceptedTask:
+    endpoint = message.request.url if message.request is not None else Endpoint.CHAT
+    model = routes.model(_model_name(message, routes))
+    # A bare batch line has url and body at its top.
+    at = "" if "custom_id" in raw else "request."
+    if endpoint not in model.endpoints:
+        answered = ", ".join(model.endpoints)
+        problem = f"{at}url is {endpoint}: model {model.name} answers {answered}; change the one or the other"
+        raise Refused(RefusalCode.UNSUPPORTED_ENDPOINT, problem, field=f"{at}url")
+    _check_limits(message, model.name, f"{at}body", routes)
+    tier, reason = (decided := classify(message, routes)).tier, decided.reason
+    deadline_at = _deadline(message, tier, sent_at, routes)
+    obstacle = _unbatchable(message, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
+    return AcceptedTask(
+        message=raw,
+        tenant=message.tenant,
+        task_id=message.task_id,
+        type=message.type,
+        tags=message.tags,
+        tier=tier,
+        route=f"{reason}; {obstacle}" if tier is Tier.LOW and obstacle else reason,
+        provider=model.provider,
+        model=model.name,
+        endpoint=endpoint,
+        accepted_at=sent_at,
+        deadline_at=deadline_at,
+        content_hash=content_hash(raw),
+        origin=origin,
+        routes_version=routes.version,
+        batchable=obstacle is None,
+        reply_to=message.reply_to,
+        traceparent=message.traceparent,
+    )
+
+
+def _model_name(message: TaskMessage, routes: Routes) -> str:
+    if message.request is not None:
+        return str(message.request.body["model"])
+    spec = routes.types.get(message.type) if message.type is not None else None
+    wanted = spec.model if spec is not None and spec.model is not None else STANDARD
+    return routes.profiles.get(wanted, wanted)
+
+
+def _check_limits(message: TaskMessage, model: str, at: str, routes: Routes) -> None:
+    limits = routes.limits
+    if limits.models is not None and model not in limits.models:
+        allowed = ", ".join(sorted(limits.models)) or "none"
+        problem = f"model {model} is not allowed here: ask for one of {allowed}"
+        field = f"{at}.model" if message.request is not None else None
+        raise Refused(RefusalCode.MODEL_NOT_ALLOWED, problem, field=field)
+    body = message.request.body if message.request is not None else {}
+    for name in TOKEN_LIMITS:
+        if limits.max_tokens is not None and (body.get(name) or 0) > limits.max_tokens:
+            problem = f"{at}.{name} is {body[name]}: give at most {limits.max_tokens}, this deployment's cap"
+            raise Refused(RefusalCode.MAX_TOKENS_OVER_CAP, problem, field=f"{at}.{name}")
+    if message.reply_to is not None and limits.reply_to is not None and message.reply_to not in limits.reply_to:
+        problem = (
+            f"reply_to is {shown(message.reply_to)}, which is not on the allow-list: have it added or leave it out"
+        )
+        raise Refused(RefusalCode.REPLY_TO_NOT_ALLOWED, problem, field="reply_to")
+
+
+def _deadline(message: TaskMessage, tier: Tier, sent_at: datetime, routes: Routes) -> datetime:
+    if message.deadline_at is None:
+        return sent_at + timedelta(seconds=message.deadline_seconds or routes.tiers[tier].deadline_s)
+    if not timedelta(0) < message.deadline_at - sent_at <= timedelta(seconds=LONGEST_DEADLINE_S):
+        sent = sent_at.isoformat(timespec="seconds")
+        problem = f"deadline_at is not ahead of {sent}, when the task was sent: give a later time, within ten years"
+        raise Refused(RefusalCode.INVALID_DEADLINE, problem, field="deadline_at")
+    return message.deadline_at
+
+
+def _unbatchable(message: TaskMessage, model: ModelSpec, due_in: timedelta, routes: Routes) -> str | None:
+    """Why no batch may carry a LOW task, in words for its route; None where one may."""
+    if Lane.BATCH not in routes.lanes_of(message.type, Tier.LOW):
+        return "its lanes leave out batch"
+    if not model.batch:
+        return f"{model.name} cannot be batched"
+    if not routes.provider(model.provider).batch:
+        return f"{model.provider} takes no batches"
+    if due_in < timedelta(seconds=routes.batching.shortest_deadline_s):
+        return f"due in {span(due_in.total_seconds())}, too soon for a batch"
+    return None

@@ -1,0 +1,98 @@
+"""What the lines of an ended batch come to: answered, dead, again. Decided on values, so that it can be repeated.
+
+The first answer or burial of a ``custom_id`` is its outcome, whatever else the files say of it. A line that the batch
+sent and that neither file speaks of is missing, and missing may yet succeed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .batches import ProviderBatch, ProviderStatus
+from .lines import ResultLine
+from .outcomes import Again, Answered, Bury, Response, judge_line
+
+TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
+TOKEN_LIMIT_WAITS_MIN = (5, 10, 20, 40, 80)
+"""PROVIDER.md, "Limits"; DESIGN 6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A ``custom_id`` that this batch settles."""
+
+    custom_id: str
+    outcome: Answered | Bury
+    response: Response | None
+
+
+@dataclass
+class Reading:
+    """The state of one pass over the files: what was seen of which line."""
+
+    finished: set[str] = field(default_factory=set)
+    failed: dict[str, tuple[Again, Response | None]] = field(default_factory=dict)
+    unknown: int = 0
+
+    def take(self, line: ResultLine | None, expected: Container[str]) -> Finished | None:
+        """The line where it settles its task; None where it settles nothing, or comes a second time."""
+        if line is None or line.custom_id not in expected:
+            self.unknown += 1
+            return None
+        if line.custom_id in self.finished:
+            return None
+        outcome = judge_line(line.response, line.error_code, line.error_message)
+        if isinstance(outcome, Answered | Bury):
+            self.finished.add(line.custom_id)
+            self.failed.pop(line.custom_id, None)
+            return Finished(line.custom_id, outcome, line.response)
+        if isinstance(outcome, Again):
+            self.failed[line.custom_id] = (outcome, line.response)
+        return None
+
+    def unanswered(self, expected: Iterable[str], batch: ProviderBatch) -> Iterator[tuple[str, Again, Response | None]]:
+        """Every expected line that is not finished, in the order of the input, with why."""
+        missing = _missing(batch)
+        for custom_id in expected:
+            if custom_id not in self.finished:
+                outcome, response = self.failed.get(custom_id, (missing, None))
+                yield custom_id, outcome, response
+
+
+def took_none(batch: ProviderBatch) -> bool:
+    """Did it fail for the account's enqueued tokens: nothing ran, and the same file may run later."""
+    return batch.status is ProviderStatus.FAILED and any(fault.code in TOKEN_LIMIT_CODES for fault in batch.faults)
+
+
+def token_limit_wait_s(setbacks: int) -> float:
+    """5, 10, 20, 40, 80 minutes, and 80 from then on."""
+    return 60.0 * TOKEN_LIMIT_WAITS_MIN[min(setbacks, len(TOKEN_LIMIT_WAITS_MIN) - 1)]
+
+
+def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
+    """Of a batch that failed validation: the lines (from 1) that the provider named, each with its reason."""
+    if batch.status is not ProviderStatus.FAILED:
+        return {}
+    return {
+        fault.line: Bury(fault.code or "invalid_line", fault.message or "the provider refused this line")
+        for fault in batch.faults
+        if fault.line is not None
+    }
+
+
+def _missing(batch: ProviderBatch) -> Again:
+    match batch.status:
+        case ProviderStatus.FAILED:
+            fault = next(iter(batch.faults), None)
+            if fault is not None and fault.line is not None:
+                # Another line was at fault: this one has not had its try.
+                return Again("batch_failed", "another line of its batch failed validation", counts=False)
+            code = (fault.code if fault else None) or "batch_failed"
+            return Again(code, (fault.message if fault else None) or "the batch failed validation")
+        case ProviderStatus.EXPIRED:
+            return Again("batch_expired", "the batch expired before this line ran")
+        case ProviderStatus.CANCELLED:
+            return Again("batch_cancelled", "the batch was cancelled before this line ran", counts=False)
+        case _:
+            return Again("missing", "neither the output nor the error file speaks of this line")

@@ -1,0 +1,135 @@
+"""The end of a task, written down: the record with its receipt, and the dead letter where there is no answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from .lanes import Lane
+from .outcomes import Response
+from .prices import PriceTable, billed_lane, usage_of
+from .records import (
+    DeadLetter,
+    ErrorInfo,
+    LetterError,
+    LineResponse,
+    ResultDocument,
+    ResultRecord,
+    Status,
+    Usage,
+)
+from .task import AcceptedTask
+from .tasks import Strikes
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """The attempt that ended a task: its number, where it ran and what it had cost before."""
+
+    number: int
+    lane: Lane
+    reason: str
+    strikes: Strikes
+    batch_id: str | None = None
+
+
+def record_id(task: AcceptedTask) -> str:
+    """Stable for a task, so that a receiver can drop the second copy of a record."""
+    return "rec_" + sha256(task.key.encode()).hexdigest()[:32]
+
+
+def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
+    """The provider's answer with its receipt, at the price of the day and of the lane that it was billed on."""
+    usage = usage_of(response.body, task.endpoint)
+    lane = billed_lane(response.body, attempt.lane)
+    model = task.model
+    cost = prices.cost(model, lane, usage, now.date())
+    record = ResultRecord(
+        id=record_id(task),
+        custom_id=task.task_id,
+        response=_line(response),
+        error=None,
+        task_id=task.task_id,
+        tenant=task.tenant,
+        type=task.type,
+        tags=task.tags,
+        tier=task.tier,
+        lane=lane,
+        model=model,
+        status=Status.ANSWERED,
+        attempts=attempt.number,
+        batch_id=attempt.batch_id,
+        usage=usage,
+        cost_usd=None if cost is None else cost + attempt.strikes.spent_usd,
+        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()),
+        accepted_at=task.accepted_at,
+        finished_at=now,
+        deadline_met=now <= task.deadline_at,
+        route=attempt.reason,
+    )
+    return ResultDocument(record=record)
+
+
+def dead(
+    task: AcceptedTask, attempt: Try, code: str, message: str, response: Response | None, now: datetime
+) -> ResultDocument:
+    """A task that cannot succeed: its record carries the provider's last response, its letter the task as it came."""
+    record = ResultRecord(
+        id=record_id(task),
+        custom_id=task.task_id,
+        response=_line(response),
+        error=ErrorInfo(code=code, message=message),
+        task_id=task.task_id,
+        tenant=task.tenant,
+        type=task.type,
+        tags=task.tags,
+        tier=task.tier,
+        lane=attempt.lane,
+        model=task.model,
+        status=Status.DEAD,
+        attempts=attempt.number,
+        batch_id=attempt.batch_id,
+        usage=Usage(),
+        cost_usd=attempt.strikes.spent_usd,
+        list_cost_usd=None,
+        accepted_at=task.accepted_at,
+        finished_at=now,
+        deadline_met=False,
+        route=attempt.reason,
+    )
+    letter = DeadLetter(
+        task=task.message,
+        error=LetterError(
+            code=code,
+            message=message,
+            provider_status=None if response is None else response.status,
+            attempts=attempt.number,
+            first_failed_at=attempt.strikes.first_failed_at or now,
+            last_failed_at=now,
+            batch_id=attempt.batch_id,
+        ),
+    )
+    return ResultDocument(record=record, letter=letter)
+
+
+def struck(strikes: Strikes, now: datetime, *, counts: bool, flex_refused: bool = False) -> Strikes:
+    """What a task carries into its next attempt after one that did not answer."""
+    return Strikes(
+        failures=strikes.failures + counts,
+        flex_refusals=strikes.flex_refusals + flex_refused,
+        spent_usd=strikes.spent_usd,
+        first_failed_at=(strikes.first_failed_at or now) if counts else strikes.first_failed_at,
+        last_failed_at=now if counts else strikes.last_failed_at,
+    )
+
+
+def refused_letter(raw: object, code: str, message: str, now: datetime) -> DeadLetter:
+    """A message that never became a task: invalid, or the id of another task."""
+    return DeadLetter(task=raw, error=LetterError(code=code, message=message, first_failed_at=now, last_failed_at=now))
+
+
+def _line(response: Response | None) -> LineResponse | None:
+    if response is None or response.status is None:
+        return None
+    return LineResponse(status_code=response.status, request_id=response.request_id, body=response.body)

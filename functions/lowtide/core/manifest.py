@@ -1,0 +1,15 @@
+"""The manifest of a batch: which line of which part each ``custom_id`` stands for. Written once, beside the file."""
+
+from __future__ import annotations
+
+from .model import Value
+
+
+class ManifestLine(Value):
+    """``offset`` and ``length`` are bytes in the part's object."""
+
+    custom_id: str
+    attempt: int
+    part_id: str
+    offset: int
+    length: int

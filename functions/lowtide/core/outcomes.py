@@ -1,0 +1,128 @@
+"""What a provider's answer or failure means for the task that asked: answered, again, bury, or stop sending.
+
+One table for both paths: a real-time reply and a line of a batch's output are judged by the same rules (DESIGN 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from .lanes import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back. ``status`` is None where nothing did: ``fault`` is then ``timeout`` or ``connection``, and
+    ``sent`` says whether the request left, so that the provider may have billed it.
+    """
+
+    status: int | None
+    body: Any = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    fault: str | None = None
+    sent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """May yet succeed. ``counts`` uses up a try; ``unsure``: it may have been billed; ``delay_s``: as asked for."""
+
+    code: str
+    message: str
+    counts: bool = True
+    unsure: bool = False
+    flex_refused: bool = False
+    delay_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Cannot succeed, however often it is asked."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The account is refused, not the task: stop sending, lose nothing, call the operator."""
+
+    code: str
+    message: str
+
+
+Outcome = Answered | Again | Bury | Halt
+
+# PROVIDER.md, "Real-time lanes": permanent for the account.
+_ACCOUNT_CODES = frozenset({"insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated"})
+_BUSY_STATUSES = frozenset({408, 409})
+_OK = range(200, 300)
+_SERVER_FAULT = range(500, 600)
+_TOO_MANY_REQUESTS = 429
+_UNAUTHORIZED = 401
+
+
+def judge(response: Response, lane: Lane) -> Outcome:
+    """Total: codes and statuses that nobody has seen yet are judged by their class."""
+    status = response.status
+    if status is None:
+        code = response.fault or "connection"
+        # A request that never left was no try: an outage must not use up a task's attempts.
+        return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
+    code, message = _error_of(response.body, status)
+    if status in _OK:
+        if isinstance(response.body, dict):
+            return Answered()
+        return Again("invalid_response", "the provider answered with no JSON object", unsure=True)
+    if status == _UNAUTHORIZED or code in _ACCOUNT_CODES or code.endswith("_spend_limit_exceeded"):
+        return Halt(code, message)
+    if status == _TOO_MANY_REQUESTS or code == "slow_down":
+        flex_refused = lane is Lane.FLEX and code == "resource_unavailable"
+        return Again(code, message, counts=False, flex_refused=flex_refused, delay_s=response.retry_after_s)
+    if status in _BUSY_STATUSES or status in _SERVER_FAULT:
+        return Again(code, message, delay_s=response.retry_after_s)
+    return Bury(code, message)
+
+
+def judge_line(response: Response | None, error_code: str | None, error_message: str | None) -> Outcome:
+    """A line of a batch's output or error file. ``error`` codes are open (PROVIDER.md), so each may yet succeed."""
+    if response is None or response.status is None:
+        code = error_code or "no_response"
+        return Again(code, error_message or f"the batch ended without an answer ({code})")
+    match judge(response, Lane.BATCH):
+        case Again(code, message):
+            # Inside a batch nothing waits its turn: every failed line has had its try.
+            return Again(code, message)
+        case Halt(code, message):
+            return Again(code, message, counts=False)
+        case outcome:
+            return outcome
+
+
+def backoff_s(failures: int, *, base_s: float, cap_s: float, seed: str) -> float:
+    """Exponential with jitter: between half and all of ``base · 2^(failures - 1)``, at most the cap.
+
+    The jitter is drawn from ``seed``, so that whoever repeats a step arrives at the same moment.
+    """
+    ceiling = min(cap_s, base_s * 2.0 ** max(0, failures - 1))
+    dice = int.from_bytes(sha256(f"{seed} {failures}".encode()).digest()[:8], "big") / 2**64
+    return ceiling * (0.5 + dice / 2)
+
+
+def _error_of(body: Any, status: int) -> tuple[str, str]:
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):
+        return f"http_{status}", error[:500]
+    if not isinstance(error, dict):
+        return f"http_{status}", f"the provider answered with HTTP {status}"
+    code = error.get("code") or error.get("type") or f"http_{status}"
+    message = error.get("message") or f"the provider answered with HTTP {status}"
+    return str(code)[:100], str(message)[:500]

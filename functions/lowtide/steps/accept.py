@@ -1,0 +1,73 @@
+"""Accept: validate and classify what publishers sent, and forward it to its tier. Writes no state of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lowtide.core.acceptance import accept
+from lowtide.core.documents import refused_letter
+from lowtide.core.errors import Refused
+from lowtide.core.message import split_message
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import DeadLetter
+from lowtide.core.task import AcceptedTask
+from lowtide.ports import Message, System
+
+from .carry import send_tasks
+from .letters import send_letters
+
+
+@dataclass
+class Intake:
+    """What a delivery came to."""
+
+    accepted: list[AcceptedTask] = field(default_factory=list)
+    refused: list[tuple[str, DeadLetter]] = field(default_factory=list)
+
+
+def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
+    """Each task is judged on its own: a broken one becomes a dead letter and harms nothing around it.
+
+    Raises where a queue would not take what was accepted; then the messages are to be delivered again, and what had
+    been sent already is recognised at its claim by its origin.
+    """
+    intake = Intake()
+    entries = []
+    for message in messages:
+        before = len(intake.refused)
+        _judge(system, message, intake)
+        if refused := len(intake.refused) - before:
+            entries.append((f"intake/{message.id}", Receipt(refused=refused)))
+    send_tasks(system, intake.accepted)
+    send_letters(system, intake.refused)
+    if entries:
+        system.ledger.put(entries)
+    for task in intake.accepted:
+        system.metrics.count("tasks_accepted", tier=task.tier.value)
+    system.metrics.count("refused", len(intake.refused))
+    return intake
+
+
+def _judge(system: System, message: Message, intake: Intake) -> None:
+    try:
+        raws = split_message(message.body)
+    except Refused as refusal:
+        _refuse(system, intake, message.id, message.body, refusal)
+        return
+    for place, raw in enumerate(raws):
+        origin = f"{message.id}/{place}"
+        try:
+            task = accept(raw, origin=origin, sent_at=message.sent_at, routes=system.routes)
+        except Refused as refusal:
+            _refuse(system, intake, origin, raw, refusal)
+        else:
+            intake.accepted.append(task)
+
+
+def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refused) -> None:
+    # On the dead-letter queue every refusal at the door has one code; the field and the remedy are in the message.
+    letter = refused_letter(raw, "invalid_task", refusal.message, system.clock.now())
+    intake.refused.append((origin, letter))
+    system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)

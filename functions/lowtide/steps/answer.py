@@ -1,0 +1,256 @@
+"""Answer: the real-time tiers, many calls in flight, each task claimed before its call and settled on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+from uuid import uuid4
+
+from lowtide.core import documents
+from lowtide.core.choice import LaneChoice, choose
+from lowtide.core.documents import Try
+from lowtide.core.errors import LowtideError
+from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge
+from lowtide.core.prompts import request_body
+from lowtide.core.records import ResultDocument
+from lowtide.core.task import AcceptedTask, custom_id
+from lowtide.core.tasks import SETTLED, ClaimCall, Decision, Release, Settle, Strikes, TaskEvent, TaskRow, Verdict
+from lowtide.core.tiers import Tier
+from lowtide.ports import Call, Change, Message, System
+
+from .carry import read_tasks
+from .coalesce import Coalescer
+from .deliver import Delivery, deliver, stored
+
+CLAIM_MARGIN = timedelta(seconds=10)
+"""Past the call's own timeout: the settling write must find the claim alive."""
+
+HALT_DELAY_S = 300
+"""How long work rests when the account is refused: an operator has to act first."""
+
+HEARTBEAT_SHARE = 0.4
+"""Of the visibility: a message in hand is extended twice before it would come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``done`` may be deleted; ``again`` was deferred already and is to come back. ``halted``: why sending stopped."""
+
+    done: tuple[Message, ...]
+    again: tuple[Message, ...]
+    halted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What one task of a message came to: ``delay_s`` is None where the message no longer needs it."""
+
+    delivery: Delivery | None = None
+    delay_s: float | None = None
+    halted: str | None = None
+
+
+async def answer(
+    system: System,
+    tier: Tier,
+    messages: Sequence[Message],
+    *,
+    slots: asyncio.Semaphore,
+    visibility_s: int,
+    stop_at: datetime | None = None,
+) -> Report:
+    """Answers what it can of ``messages``.
+
+    ``slots`` bounds the calls in flight; after ``stop_at`` nothing new is begun. A crash anywhere returns only what
+    was not settled: the rest is recognised when its message comes again.
+    """
+    caller = _Caller(system, slots, stop_at)
+    heartbeat = asyncio.create_task(_heartbeat(system, tier, messages, visibility_s))
+    try:
+        reports = await asyncio.gather(*(caller.message(message) for message in messages))
+    finally:
+        heartbeat.cancel()
+        with suppress(asyncio.CancelledError):
+            await heartbeat
+    done = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is None)
+    again = [(m, ended.delay_s) for m, ended in zip(messages, reports, strict=True) if ended.delay_s is not None]
+    if again:
+        deferred = [(message, max(0, min(43_200, round(delay)))) for message, delay in again]
+        await system.offload(lambda: system.tiers[tier].defer(deferred))
+    halted = next((ended.halted for ended in reports if ended.halted), None)
+    return Report(done=done, again=tuple(message for message, _ in again), halted=halted)
+
+
+async def _heartbeat(system: System, tier: Tier, messages: Sequence[Message], visibility_s: int) -> None:
+    """Keeps the messages in hand while their calls are in flight; a crash ends it, and they come back soon."""
+    while True:
+        await system.clock.sleep(visibility_s * HEARTBEAT_SHARE)
+        with suppress(LowtideError):
+            await system.offload(lambda: system.tiers[tier].defer([(message, visibility_s) for message in messages]))
+
+
+class _Caller:
+    """One invocation's worth of calls, sharing its writes."""
+
+    def __init__(self, system: System, slots: asyncio.Semaphore, stop_at: datetime | None) -> None:
+        self._system = system
+        self._slots = slots
+        self._stop_at = stop_at
+        self._rows: Coalescer[Change[TaskRow, TaskEvent], Decision] = Coalescer(
+            lambda changes: system.tasks.apply(changes, system.clock.now()), system.offload
+        )
+
+    async def message(self, message: Message) -> _Ended:
+        """All tasks of a message at once; then what they owe to the ledger, the replies and the dead letters."""
+        try:
+            tasks = await self._system.offload(lambda: read_tasks(self._system, message))
+        except (ValueError, KeyError, LowtideError) as error:
+            delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
+            await self._deliver(message, [delivery])
+            return _Ended()
+        holder = f"{message.id}/{uuid4().hex[:12]}"
+        ended = await asyncio.gather(*(self._task(task, message.id, holder) for task in tasks))
+        await self._deliver(message, [e.delivery for e in ended if e.delivery is not None])
+        delays = [e.delay_s for e in ended if e.delay_s is not None]
+        halted = next((e.halted for e in ended if e.halted), None)
+        return _Ended(delay_s=min(delays) if delays else None, halted=halted)
+
+    async def _deliver(self, message: Message, deliveries: Sequence[Delivery]) -> None:
+        """Before the message may be deleted. Everything in it may be repeated."""
+        await self._system.offload(lambda: deliver(self._system, f"message/{message.id}", deliveries))
+
+    async def _task(self, task: AcceptedTask, message_id: str, holder: str) -> _Ended:
+        async with self._slots:
+            now = self._system.clock.now()
+            if self._stop_at is not None and now >= self._stop_at:
+                return _Ended(delay_s=0)
+            # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
+            guess = choose(task, Strikes(), now, self._system.routes)
+            until = now + timedelta(seconds=guess.timeout_s) + CLAIM_MARGIN
+            claim = await self._rows(Change(task.key, ClaimCall(task, holder, until)))
+            if claim.verdict is not Verdict.APPLIED or claim.row is None:
+                return self._unclaimed(task, claim, message_id)
+            choice = choose(task, claim.row.strikes, now, self._system.routes)
+            response = await self._call(task, claim.row, choice, timeout_s=min(choice.timeout_s, guess.timeout_s))
+            return await self._settle(task, claim.row, choice, response)
+
+    def _unclaimed(self, task: AcceptedTask, claim: Decision, message_id: str) -> _Ended:
+        now = self._system.clock.now()
+        row = claim.row
+        if row is None:
+            raise AssertionError("a claim on no row makes the row")
+        match claim.verdict:
+            case Verdict.CONFLICT:
+                return _Ended(Delivery.conflict(task, now))
+            case Verdict.BUSY:
+                return _Ended(delay_s=_until(row.claimed_until, now))
+            case Verdict.NOT_YET:
+                return _Ended(delay_s=_until(row.not_before, now))
+            case Verdict.REPEATED | Verdict.DUPLICATE if row.state in SETTLED and _held_by(row, message_id):
+                # Settled under this very message, which was not deleted: what it owed may not have been sent.
+                return _Ended(Delivery.settled(task, row))
+            case Verdict.DUPLICATE:
+                return _Ended(Delivery.duplicate(task))
+            case Verdict.REPEATED:
+                return _Ended()
+            case Verdict.APPLIED | Verdict.STALE:
+                raise AssertionError(f"a claim cannot be {claim.verdict} here")
+            case _:
+                assert_never(claim.verdict)
+
+    async def _call(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, *, timeout_s: float) -> Response:
+        call = Call(
+            endpoint=task.endpoint,
+            body=request_body(task, self._system.routes),
+            lane=choice.lane,
+            call_id=custom_id(task.tenant, task.task_id, row.attempt),
+            timeout_s=timeout_s,
+            traceparent=task.traceparent,
+        )
+        return await self._system.answers[task.provider].answer(call)
+
+    async def _settle(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, response: Response) -> _Ended:
+        now = self._system.clock.now()
+        outcome = judge(response, choice.lane)
+        attempt = Try(row.attempt, choice.lane, f"{task.route}; {choice.reason}", row.strikes)
+        self._system.metrics.count("calls", tier=task.tier.value)
+        match outcome:
+            case Answered():
+                document = documents.answered(task, attempt, response, self._system.prices, now)
+                return await self._end(task, row, document, unsure=0)
+            case Bury(code, message):
+                document = documents.dead(task, attempt, code, message, response, now)
+                return await self._end(task, row, document, unsure=0)
+            case Again():
+                return await self._again(task, row, attempt, outcome, response)
+            case Halt(code, message):
+                delay = timedelta(seconds=HALT_DELAY_S)
+                await self._rows(Change(task.key, Release(_holder(row), row.attempt, now + delay, row.strikes), row))
+                self._system.metrics.count("account_refused")
+                return _Ended(delay_s=HALT_DELAY_S, halted=f"{code}: {message}")
+            case _:
+                assert_never(outcome)
+
+    async def _again(
+        self, task: AcceptedTask, row: TaskRow, attempt: Try, outcome: Again, response: Response
+    ) -> _Ended:
+        now = self._system.clock.now()
+        retries = self._system.routes.retries
+        strikes = documents.struck(row.strikes, now, counts=outcome.counts, flex_refused=outcome.flex_refused)
+        if outcome.counts:
+            self._system.metrics.count("call_errors", tier=task.tier.value)
+        if strikes.failures >= retries.attempts:
+            last = Try(attempt.number, attempt.lane, attempt.reason, strikes)
+            document = documents.dead(task, last, outcome.code, outcome.message, response, now)
+            return await self._end(task, row, document, unsure=int(outcome.unsure))
+        wait = backoff_s(
+            max(strikes.failures, strikes.flex_refusals, row.attempt),
+            base_s=retries.base_s,
+            cap_s=retries.cap_s,
+            seed=f"{task.key} {row.attempt}",
+        )
+        delay = max(wait, outcome.delay_s or 0.0)
+        release = Release(
+            _holder(row), row.attempt, now + timedelta(seconds=delay), strikes, unsure=int(outcome.unsure)
+        )
+        await self._rows(Change(task.key, release, row))
+        return _Ended(delay_s=delay)
+
+    async def _end(self, task: AcceptedTask, row: TaskRow, document: ResultDocument, *, unsure: int) -> _Ended:
+        """The result and the end of the task in one write; a large document is durable before it."""
+        inline, pointer = await self._system.offload(lambda: stored(self._system, task, row.attempt, document))
+        settle = Settle(
+            holders=frozenset({_holder(row)}),
+            attempt=row.attempt,
+            status=document.record.status,
+            lane=document.record.lane,
+            error_code=document.record.error.code if document.record.error else None,
+            document=inline,
+            pointer=pointer,
+            unsure=unsure,
+        )
+        decision = await self._rows(Change(task.key, settle, row))
+        if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:
+            return _Ended(Delivery.settled(task, decision.row, document))
+        # Another took the claim over while this call was out: that one settles, and the takeover counted this one.
+        self._system.metrics.log("late_answer", attempt=row.attempt, tier=task.tier.value)
+        claimed_until = None if decision.row is None else decision.row.claimed_until
+        return _Ended(delay_s=_until(claimed_until, self._system.clock.now()))
+
+
+def _holder(row: TaskRow) -> str:
+    if row.holder is None:
+        raise AssertionError("a claimed row names its holder")
+    return row.holder
+
+
+def _held_by(row: TaskRow, message_id: str) -> bool:
+    return row.holder is not None and row.holder.startswith(f"{message_id}/")
+
+
+def _until(moment: datetime | None, now: datetime) -> float:
+    return 1.0 if moment is None else max(1.0, (moment - now).total_seconds())

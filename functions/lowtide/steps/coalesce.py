@@ -1,0 +1,51 @@
+"""Many small writes, one call: what arrives while a write is under way goes together in the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+from lowtide.ports import Offload
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+class Coalescer(Generic[Item, Outcome]):
+    """Awaiting ``self(item)`` gives the outcome of a many-at-a-time ``work`` for this one item.
+
+    SQLite commits once for all that settled meanwhile; AWS gets a list that it can write concurrently.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Outcome]], offload: Offload) -> None:
+        self._work = work
+        self._offload = offload
+        self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Outcome:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        return await future
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                items = [item for item, _ in batch]
+                try:
+                    outcomes = await self._offload(partial(self._work, items))
+                except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(error)
+                else:
+                    for (_, future), outcome in zip(batch, outcomes, strict=True):
+                        if not future.done():
+                            future.set_result(outcome)
+        finally:
+            self._flusher = None

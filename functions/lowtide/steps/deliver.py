@@ -1,0 +1,126 @@
+"""Deliver: what a settled task owes the world before its message is deleted: ledger, replies, dead letters.
+
+All of it may be repeated: ledger entries replace themselves, replies and letters carry stable ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lowtide.core.documents import refused_letter
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import DeadLetter, Pointer, ResultDocument
+from lowtide.core.task import AcceptedTask, custom_id
+from lowtide.core.tasks import TaskRow
+from lowtide.ports import Message, System
+
+from .letters import send_letters
+
+INLINE_BYTES = 100 * 1024
+"""A row holds at most 400 KB (DynamoDB) and every write pays by the KB: larger documents go to an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one task of a message owes."""
+
+    receipt: Receipt
+    letter: tuple[str, DeadLetter] | None = None
+    reply_to: str | None = None
+    row: TaskRow | None = None
+    document: ResultDocument | None = None
+
+    @classmethod
+    def settled(cls, task: AcceptedTask, row: TaskRow, document: ResultDocument | None = None) -> Delivery:
+        """``document`` may be left out: ``deliver`` then reads it from where the row keeps it."""
+        return cls(Receipt(), reply_to=task.reply_to, row=row, document=document or row.document)
+
+    @classmethod
+    def duplicate(cls, task: AcceptedTask) -> Delivery:
+        del task
+        return cls(Receipt(duplicates=1))
+
+    @classmethod
+    def conflict(cls, task: AcceptedTask, now: datetime) -> Delivery:
+        message = (
+            f"task_id {task.task_id!r} was taken by another task of tenant {task.tenant!r} in the last 30 days; "
+            "give this one an id of its own"
+        )
+        letter = refused_letter(task.message, "id_conflict", message, now)
+        return cls(Receipt(refused=1), letter=(f"{task.origin} conflict", letter))
+
+    @classmethod
+    def unreadable(cls, message: Message, reason: str, now: datetime) -> Delivery:
+        text = f"the message on a tier's queue is not one that ingest wrote ({reason}); send tasks to the intake queue"
+        return cls(Receipt(refused=1), letter=(message.id, refused_letter(message.body, "invalid_task", text, now)))
+
+
+def deliver(system: System, entry: str, deliveries: Sequence[Delivery]) -> None:
+    """``entry`` names the ledger entry: the same deliveries again replace it by its equal."""
+    if not deliveries:
+        return
+    whole = [_filled(system, delivery) for delivery in deliveries]
+    letters = [delivery.letter for delivery in whole if delivery.letter is not None]
+    replies = [
+        (delivery.reply_to, delivery.document.record.model_dump_json())
+        for delivery in whole
+        if delivery.reply_to is not None and delivery.document is not None
+    ]
+    send_letters(system, letters)
+    if replies:
+        system.replies.send(replies)
+    system.ledger.put([(entry, Receipt.sum(delivery.receipt for delivery in whole))])
+    for delivery in whole:
+        _publish(system, delivery)
+
+
+def _filled(system: System, delivery: Delivery) -> Delivery:
+    row = delivery.row
+    if row is None:
+        return delivery
+    document = delivery.document or document_of(system, row)
+    letter = None
+    if document.letter is not None:
+        letter = (f"{document.record.id} {row.generation}", document.letter)
+    receipt = Receipt.of(document.record, repaid=row.repaid)
+    return replace(delivery, document=document, letter=letter, receipt=receipt)
+
+
+def _publish(system: System, delivery: Delivery) -> None:
+    receipt, document = delivery.receipt, delivery.document
+    if document is not None:
+        record = document.record
+        system.metrics.count("tasks_settled", tier=record.tier.value, status=record.status.value)
+        system.metrics.count("cost_usd", float(record.cost_usd or 0), tier=record.tier.value)
+        system.metrics.count("list_cost_usd", float(record.list_cost_usd or 0), tier=record.tier.value)
+    for name, amount in (
+        ("repaid", receipt.repaid),
+        ("duplicates", receipt.duplicates),
+        ("refused", receipt.refused),
+    ):
+        if amount:
+            system.metrics.count(name, amount)
+
+
+def stored(
+    system: System, task: AcceptedTask, attempt: int, document: ResultDocument
+) -> tuple[ResultDocument | None, Pointer | None]:
+    """(inline, pointer): exactly one of them. An object is durable when this returns."""
+    data = document.model_dump_json().encode()
+    if len(data) <= INLINE_BYTES:
+        return document, None
+    key = f"results/calls/{custom_id(task.tenant, task.task_id, attempt)}.json"
+    system.objects.put(key, data)
+    return None, Pointer(key=key, offset=0, length=len(data))
+
+
+def document_of(system: System, row: TaskRow) -> ResultDocument:
+    """The document of a settled row. Raises NotFound where retention has removed it."""
+    if row.document is not None:
+        return row.document
+    if row.pointer is None:
+        raise AssertionError(f"task {row.task_id!r} is {row.state}, so it has no document yet")
+    data = system.objects.get(row.pointer.key, offset=row.pointer.offset, length=row.pointer.length)
+    return ResultDocument.model_validate_json(data)

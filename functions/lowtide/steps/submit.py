@@ -1,0 +1,123 @@
+"""Submit: a sealed batch to the provider, at most once.
+
+Intent first, then the call. Whoever wakes in ``submitting`` looks at the provider for a batch with our key, and creates
+again only past a grace period, under a fresh intent: the provider's list lags.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lowtide.core.batches import (
+    BatchRow,
+    BatchState,
+    Intend,
+    Postpone,
+    ProviderBatch,
+    ProviderStatus,
+    Run,
+    Upload,
+    ValidationFault,
+    may_intend_again,
+)
+from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
+from lowtide.ports import BatchApi, SubmissionKey, System
+
+from .lease import LeasedBatch, leased
+
+ACCOUNT_WAIT_S = 300.0
+"""How long a batch rests when the account is refused: an operator has to act first."""
+
+
+async def submit(system: System, row: BatchRow) -> BatchRow:
+    """Takes ``row`` as far towards ``running`` as it goes now. Repeat it until it is there."""
+    if row.not_before is not None and system.clock.now() < row.not_before:
+        return row
+    with leased(system, row) as batch:
+        if batch is None:
+            return row
+        await _Submission(system, batch).advance()
+        return batch.row
+
+
+def submission_key(system: System, row: BatchRow) -> SubmissionKey:
+    return SubmissionKey(system.deployment, row.batch_id, row.submission)
+
+
+class _Submission:
+    def __init__(self, system: System, batch: LeasedBatch) -> None:
+        self._system = system
+        self._batch = batch
+        self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
+
+    async def advance(self) -> None:
+        try:
+            if self._batch.row.state in (BatchState.SEALED, BatchState.UPLOADING):
+                await self._upload()
+            elif self._batch.row.state is BatchState.SUBMITTING:
+                await self._look()
+        except Unreachable as error:
+            # Whether it took effect is unknown: the row says how far we meant to go, and the next one looks.
+            self._log("provider_unreachable", reason=str(error))
+        except ProviderRefused as refusal:
+            self._refused(refusal)
+
+    async def _upload(self) -> None:
+        batch = self._batch
+        if not batch.apply(Upload(batch.owner)):
+            return
+        if batch.row.file_key is None:
+            raise AssertionError("a sealed batch has its file")
+        with self._system.objects.open(batch.row.file_key) as lines:
+            input_ref = await self._api.prepare(self._key, lines)
+        if batch.apply(Intend(batch.owner, input_ref)):
+            await self._create()
+
+    async def _look(self) -> None:
+        batch = self._batch
+        found = await self._api.find(self._key, batch.row.input_ref)
+        if found is not None:
+            self._log("submission_found", provider_batch_id=found.id)
+            batch.apply(Run(batch.owner, found))
+        elif may_intend_again(batch.row, self._system.clock.now()) and batch.apply(
+            Intend(batch.owner, batch.row.input_ref)
+        ):
+            await self._create()
+
+    async def _create(self) -> None:
+        batch = self._batch
+        created = await self._api.create(self._key, batch.row.lot.endpoint, batch.row.input_ref)
+        batch.apply(Run(batch.owner, created))
+        self._log("batch_submitted", provider_batch_id=created.id, requests=batch.row.requests)
+
+    def _refused(self, refusal: ProviderRefused) -> None:
+        """An answer, but a 5xx may hide a creation: whoever comes next looks at the provider first, as always."""
+        batch, now = self._batch, self._system.clock.now()
+        self._log("submission_refused", status=refusal.status, code=refusal.code, reason=refusal.message)
+        self._system.metrics.count("submissions_refused")
+        response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
+        outcome = judge(response, Lane.BATCH)
+        if isinstance(outcome, Again | Halt):
+            wait = ACCOUNT_WAIT_S if isinstance(outcome, Halt) else self._wait_s(refusal)
+            batch.apply(Postpone(batch.owner, now + timedelta(seconds=wait)))
+            return
+        # It will not take this batch as it is: judged item by item, as one that failed validation.
+        fault = ValidationFault(code=refusal.code or f"http_{refusal.status}", message=refusal.message)
+        refused = ProviderBatch(id="", status=ProviderStatus.FAILED, input_ref=batch.row.input_ref, faults=(fault,))
+        if batch.row.state is BatchState.UPLOADING:
+            batch.apply(Intend(batch.owner, None))
+        batch.apply(Run(batch.owner, refused))
+
+    def _wait_s(self, refusal: ProviderRefused) -> float:
+        retries, row = self._system.routes.retries, self._batch.row
+        wait = backoff_s(row.setbacks + 1, base_s=retries.batch_base_s, cap_s=retries.cap_s, seed=row.batch_id)
+        return max(wait, refusal.retry_after_s or 0.0)
+
+    @property
+    def _key(self) -> SubmissionKey:
+        return submission_key(self._system, self._batch.row)
+
+    def _log(self, event: str, **fields: object) -> None:
+        self._system.metrics.log(event, batch_id=self._batch.row.batch_id, **fields)

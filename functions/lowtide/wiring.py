@@ -1,0 +1,287 @@
+"""The one place that builds clients and puts the parts together for Lambda.
+
+A handler reads the settings, asks for the ``system`` and hands it to a step by ``run``. What is costly (clients, the
+event loop) is built once per process; what a function does not use (the provider's SDK, its key) is never built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+import boto3
+from botocore.config import Config
+
+from lowtide.adapters.aws.ledger import DynamoLedger
+from lowtide.adapters.aws.metrics import EmfMetrics
+from lowtide.adapters.aws.objects import S3Objects
+from lowtide.adapters.aws.parameter import RoutesParameter
+from lowtide.adapters.aws.queue import SqsQueue
+from lowtide.adapters.aws.replies import SqsReplies
+from lowtide.adapters.aws.rows import BATCHES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
+from lowtide.adapters.aws.table import Table
+from lowtide.adapters.clock import WallClock
+from lowtide.core.errors import ConfigError
+from lowtide.core.prices import PriceTable
+from lowtide.core.routes import ProviderSpec, Routes
+from lowtide.ports import AnswerApi, BatchApi, Clock, Metrics, Offload, System
+from lowtide.settings import Settings, variable
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 16
+"""AWS calls at once from one function; the connection pool has a few more, for calls beside them."""
+OPENAI = "openai"
+"""The provider whose address a deployment may set in the environment."""
+
+_AWS = Config(
+    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=2,
+    read_timeout=10,  # seconds: ample for every call here, and well inside every function's timeout
+    max_pool_connections=THREADS + 4,
+    tcp_keepalive=True,
+)
+
+
+async def on_a_thread(work: Callable[[], T]) -> T:
+    """A ports.Offload: storage calls block, and answers under way must not wait for them."""
+    return await asyncio.to_thread(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a process takes from outside. ``metrics`` None: EMF on standard output."""
+
+    clock: Clock = field(default_factory=WallClock)
+    http_client: httpx2.AsyncClient | None = None
+    metrics: Metrics | None = None
+    offload: Offload = on_a_thread
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    threads: int = THREADS
+
+
+def system(settings: Settings, *, http_client: httpx2.AsyncClient | None = None, clock: Clock | None = None) -> System:
+    """The system that these settings describe. The same settings again: the same clients, and the routes in force now.
+
+    Raises ConfigError where the routes cannot be used.
+    """
+    outside = replace(
+        _process.outside,
+        clock=clock or _process.outside.clock,
+        http_client=http_client or _process.outside.http_client,
+    )
+    return _process.wired_for(settings, outside).system()
+
+
+def run(
+    step: Callable[Concatenate[System, P], Coroutine[Any, Any, T]], system: System, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """One step, on the process's one event loop; its metrics are published however it ends."""
+    try:
+        return _process.loop().run_until_complete(step(system, *args, **kwargs))
+    finally:
+        _flush(system)
+
+
+def heartbeat(system: System, function: str) -> None:
+    """The last act of a good run of ``assembler``, ``poller``, …: an alarm fires where it stays away."""
+    system.metrics.count("heartbeat", function=function)
+    _flush(system)
+
+
+@contextmanager
+def rehearsal(outside: Outside) -> Iterator[None]:
+    """For tests: within it, handlers get their clock, HTTP client, loop, … from ``outside``, and nothing that was built
+    before. The loop is closed at the end, a given HTTP client is not. moto bears ``threads=1`` only."""
+    before = _process.outside
+    _process.start_over(outside)
+    try:
+        yield
+    finally:
+        _process.start_over(before)
+
+
+def _flush(system: System) -> None:
+    if isinstance(system.metrics, EmfMetrics):
+        system.metrics.flush()
+
+
+class _Process:
+    """What is kept between invocations."""
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+        self._wired: _Wired | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def wired_for(self, settings: Settings, outside: Outside) -> _Wired:
+        if self._wired is None or (self._wired.settings, self._wired.outside) != (settings, outside):
+            self._unwire()
+            self._wired = _Wired(settings, outside)
+        return self._wired
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = self.outside.new_loop()
+        return self._loop
+
+    def start_over(self, outside: Outside) -> None:
+        self._unwire()
+        if self._loop is not None:
+            self._loop.close()
+        self.outside, self._loop = outside, None
+
+    def _unwire(self) -> None:
+        if self._wired is not None:
+            self.loop().run_until_complete(self._wired.close())
+        self._wired = None
+
+
+_process = _Process(Outside())
+
+
+class _Wired:
+    """The parts of one deployment, as far as they have been asked for."""
+
+    def __init__(self, settings: Settings, outside: Outside) -> None:
+        self.settings = settings
+        self.outside = outside
+        self._aws = boto3.session.Session()
+        self._providers: dict[tuple[str, ProviderSpec], _Provider] = {}
+
+    def system(self) -> System:
+        settings, routes, table, sqs = self.settings, self._routes(), self._table, self._sqs
+        return System(
+            deployment=settings.deployment,
+            routes=routes,
+            prices=self._prices,
+            clock=self.outside.clock,
+            intake=self._queue(settings.intake_url),
+            tiers={tier: self._queue(url) for tier, url in settings.tier_urls().items()},
+            dead_letters=self._queue(settings.dead_letter_url),
+            objects=self._objects,
+            tasks=DynamoRows(table, TASKS),
+            parts=DynamoRows(table, PARTS),
+            batches=DynamoRows(table, BATCHES),
+            ledger=DynamoLedger(table),
+            answers=_OnDemand({name: self._answers(name, spec) for name, spec in routes.providers.items()}),
+            batch_apis=_OnDemand(
+                {name: self._batch_api(name, spec) for name, spec in routes.providers.items() if spec.batch}
+            ),
+            replies=SqsReplies(sqs, routes.limits.reply_to or frozenset(), self._metrics),
+            metrics=self._metrics,
+            offload=self.outside.offload,
+        )
+
+    async def close(self) -> None:
+        if self.outside.http_client is None:
+            for provider in self._providers.values():
+                await provider.client.close()
+
+    def _routes(self) -> Routes:
+        return self._parameter.current() if self._parameter is not None else self._shipped_routes
+
+    @cached_property
+    def _parameter(self) -> RoutesParameter | None:
+        if (name := self.settings.routes_parameter) is None:
+            return None
+        return RoutesParameter(self._aws.client("ssm", config=_AWS), name, self.outside.clock, self._metrics)
+
+    @cached_property
+    def _shipped_routes(self) -> Routes:
+        return Routes.load(files("lowtide").joinpath("routes.toml").read_text("utf-8"))
+
+    @cached_property
+    def _prices(self) -> PriceTable:
+        return PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
+
+    @cached_property
+    def _metrics(self) -> Metrics:
+        return self.outside.metrics or EmfMetrics(self.settings.deployment)
+
+    @cached_property
+    def _sqs(self) -> Any:
+        return self._aws.client("sqs", config=_AWS)
+
+    def _queue(self, url: str) -> SqsQueue:
+        return SqsQueue(self._sqs, url, threads=self.outside.threads)
+
+    @cached_property
+    def _objects(self) -> S3Objects:
+        return S3Objects(self._aws.client("s3", config=_AWS), self.settings.bucket)
+
+    @cached_property
+    def _table(self) -> Table:
+        client = self._aws.client("dynamodb", config=_AWS)
+        return Table(client, self.settings.table, threads=self.outside.threads)
+
+    @cached_property
+    def _keys(self) -> ProviderKeys:
+        if (arn := self.settings.secret_arn) is None:
+            raise ConfigError(
+                f"{variable('secret_arn')} not set in the environment; a call to a provider needs its key"
+            )
+        return ProviderKeys(self._aws.client("secretsmanager", config=_AWS), arn, self.outside.clock)
+
+    def _answers(self, name: str, spec: ProviderSpec) -> Callable[[], AnswerApi]:
+        return lambda: self._provider(name, spec).answers
+
+    def _batch_api(self, name: str, spec: ProviderSpec) -> Callable[[], BatchApi]:
+        return lambda: self._provider(name, spec).batches
+
+    def _provider(self, name: str, spec: ProviderSpec) -> _Provider:
+        """Kept while its part of the routes stays as it is: one HTTP client a provider."""
+        if (name, spec) not in self._providers:
+            self._providers[name, spec] = self._build_provider(name, spec)
+        return self._providers[name, spec]
+
+    def _build_provider(self, name: str, spec: ProviderSpec) -> _Provider:
+        # The SDK takes a second of a cold start; functions that call no provider do without.
+        from lowtide.adapters.openai.answers import OpenAIAnswers  # noqa: PLC0415
+        from lowtide.adapters.openai.batches import OpenAIBatches  # noqa: PLC0415
+        from lowtide.adapters.openai.client import build_client  # noqa: PLC0415
+
+        keys = self._keys
+
+        async def key() -> str:
+            return keys.key(spec.key)
+
+        address = self.settings.base_url if name == OPENAI and self.settings.base_url else spec.base_url
+        # The SDK awaits a key that is a function before every request; so a rotated key needs no new client.
+        client = build_client(base_url=address, api_key=cast("Any", key), http_client=self.outside.http_client)
+        answers = KeyWatch(OpenAIAnswers(client), keys)
+        return _Provider(client, answers, OpenAIBatches(client, self.outside.clock))
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    client: AsyncOpenAI
+    answers: AnswerApi
+    batches: BatchApi
+
+
+class _OnDemand(Mapping[str, T], Generic[T]):
+    """A mapping whose values are built when they are first looked up."""
+
+    def __init__(self, builders: Mapping[str, Callable[[], T]]) -> None:
+        self._builders = builders
+
+    def __getitem__(self, name: str) -> T:
+        return self._builders[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)

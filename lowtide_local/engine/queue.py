@@ -1,0 +1,145 @@
+"""A queue in SQLite, as strict as SQS: what would be refused there is refused here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+import orjson
+
+from lowtide.core.errors import LowtideError, TooLarge
+from lowtide.ports import Clock, Depth, Message, Outgoing
+
+from .database import Database
+from .moments import from_ms, to_ms
+
+MESSAGE_BYTES = 1_048_576
+"""SQS's limit for a message with its attributes, in bytes of UTF-8."""
+LONGEST_DELAY_S = 900
+"""SQS's limit: a quarter of an hour."""
+LONGEST_VISIBILITY_S = 43_200
+"""SQS's limit, counted from the receive: twelve hours."""
+
+_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Control characters that SQS takes in no message (its list follows XML's). JSON escapes them."""
+
+
+class SqliteQueue:
+    """A ports.Queue. Messages come in the order in which they became visible; nothing is forgotten after 14 days."""
+
+    def __init__(self, database: Database, name: str, clock: Clock) -> None:
+        self._database = database
+        self._name = name
+        self._clock = clock
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Raises TooLarge, or LowtideError for what SQS would not take; nothing is sent then."""
+        for message in messages:
+            _check(message)
+        now = self._now_ms()
+        rows: list[tuple[object, ...]] = [
+            (self._name, now + 1000 * message.delay_s, now, message.group, _attributes_json(message), message.body)
+            for message in messages
+        ]
+        with self._database.transaction():
+            self._database.execute_many(
+                "INSERT INTO messages (queue, visible_at, sent_at, tenant, attributes, body) VALUES (?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def receive(self, limit: int, *, visibility_s: int) -> list[Message]:
+        if not 0 <= visibility_s <= LONGEST_VISIBILITY_S:
+            raise ValueError(f"a visibility of {visibility_s} s; SQS takes 0 to {LONGEST_VISIBILITY_S}")
+        now = self._now_ms()
+        with self._database.transaction():
+            found = self._database.execute(
+                "SELECT id, receives + 1, sent_at, tenant, attributes, body FROM messages "
+                "WHERE queue = ? AND visible_at <= ? ORDER BY visible_at, id LIMIT ?",
+                (self._name, now, max(limit, 0)),
+            ).fetchall()
+            self._database.execute_many(
+                "UPDATE messages SET visible_at = ?, receives = receives + 1, received_at = ? WHERE id = ?",
+                [(now + 1000 * visibility_s, now, row[0]) for row in found],
+            )
+        return [
+            Message(
+                id=f"{self._name}-{number}",
+                receipt=f"{number}.{receives}",
+                body=body,
+                sent_at=from_ms(sent_at),
+                receives=receives,
+                group=tenant,
+                attributes=orjson.loads(attributes),
+            )
+            for number, receives, sent_at, tenant, attributes, body in found
+        ]
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        with self._database.transaction():
+            self._database.execute_many(
+                "DELETE FROM messages WHERE id = ? AND receives = ? AND queue = ?",
+                [(*_receipt(message), self._name) for message in messages],
+            )
+
+    def defer(self, messages: Sequence[tuple[Message, int]]) -> None:
+        """A message whose visibility has ended is no longer this receiver's to defer."""
+        now = self._now_ms()
+        with self._database.transaction():
+            self._database.execute_many(
+                "UPDATE messages SET visible_at = min(?, received_at + ?) "
+                "WHERE id = ? AND receives = ? AND queue = ? AND visible_at > ?",
+                [
+                    (
+                        now + 1000 * max(seconds, 0),
+                        1000 * LONGEST_VISIBILITY_S,
+                        *_receipt(message),
+                        self._name,
+                        now,
+                    )
+                    for message, seconds in messages
+                ],
+            )
+
+    def depth(self) -> Depth:
+        now = self._now_ms()
+        [visible] = self._database.execute(
+            "SELECT count(*) FROM messages WHERE queue = ? AND visible_at <= ?", (self._name, now)
+        ).fetchone()
+        in_flight, delayed = self._database.execute(
+            "SELECT count(nullif(receives, 0)), count(*) - count(nullif(receives, 0)) FROM messages "
+            "WHERE queue = ? AND visible_at > ?",
+            (self._name, now),
+        ).fetchone()
+        return Depth(visible=visible, in_flight=in_flight, delayed=delayed)
+
+    def next_visible_at(self) -> datetime | None:
+        """When the next message that is there becomes visible; a moment past: now. None where there is none."""
+        found = self._database.execute("SELECT min(visible_at) FROM messages WHERE queue = ?", (self._name,)).fetchone()
+        return None if found[0] is None else from_ms(found[0])
+
+    def _now_ms(self) -> int:
+        return to_ms(self._clock.now())
+
+
+def _receipt(message: Message) -> tuple[int, int]:
+    """The message's number and the receive's."""
+    number, receive = message.receipt.split(".")
+    return int(number), int(receive)
+
+
+def _check(message: Outgoing) -> None:
+    attributes = [text for name, value in message.attributes.items() if value for text in (name, "String", value)]
+    texts = (message.body, *attributes)
+    size = sum(len(text.encode()) for text in texts)
+    if size > MESSAGE_BYTES:
+        raise TooLarge(f"a message of {size} bytes; a queue takes {MESSAGE_BYTES}: let an object carry it")
+    if not 0 <= message.delay_s <= LONGEST_DELAY_S:
+        raise LowtideError(f"a delay of {message.delay_s} s; a queue takes 0 to {LONGEST_DELAY_S}")
+    if not message.body or any(_REFUSED.search(text) for text in texts):
+        raise LowtideError("a message that is empty or holds control characters; send JSON")
+
+
+def _attributes_json(message: Outgoing) -> str:
+    """Without the empty ones: SQS has none."""
+    return orjson.dumps({name: value for name, value in message.attributes.items() if value}).decode()

@@ -1,0 +1,195 @@
+"""One process that does what the deployed functions do: ingest, a consumer per tier, the assembler and the poller.
+
+The steps are the deployed ones. Where AWS invokes a function for messages, a loop here receives them; where a schedule
+fires, a loop here sleeps. Loops wake at the doorbell of their queue, not by asking again and again, so that a simulated
+day costs what happens in it and not its seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lowtide.core.tiers import Tier
+from lowtide.ports import Depth, Message, Outgoing, Queue, System
+from lowtide.steps.accept import accept_messages
+from lowtide.steps.answer import answer
+from lowtide.steps.turns import assemble, collect_due, submit_due
+
+REAL_TIME = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
+
+INTAKE_BATCH = 10
+CONSUMER_BATCH = 10
+"""Messages per invocation, as the event sources of template.yaml have it."""
+
+VISIBILITY_S = 60
+"""Of a message in hand. Extended while its calls are in flight; a restart makes it visible at once."""
+
+LONGEST_NAP_S = 3600.0
+
+
+class Halted(Exception):
+    """The provider refuses the account: nothing was lost, and nothing more is sent."""
+
+
+class Doorbell:
+    """Tells whoever waits for a queue that something changed in it."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        self._event.clear()
+
+
+class RungQueue:
+    """A queue that rings when a message may be there to receive."""
+
+    def __init__(self, queue: Queue, doorbell: Doorbell) -> None:
+        self._queue = queue
+        self._doorbell = doorbell
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        self._queue.send(messages)
+        self._doorbell.ring()
+
+    def receive(self, limit: int, *, visibility_s: int) -> list[Message]:
+        return self._queue.receive(limit, visibility_s=visibility_s)
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        self._queue.delete(messages)
+
+    def defer(self, messages: Sequence[tuple[Message, int]]) -> None:
+        self._queue.defer(messages)
+        self._doorbell.ring()
+
+    def depth(self) -> Depth:
+        return self._queue.depth()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between the turns of the scheduled functions, and between looks whether all is done."""
+
+    assemble_s: float
+    poll_s: float
+    watch_s: float
+
+
+class Worker:
+    """``next_visible`` tells when a queue's next message becomes visible: none now, but one in hand or delayed."""
+
+    def __init__(self, system: System, pace: Pace, next_visible: Callable[[str], datetime | None]) -> None:
+        self._bells = {name: Doorbell() for name in ("intake", *(tier.value for tier in REAL_TIME))}
+        self.system = replace(
+            system,
+            intake=RungQueue(system.intake, self._bells["intake"]),
+            tiers={
+                tier: RungQueue(queue, self._bells[tier.value]) if tier in REAL_TIME else queue
+                for tier, queue in system.tiers.items()
+            },
+        )
+        self._pace = pace
+        self._next_visible = next_visible
+        self._flush = asyncio.Event()
+        self._fed = False
+        self._turns = Doorbell()
+
+    def no_more(self) -> None:
+        """Every task is on its queue: seal without waiting for more, and end when all of them have."""
+        self._fed = True
+        self._flush.set()
+        self._turns.ring()
+
+    async def run(self, *, flush: bool) -> None:
+        """Until everything is settled after ``no_more``. With ``flush``, nothing is batched before that.
+
+        Raises ``Halted`` (in an exception group) when the provider refuses the account.
+        """
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(self._ingest()), group.create_task(self._assembler(flush=flush))]
+            loops.append(group.create_task(self._poller()))
+            loops += [group.create_task(self._consumer(tier)) for tier in REAL_TIME]
+            await self._watch()
+            for loop in loops:
+                loop.cancel()
+
+    async def _watch(self) -> None:
+        while not (self._fed and quiet(self.system)):
+            await self.system.clock.sleep(self._pace.watch_s)
+
+    async def _ingest(self) -> None:
+        while True:
+            messages = self.system.intake.receive(INTAKE_BATCH, visibility_s=VISIBILITY_S)
+            if not messages:
+                await self._rest("intake")
+                continue
+            accept_messages(self.system, messages)
+            self.system.intake.delete(messages)
+            await asyncio.sleep(0)
+
+    async def _consumer(self, tier: Tier) -> None:
+        """Many invocations at a time, as the event source would start them, while calls are free."""
+        concurrency = self.system.routes.tiers[tier].concurrency
+        slots = asyncio.Semaphore(concurrency)
+        invocations = asyncio.Semaphore(max(1, concurrency // 2))
+        queue = self.system.tiers[tier]
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await invocations.acquire()
+                messages = queue.receive(CONSUMER_BATCH, visibility_s=VISIBILITY_S)
+                if messages:
+                    group.create_task(self._invoke(tier, messages, slots, invocations))
+                    await asyncio.sleep(0)
+                else:
+                    invocations.release()
+                    await self._rest(tier.value)
+
+    async def _invoke(
+        self, tier: Tier, messages: Sequence[Message], slots: asyncio.Semaphore, invocations: asyncio.Semaphore
+    ) -> None:
+        try:
+            report = await answer(self.system, tier, messages, slots=slots, visibility_s=VISIBILITY_S)
+            self.system.tiers[tier].delete(report.done)
+        finally:
+            invocations.release()
+        if report.halted is not None:
+            raise Halted(report.halted)
+
+    async def _assembler(self, *, flush: bool) -> None:
+        if flush:
+            await self._flush.wait()
+        while True:
+            await assemble(self.system, flush=self._fed)
+            await self._turns.wait(self._pace.assemble_s)
+
+    async def _poller(self) -> None:
+        while True:
+            await self.system.clock.sleep(self._pace.poll_s)
+            await collect_due(self.system)
+            if self._fed:
+                await submit_due(self.system)
+
+    async def _rest(self, name: str) -> None:
+        moment = self._next_visible(name)
+        nap = LONGEST_NAP_S
+        if moment is not None:
+            nap = min(nap, max(0.001, (moment - self.system.clock.now()).total_seconds()))
+        await self._bells[name].wait(nap)
+
+
+def quiet(system: System) -> bool:
+    """Nothing is on a queue, in a part or in a batch: every accepted task has its end."""
+    depths = [system.intake.depth(), *(queue.depth() for queue in system.tiers.values())]
+    if any(depth.visible or depth.in_flight or depth.delayed for depth in depths):
+        return False
+    return not system.parts.active() and not system.batches.active()

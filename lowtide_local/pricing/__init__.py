@@ -1,0 +1,1 @@
+"""Writes ``functions/lowtide/prices.json`` from two public price tables, cross-checked. See docs/costs.md."""

@@ -1,0 +1,106 @@
+"""From the sources and the catalogue to the table: agree or refuse, then apply the provider's own rules."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any
+
+from lowtide.core.errors import LowtideError
+from lowtide.core.lanes import Lane
+from lowtide.core.prices import LongContext, Period, PriceTable, Rate, Source
+
+from .sources import LONG_ABOVE, Context, Quotes
+
+HALF = Decimal("0.5")
+"""Batch and flex are half of list (the provider's pricing page)."""
+
+LONG_INPUT = Decimal(2)
+LONG_OUTPUT = Decimal("1.5")
+"""Past LONG_ABOVE input tokens (the provider's model pages)."""
+
+HALVED = (Lane.BATCH, Lane.FLEX)
+
+
+class UnsettledPricesError(LowtideError):
+    """The sources do not agree, or do not know a model of the catalogue: one line for each."""
+
+
+def catalogue() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("catalogue.toml").read_text())
+
+
+def build(
+    listed: Mapping[str, Any], sources: Iterable[tuple[Source, Mapping[str, Quotes]]], on: date
+) -> tuple[PriceTable, list[str]]:
+    """The table, and a line for each price that rests on one source or on a rule alone.
+
+    Raises UnsettledPricesError.
+    """
+    read = list(sources)
+    notes: list[str] = []
+    faults: list[str] = []
+    models: dict[str, tuple[Period, ...]] = {}
+    for model, entry in listed["models"].items():
+        if "alias_of" in entry:
+            models[model] = models[entry["alias_of"]]
+            continue
+        quotes = _agreed(model, {source.name: tables.get(model, {}) for source, tables in read}, notes, faults)
+        if (Lane.DEFAULT, Context.SHORT) not in quotes:
+            faults.append(f"{model}: no source has a list price; take it out of catalogue.toml")
+            continue
+        _fill(model, quotes, [Lane(lane) for lane in entry.get("half_of_list", ())], notes)
+        before = [_earlier(row) for row in listed["earlier"] if row["model"] == model]
+        models[model] = (*before, _period(entry["from"], quotes))
+    if faults:
+        raise UnsettledPricesError("\n".join(faults))
+    return PriceTable(generated_at=on, sources=tuple(source for source, _ in read), models=models), notes
+
+
+def _agreed(model: str, said: Mapping[str, Quotes], notes: list[str], faults: list[str]) -> Quotes:
+    agreed: Quotes = {}
+    for lane in Lane:
+        for context in Context:
+            rates = {name: quotes[lane, context] for name, quotes in said.items() if (lane, context) in quotes}
+            where = f"{model} {lane} {context}"
+            if len(set(rates.values())) > 1:
+                faults.append(f"{where}: " + " but ".join(f"{name} has {rate!r}" for name, rate in rates.items()))
+            elif rates:
+                agreed[lane, context] = next(iter(rates.values()))
+                if len(rates) < len(said):
+                    notes.append(f"{where}: {' and '.join(rates)} alone")
+    return agreed
+
+
+def _fill(model: str, quotes: Quotes, half_of_list: Iterable[Lane], notes: list[str]) -> None:
+    """Half of list where the catalogue says so, and where a halved lane's long-context row is missing."""
+    wanted = [(lane, Context.SHORT) for lane in half_of_list]
+    if (Lane.DEFAULT, Context.LONG) in quotes:
+        wanted += [(lane, Context.LONG) for lane in HALVED if (lane, Context.SHORT) in quotes]
+    for lane, context in wanted:
+        if (lane, context) not in quotes:
+            quotes[lane, context] = _times(quotes[Lane.DEFAULT, context], HALF, HALF)
+            notes.append(f"{model} {lane} {context}: half of list, by rule")
+
+
+def _earlier(row: Mapping[str, Any]) -> Period:
+    listed = Rate(input=Decimal(row["input"]), cached_input=Decimal(row["cached_input"]), output=Decimal(row["output"]))
+    quotes: Quotes = {}
+    for context, rate in ((Context.SHORT, listed), (Context.LONG, _times(listed, LONG_INPUT, LONG_OUTPUT))):
+        quotes[Lane.DEFAULT, context] = rate
+        quotes |= {(lane, context): _times(rate, HALF, HALF) for lane in HALVED}
+    return _period(row["from"], quotes)
+
+
+def _times(rate: Rate, inward: Decimal, outward: Decimal) -> Rate:
+    cached = None if rate.cached_input is None else rate.cached_input * inward
+    return Rate(input=rate.input * inward, cached_input=cached, output=rate.output * outward)
+
+
+def _period(starts: date, quotes: Quotes) -> Period:
+    lanes = {context: {lane: rate for (lane, where), rate in quotes.items() if where is context} for context in Context}
+    long = LongContext(above_input_tokens=LONG_ABOVE, lanes=lanes[Context.LONG]) if lanes[Context.LONG] else None
+    return Period.model_validate({"from": starts, "lanes": lanes[Context.SHORT], "long_context": long})

@@ -1,0 +1,66 @@
+"""What a report tells: counts, money and times. Prompts and answers have no place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lowtide.core.receipts import BatchLine, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class TierLine:
+    """``p50_s`` and ``p95_s`` run from accepted to finished, ``None`` where nothing finished; ``deadline_met`` counts
+    tasks."""
+
+    tier: str
+    tasks: int
+    p50_s: float | None
+    p95_s: float | None
+    deadline_met: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStory:
+    """A batch and what happened to it, in a few words (``expired in part; its rest went into the next``)."""
+
+    batch: BatchLine
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadReason:
+    """Dead letters of one code, with one of their messages."""
+
+    code: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One statement of the reconciliation. ``detail`` shows both sides of it."""
+
+    name: str
+    held: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """``finished_at`` is aware; ``versions`` says what ran (``lowtide``, ``prices``, ``python``, …)."""
+
+    title: str
+    receipt: Receipt
+    tiers: Sequence[TierLine]
+    batches: Sequence[BatchStory]
+    dead: Sequence[DeadReason]
+    checks: Sequence[Check]
+    finished_at: datetime
+    versions: Mapping[str, str]
+
+    @property
+    def reconciled(self) -> bool:
+        """Whether something was checked, and all of it held."""
+        return bool(self.checks) and all(check.held for check in self.checks)

@@ -1,0 +1,66 @@
+"""The embedded system: the deployed steps on the embedded engine, against one provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+import httpx2
+
+from lowtide.adapters.openai.answers import OpenAIAnswers
+from lowtide.adapters.openai.batches import OpenAIBatches
+from lowtide.adapters.openai.client import build_client
+from lowtide.core.prices import PriceTable
+from lowtide.core.routes import Routes
+from lowtide.core.tiers import Tier
+from lowtide.ports import Clock, Metrics, System
+from lowtide_local.engine.engine import Engine, in_place
+
+
+def shipped_routes() -> Routes:
+    return Routes.load(files("lowtide").joinpath("routes.toml").read_text(encoding="utf-8"))
+
+
+def shipped_prices() -> PriceTable:
+    return PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
+
+
+class NoReplies:
+    """A run records ``reply_to`` and delivers nothing."""
+
+    def send(self, replies: Sequence[tuple[str, str]]) -> None:
+        pass
+
+
+def assemble(
+    engine: Engine,
+    *,
+    clock: Clock,
+    routes: Routes,
+    metrics: Metrics,
+    deployment: str,
+    base_url: str,
+    api_key: str,
+    http_client: httpx2.AsyncClient | None = None,
+) -> System:
+    """One provider answers for all that routes.toml names: an endpoint is what a run is given."""
+    client = build_client(base_url=base_url, api_key=api_key, http_client=http_client)
+    return System(
+        deployment=deployment,
+        routes=routes,
+        prices=shipped_prices(),
+        clock=clock,
+        intake=engine.queue("intake"),
+        tiers={tier: engine.queue(tier.value) for tier in Tier},
+        dead_letters=engine.queue("dead-letters"),
+        objects=engine.objects,
+        tasks=engine.tasks,
+        parts=engine.parts,
+        batches=engine.batches,
+        ledger=engine.ledger,
+        answers=dict.fromkeys(routes.providers, OpenAIAnswers(client)),
+        batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),
+        replies=NoReplies(),
+        metrics=metrics,
+        offload=in_place,
+    )

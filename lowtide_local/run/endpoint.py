@@ -1,0 +1,61 @@
+"""The endpoint that a run works against: where it is, with which key, and what it can do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from lowtide.core.errors import Unreachable
+from lowtide.ports import BatchApi
+from lowtide_local.cli.stop import Stop, usage
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+TRYING_S = 5.0
+"""How long a refused connection is tried again before the command fails (DESIGN 3.4)."""
+
+BETWEEN_TRIES_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    base_url: str
+    api_key: str
+
+    @classmethod
+    def of(cls, base_url: str | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
+        """Raises Stop where the URL is none, or where a key is needed and there is none."""
+        url = (base_url or environment.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise usage(f"--base-url {url} is no http(s) URL; give one such as {OPENAI_URL}")
+        key = environment.get("OPENAI_API_KEY", "").strip()
+        if not key and not is_loopback(parts.hostname):
+            raise usage(f"no key for {url}: set OPENAI_API_KEY")
+        return cls(base_url=url, api_key=key or "none")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def has_batches(api: BatchApi, base_url: str) -> bool:
+    """Raises Stop where nothing answers for five seconds."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + TRYING_S
+    while True:
+        try:
+            return await api.supported()
+        except Unreachable as error:
+            if loop.time() + BETWEEN_TRIES_S >= give_up:
+                raise Stop(f"cannot reach {base_url}: {error} (tried for {TRYING_S:.0f} s)") from None
+        await asyncio.sleep(BETWEEN_TRIES_S)

@@ -1,0 +1,98 @@
+"""Feed: the lines of a file become tasks on their tiers' queues, each exactly once, however often it is started again.
+
+A chunk of lines is one transaction: rows, messages, refusals and the place in the file. So a line is judged once, in
+the order of the file: the first of two tasks with one id is the task, the second a duplicate or a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from lowtide.core.acceptance import accept
+from lowtide.core.errors import Refused
+from lowtide.core.jsontext import decode
+from lowtide.core.receipts import Receipt
+from lowtide.core.task import AcceptedTask
+from lowtide.core.tasks import Accept, TaskEvent, TaskRow, Verdict
+from lowtide.ports import Change, System
+from lowtide.steps.carry import send_tasks
+from lowtide_local.engine.engine import Engine
+
+CHUNK_LINES = 500
+"""Lines in one transaction: large enough that commits cost little, small enough to start answering at once."""
+
+_CURSOR = "feed/cursor"
+
+
+class Feed:
+    """``step`` feeds one chunk and says whether there is more."""
+
+    def __init__(self, system: System, engine: Engine, path: Path) -> None:
+        self._system = system
+        self._engine = engine
+        self.path = path
+
+    def step(self) -> bool:
+        cursor = orjson.loads(self._engine.meta.get(_CURSOR) or '{"offset":0,"line":0}')
+        with self.path.open("rb") as file:
+            file.seek(cursor["offset"])
+            raws = list(islice(file, CHUNK_LINES))
+        if not raws:
+            return False
+        with self._engine.transaction():
+            self._chunk(raws, first=cursor["line"] + 1)
+            after = {"offset": cursor["offset"] + sum(map(len, raws)), "line": cursor["line"] + len(raws)}
+            self._engine.meta.set(_CURSOR, orjson.dumps(after).decode())
+        return True
+
+    def _chunk(self, raws: Sequence[bytes], first: int) -> None:
+        tasks: list[AcceptedTask] = []
+        refusals: list[dict[str, Any]] = []
+        for number, raw in enumerate(raws, start=first):
+            if not raw.strip():
+                continue
+            try:
+                tasks.append(self._accept(raw, number))
+            except Refused as refusal:
+                refusals.append(_refusal(number, refusal))
+        now = self._system.clock.now()
+        changes: list[Change[TaskRow, TaskEvent]] = [Change(task.key, Accept(task)) for task in tasks]
+        accepted, duplicates = [], 0
+        for task, decision in zip(tasks, self._system.tasks.apply(changes, now), strict=True):
+            match decision.verdict:
+                case Verdict.APPLIED:
+                    accepted.append(task)
+                case Verdict.CONFLICT:
+                    refusals.append(_refusal(int(task.origin), _conflict(task, decision.row)))
+                case _:
+                    duplicates += 1
+        send_tasks(self._system, accepted)
+        name = f"{first:09d}"
+        refusals.sort(key=lambda refusal: refusal["line"])
+        self._engine.meta.set(f"refused/{name}", orjson.dumps(refusals).decode())
+        self._system.ledger.put([(f"feed/{name}", Receipt(refused=len(refusals), duplicates=duplicates))])
+
+    def _accept(self, raw: bytes, number: int) -> AcceptedTask:
+        return accept(decode(raw), origin=str(number), sent_at=self._system.clock.now(), routes=self._system.routes)
+
+
+def refusals(engine: Engine) -> Iterator[dict[str, Any]]:
+    """Every line that became no task, in the order of the file."""
+    for chunk in engine.meta.scan("refused/"):
+        yield from orjson.loads(chunk)
+
+
+def _refusal(number: int, refusal: Refused) -> dict[str, Any]:
+    error = {"code": refusal.code, "message": refusal.message}
+    return {"line": number, "task_id": refusal.task_id, "error": error}
+
+
+def _conflict(task: AcceptedTask, row: TaskRow | None) -> Refused:
+    first = "an earlier task" if row is None else f"the task of line {row.origin}"
+    message = f"task_id {task.task_id!r} belongs to {first}, whose content differs; give this one an id of its own"
+    return Refused("id_conflict", message, field="task_id", task_id=task.task_id)

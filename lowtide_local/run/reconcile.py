@@ -1,0 +1,123 @@
+"""Reconciliation: does what we say we paid for agree with what the provider says it billed?"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lowtide.core.batches import ProviderBatch
+from lowtide.core.model import usd_text
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import Status, Usage
+from lowtide.core.task import custom_id
+from lowtide.core.tasks import SETTLED
+from lowtide.ports import System
+from lowtide_local.engine.engine import Engine
+from lowtide_local.report.run_report import Check
+
+from .records import settled
+
+
+@dataclass(frozen=True, slots=True)
+class BilledLine:
+    """One thing that the provider billed. ``ours`` is the id we gave it: a line's ``custom_id`` or a call's id."""
+
+    ours: str
+    batched: bool
+
+
+def checks(system: System, engine: Engine, receipt: Receipt, billed: Sequence[BilledLine] | None) -> list[Check]:
+    """Each statement on its own. ``billed`` is None where the provider cannot be asked."""
+    made = [*_nothing_is_open(engine, receipt), _ledger(engine.ledger.total(), receipt), *_batches(system, engine)]
+    if billed is not None:
+        made += _billed(system, engine, billed)
+    return made
+
+
+def _nothing_is_open(engine: Engine, receipt: Receipt) -> Iterator[Check]:
+    counts = engine.tasks.counts()
+    accepted = sum(counts.values())
+    ended = sum(count for state, count in counts.items() if state in SETTLED)
+    yield Check(
+        name="every accepted task has exactly one record",
+        held=accepted == ended == receipt.tasks,
+        detail=f"{accepted} accepted, {ended} ended, {receipt.tasks} records",
+    )
+
+
+def _ledger(ledger: Receipt, receipt: Receipt) -> Check:
+    return Check(
+        name="the ledger is the sum of the receipts",
+        held=ledger == receipt,
+        detail=f"${usd_text(ledger.cost_usd)} in {ledger.tasks} entries, ${usd_text(receipt.cost_usd)} in receipts",
+    )
+
+
+def _batches(system: System, engine: Engine) -> Iterator[Check]:
+    reported = {
+        row.provider_batch.id: row.provider_batch
+        for row in engine.batches.scan()
+        if row.provider_batch is not None and row.provider_batch.usage
+    }
+    if not reported:
+        return
+    ours: dict[str, list[Usage]] = defaultdict(list)
+    for _, document in settled(system, engine):
+        if document.record.batch_id is not None and document.record.status is Status.ANSWERED:
+            ours[document.record.batch_id].append(document.record.usage)
+    wrong = [batch_id for batch_id, batch in reported.items() if not _agrees(batch, ours[batch_id])]
+    yield Check(
+        name="each batch's tokens are what the provider reported for it",
+        held=not wrong,
+        detail=f"{len(reported)} batches reported" + (f"; not so: {', '.join(wrong)}" if wrong else ""),
+    )
+
+
+def _agrees(batch: ProviderBatch, usages: Iterable[Usage]) -> bool:
+    usage = batch.usage or {}
+    summed = list(usages)
+    return all(
+        usage.get(name) in (None, sum(getattr(each, name) for each in summed))
+        for name in ("input_tokens", "output_tokens")
+    )
+
+
+def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Iterator[Check]:
+    answered, repaid = {}, {}
+    for row, document in settled(system, engine):
+        # Every attempt's id begins with the task's digest, so a task's lines are found without knowing its attempts.
+        digest = _digest(custom_id(row.tenant, row.task_id, row.attempt))
+        repaid[digest] = row.repaid
+        if document.record.status is Status.ANSWERED:
+            answered[digest] = custom_id(row.tenant, row.task_id, row.attempt)
+    lines = Counter(line.ours for line in billed)
+    unknown = [ours for ours in lines if _digest(ours) not in repaid]
+    receipts = [ours for ours in answered.values() if lines[ours] == 0]
+    beside: Counter[str] = Counter()
+    for ours, times in lines.items():
+        digest = _digest(ours)
+        beside[digest] += times - (1 if answered.get(digest) == ours else 0)
+    over = [digest for digest, times in beside.items() if times > repaid.get(digest, 0)]
+    batched = Counter(_digest(line.ours) for line in billed if line.batched)
+    twice = [digest for digest, times in batched.items() if times > 1]
+    extra = sum(beside.values())
+    yield Check(
+        name="every line that the provider billed is in a receipt or in repaid",
+        held=not over and not unknown,
+        detail=f"{len(billed)} billed, {len(answered)} in receipts, {extra} beside them, {sum(repaid.values())} repaid",
+    )
+    yield Check(
+        name="every receipt is for a line that the provider billed",
+        held=not receipts,
+        detail=f"{len(answered) - len(receipts)} of {len(answered)}",
+    )
+    yield Check(
+        name="no batched line was billed twice",
+        held=not twice,
+        detail=f"{sum(batched.values())} batched lines for {len(batched)} tasks",
+    )
+
+
+def _digest(ours: str) -> str:
+    return ours.rpartition("-")[0]

@@ -1,0 +1,108 @@
+"""What a run leaves: records, dead letters and the figures over them, read from the tasks' rows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lowtide.core.batches import BatchRow
+from lowtide.core.receipts import BatchLine, Receipt
+from lowtide.core.records import ResultDocument, Status
+from lowtide.core.tasks import SETTLED, TaskRow
+from lowtide.core.tiers import Tier
+from lowtide.ports import System
+from lowtide.steps.deliver import document_of
+from lowtide_local.engine.engine import Engine
+from lowtide_local.report.run_report import BatchStory, DeadReason, TierLine
+
+
+def settled(system: System, engine: Engine) -> Iterator[tuple[TaskRow, ResultDocument]]:
+    """Every settled task with its document, in the order of acceptance."""
+    for row in engine.tasks.scan():
+        if row.state in SETTLED:
+            yield row, document_of(system, row)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Sums over all records."""
+
+    receipt: Receipt
+    tiers: Sequence[TierLine]
+    dead: Sequence[DeadReason]
+
+
+def figures(system: System, engine: Engine) -> Figures:
+    """One pass over the records. Refused and duplicate messages have none: the ledger knows them."""
+    latencies: dict[Tier, list[float]] = defaultdict(list)
+    met: Counter[Tier] = Counter()
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+
+    def receipts() -> Iterator[Receipt]:
+        for row, document in settled(system, engine):
+            record = document.record
+            latencies[record.tier].append((record.finished_at - record.accepted_at).total_seconds())
+            met[record.tier] += record.deadline_met
+            if record.status is Status.DEAD and record.error is not None:
+                reasons[record.error.code] += 1
+                examples.setdefault(record.error.code, record.error.message)
+            yield Receipt.of(record, repaid=row.repaid)
+
+    receipt = Receipt.sum(receipts())
+    door = engine.ledger.total()
+    return Figures(
+        receipt=receipt.model_copy(update={"refused": door.refused, "duplicates": door.duplicates}),
+        tiers=[
+            TierLine(
+                tier=tier.value,
+                tasks=len(latencies[tier]),
+                p50_s=percentile(latencies[tier], 50),
+                p95_s=percentile(latencies[tier], 95),
+                deadline_met=met[tier],
+            )
+            for tier in Tier
+            if tier in latencies
+        ],
+        dead=[DeadReason(code=code, count=count, example=examples[code]) for code, count in reasons.most_common()],
+    )
+
+
+def percentile(values: Sequence[float], percent: int) -> float | None:
+    """Nearest rank."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def batch_stories(engine: Engine) -> list[BatchStory]:
+    """Every batch that was sealed, oldest first, with what happened to it."""
+    return [BatchStory(batch=_line(row), note=_note(row)) for row in engine.batches.scan() if row.requests]
+
+
+def _line(row: BatchRow) -> BatchLine:
+    ended = row.done_at or row.collected_at
+    began = row.submitted_at or row.created_at
+    known = row.provider_batch
+    return BatchLine(
+        batch_id=known.id if known is not None and known.id else row.batch_id,
+        model=row.lot.model,
+        requests=row.requests,
+        answered=row.tally.answered,
+        failed=row.requests - row.tally.answered,
+        status=known.status.value if known is not None else row.state.value,
+        seconds=(ended - began).total_seconds() if ended is not None else 0.0,
+    )
+
+
+def _note(row: BatchRow) -> str:
+    told = []
+    if row.setbacks:
+        told.append(f"submitted {row.submission} times, put off {row.setbacks}")
+    if row.tally.retried:
+        told.append(f"{row.tally.retried} went into the next batch")
+    if row.tally.dead:
+        told.append(f"{row.tally.dead} dead")
+    return "; ".join(told) or "all answered"

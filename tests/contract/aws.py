@@ -1,0 +1,104 @@
+"""The AWS adapters on moto, for the contract tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import time_machine
+from moto import mock_aws
+
+from lowtide.adapters.aws.ledger import DynamoLedger
+from lowtide.adapters.aws.objects import S3Objects
+from lowtide.adapters.aws.queue import SqsQueue
+from lowtide.adapters.aws.rows import BATCHES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.table import Table
+
+REGION = "eu-central-1"
+TABLE = "lowtide"
+BUCKET = "lowtide-bucket"
+
+START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+
+THREADS = 1
+"""moto's queues bear one call at a time."""
+
+
+class Stand(NamedTuple):
+    """Clients on an empty account with one table and one bucket."""
+
+    sqs: Any
+    s3: Any
+    dynamodb: Any
+    ssm: Any
+    secrets: Any
+
+    def table(self, threads: int = THREADS) -> Table:
+        return Table(self.dynamodb, TABLE, threads=threads)
+
+    def queue_url(self, name: str = "queue") -> str:
+        return self.sqs.create_queue(QueueName=name)["QueueUrl"]
+
+
+@contextmanager
+def stand() -> Iterator[Stand]:
+    with mock_aws():
+        names = ("sqs", "s3", "dynamodb", "ssm", "secretsmanager")
+        made = Stand(*(boto3.client(name, region_name=REGION) for name in names))
+        made.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        create_table(made.dynamodb)
+        yield made
+
+
+def create_table(dynamodb: Any) -> None:
+    """As docs/table.md and template.yaml have it."""
+    dynamodb.create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "active_kind", "active_since")
+        ],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "active",
+                "KeySchema": [
+                    {"AttributeName": "active_kind", "KeyType": "HASH"},
+                    {"AttributeName": "active_since", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+    )
+
+
+class Store:
+    """Every storage port on one stand. SQS's clock is the machine's, which stands still until it is advanced."""
+
+    def __init__(self, stand: Stand, clock: time_machine.Coordinates) -> None:
+        self._stand = stand
+        self._clock = clock
+        self.objects = S3Objects(stand.s3, BUCKET)
+        self.tasks = DynamoRows(stand.table(), TASKS)
+        self.parts = DynamoRows(stand.table(), PARTS)
+        self.batches = DynamoRows(stand.table(), BATCHES)
+        self.ledger = DynamoLedger(stand.table())
+
+    def queue(self, name: str) -> SqsQueue:
+        return SqsQueue(self._stand.sqs, self._stand.queue_url(name), threads=THREADS)
+
+    def advance(self, seconds: float) -> None:
+        self._clock.shift(seconds)
+
+
+@contextmanager
+def aws(directory: Path) -> Iterator[Store]:
+    with time_machine.travel(START, tick=False) as clock, stand() as made:
+        yield Store(made, clock)
+
+
+FACTORIES: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {"aws": aws}

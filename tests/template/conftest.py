@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import samtranslator.translator.transform as sam
+
+from lowtide_local.stack.intrinsics import read_yaml
+from lowtide_local.stack.template import Template, load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def template() -> Template:
+    return load(ROOT / "template.yaml")
+
+
+@pytest.fixture(scope="session")
+def alarms() -> dict[str, Any]:
+    """The resources of infra/alarms.yaml that are alarms on metrics."""
+    resources = read_yaml(ROOT / "infra" / "alarms.yaml")["Resources"]
+    return {name: resource for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+
+
+@pytest.fixture(scope="session")
+def deployed(template: Template) -> dict[str, dict[str, Any]]:
+    """The resources of the template as SAM hands it to CloudFormation, by logical id."""
+
+    class NoManagedPolicies:
+        def load(self) -> dict[str, str]:
+            return {}
+
+    document = deepcopy(dict(template.document))  # the transform writes into what it is given
+    # `sam package` uploads what is local; the transform that runs in AWS sees buckets.
+    resources = {
+        name: _uploaded(resource) if resource["Type"] == "AWS::Serverless::Application" else resource
+        for name, resource in document["Resources"].items()
+    }
+    document["Resources"] = resources
+    document["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        plain = sam.transform(document, {}, NoManagedPolicies())
+    return plain["Resources"]  # type: ignore[no-any-return]
+
+
+def _uploaded(application: dict[str, Any]) -> dict[str, Any]:
+    return application | {"Properties": application["Properties"] | {"Location": "https://s3.amazonaws.com/bucket/key"}}

@@ -1,0 +1,307 @@
+"""template.yaml, after SAM's transform: what AWS would be asked to create."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lowtide.adapters.aws import rows
+from lowtide.core.tiers import Tier
+from lowtide.settings import Settings, variable
+from lowtide_local.stack.template import Template
+
+ROOT = Path(__file__).parents[2]
+DEADLINES_S = {"CriticalQueue": 30, "HighQueue": 60, "NormalQueue": 3600}
+WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")
+NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData"}
+"""Actions for which AWS knows no resource."""
+PROVIDER_CALLERS = {"ConsumerRole", "AssemblerRole", "PollerRole"}
+
+
+def of_type(deployed, kind):
+    return {name: resource for name, resource in deployed.items() if resource["Type"] == kind}
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def statements(role):
+    """The statements of a role, those under a condition included."""
+    written = [s for policy in role["Properties"]["Policies"] for s in policy["PolicyDocument"]["Statement"]]
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in written]
+
+
+def lambda_roles(deployed):
+    return {
+        name: role
+        for name, role in of_type(deployed, "AWS::IAM::Role").items()
+        if "lambda.amazonaws.com" in str(role["Properties"]["AssumeRolePolicyDocument"])
+    }
+
+
+def test_cfn_lint_finds_nothing():
+    files = [ROOT / "template.yaml", *sorted((ROOT / "infra").glob("*.yaml"))]
+    cfn_lint = Path(sys.executable).with_name("cfn-lint")
+    linted = subprocess.run([cfn_lint, *files], capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("queue", WORK_QUEUES)
+def test_each_queue_redrives_only_what_a_thousand_receives_did_not_end(deployed, queue):
+    assert deployed[queue]["Properties"]["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["StrandedQueue", "Arn"]},
+        "maxReceiveCount": 1000,
+    }
+
+
+def test_messages_that_wait_for_a_person_are_kept_longer_than_those_at_work(deployed):
+    kept = {name: q["Properties"]["MessageRetentionPeriod"] for name, q in of_type(deployed, "AWS::SQS::Queue").items()}
+    at_work = max(kept[queue] for queue in WORK_QUEUES)
+    assert {name for name, seconds in kept.items() if seconds > at_work} == kept.keys() - set(WORK_QUEUES)
+
+
+def test_every_queue_function_reports_item_by_item_and_is_held_back_at_its_poller(template: Template):
+    sources = {name: function.sources for name, function in template.functions.items() if function.sources}
+    assert {source.queue: name for name, [source] in sources.items()} == {
+        "IntakeQueue": "Ingest",
+        "CriticalQueue": "ConsumerCritical",
+        "HighQueue": "ConsumerHigh",
+        "NormalQueue": "ConsumerNormal",
+    }
+    for [source] in sources.values():
+        assert source.partial_failures
+        assert source.max_concurrency is not None
+        assert 2 <= source.max_concurrency <= 1000
+
+
+def test_the_transformed_mappings_say_the_same(deployed):
+    mappings = of_type(deployed, "AWS::Lambda::EventSourceMapping").values()
+    assert len(mappings) == 4
+    for mapping in mappings:
+        assert mapping["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert "MaximumConcurrency" in mapping["Properties"]["ScalingConfig"]
+
+
+def test_a_queue_hides_its_messages_at_least_as_long_as_their_function_runs(template: Template):
+    for function in template.functions.values():
+        for source in function.sources:
+            assert template.visibilities_s[source.queue] >= function.timeout_s
+    assert template.visibilities_s["LowQueue"] > template.functions["Assembler"].timeout_s
+
+
+@pytest.mark.parametrize(("queue", "deadline_s"), DEADLINES_S.items())
+def test_a_crashed_consumers_work_returns_with_a_third_of_its_deadline_left(template, queue, deadline_s):
+    assert template.visibilities_s[queue] <= deadline_s * 2 / 3
+
+
+def test_a_crash_of_ingest_costs_a_critical_task_a_third_of_its_deadline(template):
+    assert template.visibilities_s["IntakeQueue"] <= DEADLINES_S["CriticalQueue"] / 3
+
+
+def test_no_window_holds_back_what_is_urgent(template):
+    windows = {source.queue: source.window_s for function in template.functions.values() for source in function.sources}
+    assert [windows[queue] for queue in ("IntakeQueue", "CriticalQueue", "HighQueue")] == [0, 0, 0]
+
+
+def test_consumers_are_one_handler_with_a_tier_each(template):
+    consumers = [function for name, function in template.functions.items() if name.startswith("Consumer")]
+    assert {function.handler for function in consumers} == {"consumer.handler"}
+    assert {function.environment["LOWTIDE_TIER"] for function in consumers} == {"CRITICAL", "HIGH", "NORMAL"}
+
+
+def test_schedules_give_up_after_two_tries_and_leave_a_trace(deployed, template):
+    schedules = of_type(deployed, "AWS::Scheduler::Schedule").values()
+    assert len(schedules) == 3
+    for schedule in schedules:
+        target = schedule["Properties"]["Target"]
+        assert target["RetryPolicy"] == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 1800}
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["MissedRunsQueue", "Arn"]}}
+        assert "Name" not in schedule["Properties"], "a fixed name would stop a second stack in the account"
+    rates = {name: function.schedules_s for name, function in template.functions.items() if function.schedules_s}
+    assert rates == {"Assembler": (300,), "Poller": (60,), "Reporter": (300,)}
+
+
+def test_an_old_tick_is_not_run_late(deployed):
+    invoked = of_type(deployed, "AWS::Lambda::EventInvokeConfig").values()
+    assert len(invoked) == 3
+    for config in invoked:
+        assert config["Properties"]["MaximumRetryAttempts"] == 0
+        assert config["Properties"]["MaximumEventAgeInSeconds"] <= 300
+
+
+def test_functions_run_where_they_were_measured(deployed):
+    for function in of_type(deployed, "AWS::Lambda::Function").values():
+        assert function["Properties"]["Runtime"] == "python3.13"
+        assert function["Properties"]["Architectures"] == ["arm64"]
+
+
+def test_every_function_has_every_setting_under_its_name(template):
+    named = {variable(name) for name in Settings.model_fields}
+    for name, function in template.functions.items():
+        ours = {key for key in function.environment if key.startswith("LOWTIDE_")}
+        assert ours | {"LOWTIDE_TIER"} == named, name
+
+
+def test_settings_are_read_from_what_the_template_sets(template):
+    names = (*WORK_QUEUES, "DeadLetterQueue", "Table", "Bucket", "ProviderSecret")
+    environment = template.environment("ConsumerHigh", {name: f"the {name}" for name in names})
+    settings = Settings.from_environment(environment)
+    assert settings.tier is Tier.HIGH
+    assert settings.tier_urls() == {
+        Tier.CRITICAL: "the CriticalQueue",
+        Tier.HIGH: "the HighQueue",
+        Tier.NORMAL: "the NormalQueue",
+        Tier.LOW: "the LowQueue",
+    }
+    assert (settings.table, settings.bucket) == ("the Table", "the Bucket")
+    assert settings.secret_arn == "the ProviderSecret"
+
+
+def test_an_existing_secret_takes_the_place_of_a_created_one(deployed):
+    arn = {"Fn::If": ["CreatesSecret", {"Ref": "ProviderSecret"}, {"Ref": "ProviderSecretArn"}]}
+    for function in of_type(deployed, "AWS::Lambda::Function").values():
+        assert function["Properties"]["Environment"]["Variables"]["LOWTIDE_SECRET_ARN"] == arn
+
+
+def test_no_role_has_rights_that_the_template_does_not_show(deployed):
+    roles = lambda_roles(deployed)
+    assert len(roles) == 5
+    for role in roles.values():
+        assert not role["Properties"].get("ManagedPolicyArns")
+
+
+def test_no_role_reaches_everything_of_a_kind(deployed):
+    for name, role in lambda_roles(deployed).items():
+        for statement in statements(role):
+            assert statement["Effect"] == "Allow"
+            actions = as_list(statement["Action"])
+            assert not any("*" in action for action in actions), name
+            if not NO_NARROWER_RESOURCE.issuperset(actions):
+                assert "*" not in as_list(statement["Resource"]), (name, statement["Sid"])
+
+
+def test_nobody_scans_or_deletes_rows(deployed):
+    granted = {a for role in lambda_roles(deployed).values() for s in statements(role) for a in as_list(s["Action"])}
+    assert not granted & {"dynamodb:Scan", "dynamodb:DeleteItem", "dynamodb:DeleteTable", "sqs:PurgeQueue"}
+
+
+def test_only_functions_that_call_the_provider_read_its_key(deployed):
+    readers = {
+        name
+        for name, role in lambda_roles(deployed).items()
+        for statement in statements(role)
+        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
+    }
+    assert readers == PROVIDER_CALLERS
+
+
+def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):
+    replies = [s for role in lambda_roles(deployed).values() for s in statements(role) if s["Sid"] == "Reply"]
+    assert len(replies) == 3
+    assert all(statement["Resource"] == {"Ref": "ReplyQueueArns"} for statement in replies)
+
+
+def test_every_queue_and_the_bucket_refuse_plain_http(deployed):
+    guarded = [name for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values() for name in _guarded(policy)]
+    assert sorted(guarded) == sorted(of_type(deployed, "AWS::SQS::Queue"))
+    [bucket_policy] = of_type(deployed, "AWS::S3::BucketPolicy").values()
+    assert _denies_http(bucket_policy)
+    assert len(bucket_policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"]) == 2
+
+
+def _guarded(policy):
+    return [queue["Ref"] for queue in policy["Properties"]["Queues"]] if _denies_http(policy) else []
+
+
+def _denies_http(policy):
+    denial = {"Effect": "Deny", "Principal": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    return any(
+        denial.items() <= statement.items()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "Effect" in statement
+    )
+
+
+def test_publishers_may_send_to_the_intake_and_nowhere_else(deployed):
+    allowed = [
+        statement["Fn::If"][1]
+        for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "Fn::If" in statement
+    ]
+    [publish] = allowed
+    assert publish["Resource"] == {"Fn::GetAtt": ["IntakeQueue", "Arn"]}
+    assert publish["Principal"] == {"AWS": {"Ref": "PublisherArns"}}
+
+
+def test_everything_at_rest_is_encrypted(deployed):
+    assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in of_type(deployed, "AWS::SQS::Queue").values())
+    assert deployed["Table"]["Properties"]["SSESpecification"]["SSEEnabled"]
+    assert deployed["Bucket"]["Properties"]["BucketEncryption"]
+
+
+def test_the_bucket_is_nobody_elses_and_empties_itself(deployed):
+    bucket = deployed["Bucket"]["Properties"]
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    expiring = {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
+    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/"}
+    assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+
+
+def test_functions_reach_no_prefix_that_never_expires(deployed):
+    rules = deployed["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expiring = {rule["Prefix"] for rule in rules if "Prefix" in rule}
+    reached = {
+        resource["Fn::Sub"].removeprefix("${Bucket.Arn}/").removesuffix("*")
+        for role in lambda_roles(deployed).values()
+        for statement in statements(role)
+        if any(action in as_list(statement["Action"]) for action in ("s3:GetObject", "s3:PutObject"))
+        for resource in as_list(statement["Resource"])
+    }
+    assert reached <= expiring
+
+
+def test_the_table_has_the_keys_and_the_index_that_the_rows_use(deployed):
+    table = deployed["Table"]["Properties"]
+    assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
+    [index] = table["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == rows.INDEX
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["active_kind", "active_since"]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+
+
+@pytest.mark.parametrize("name", ["Table", "Bucket", "ProviderSecret", "DeadLetterQueue", "StrandedQueue"])
+def test_what_cannot_be_made_again_outlives_the_stack(deployed, name):
+    assert (deployed[name]["DeletionPolicy"], deployed[name]["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_every_function_logs_into_a_group_that_forgets(deployed):
+    groups = of_type(deployed, "AWS::Logs::LogGroup")
+    assert all(group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
+    assert all("DeletionPolicy" in group for group in groups.values())
+    used = [
+        f["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for f in of_type(deployed, "AWS::Lambda::Function").values()
+    ]
+    assert sorted(used) == sorted(groups)
+
+
+def test_every_parameter_explains_and_is_shown_in_a_group(template):
+    parameters = template.document["Parameters"]
+    assert all("Description" in parameter and "Default" in parameter for parameter in parameters.values())
+    groups = template.document["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
+
+
+def test_outputs_tell_publishers_and_operators_where_everything_is(template):
+    outputs = template.document["Outputs"]
+    for queue in of_type(template.document["Resources"], "AWS::SQS::Queue"):
+        assert {f"{queue}Url", f"{queue}Arn"} <= outputs.keys()
+    assert {"TableName", "BucketName", "SecretArn", "AlarmTopic", "DashboardUrl"} <= outputs.keys()

@@ -1,0 +1,134 @@
+"""The lane of a real-time call: the cheapest that meets the deadline, and why."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lowtide
+from lowtide.core.acceptance import accept
+from lowtide.core.choice import choose
+from lowtide.core.lanes import Lane
+from lowtide.core.routes import Routes
+from lowtide.core.tasks import Strikes
+from lowtide.core.tiers import Tier
+
+ROUTES = Routes.load((Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8"))
+SENT = datetime(2026, 2, 28, 10, tzinfo=UTC)
+FLEX_NEEDS_S = ROUTES.lanes.flex.call_timeout_s + ROUTES.lanes.default.call_timeout_s
+
+
+def task(tier=Tier.NORMAL, model="gpt-5-mini", asked=None, deadline_s=None, routes=ROUTES):
+    body = {"model": model, "messages": [{"role": "user", "content": "?"}], "service_tier": asked}
+    raw = {
+        "task_id": "t",
+        "priority": tier.value,
+        "deadline_seconds": deadline_s,
+        "request": {"url": "/v1/chat/completions", "body": body},
+    }
+    return accept(raw, origin="o", sent_at=SENT, routes=routes)
+
+
+def chosen(made, after_s=0.0, refused=0, routes=ROUTES):
+    return choose(made, Strikes(flex_refusals=refused), SENT + timedelta(seconds=after_s), routes)
+
+
+def test_normal_starts_on_flex_where_the_model_has_it():
+    choice = chosen(task(), after_s=100)
+    assert (choice.lane, choice.timeout_s) == (Lane.FLEX, ROUTES.lanes.flex.call_timeout_s)
+    assert choice.reason == "flex at half price, 58 min left"
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4o-mini", "some/other-model"])
+def test_a_model_without_flex_is_called_on_default(model):
+    choice = chosen(task(model=model))
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, f"default, as {model} has no flex")
+
+
+def test_flex_is_given_up_after_its_refusals():
+    limit = ROUTES.retries.flex_refusals
+    assert chosen(task(), refused=limit - 1).lane is Lane.FLEX
+    choice = chosen(task(), refused=limit)
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as flex refused 3 times")
+
+
+def test_flex_is_given_up_while_there_is_still_time_for_default():
+    deadline_s = ROUTES.tiers[Tier.NORMAL].deadline_s
+    assert chosen(task(), after_s=deadline_s - FLEX_NEEDS_S).lane is Lane.FLEX
+    choice = chosen(task(), after_s=deadline_s - FLEX_NEEDS_S + 1)
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as 5 min left, too short for flex")
+
+
+def test_a_body_that_asks_for_default_is_not_put_on_flex():
+    choice = chosen(task(asked="default"))
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default as the request asks")
+
+
+@pytest.mark.parametrize("asked", ["auto", None])
+def test_auto_is_no_preference(asked):
+    assert chosen(task(asked=asked)).lane is Lane.FLEX
+
+
+@pytest.mark.parametrize("tier", [Tier.CRITICAL, Tier.HIGH])
+def test_urgent_tasks_are_called_on_default_and_never_on_flex(tier):
+    for asked in (None, "flex", "default"):
+        choice = chosen(task(tier, asked=asked, deadline_s=7200))
+        assert choice.lane is Lane.DEFAULT
+        assert choice.timeout_s == ROUTES.tiers[tier].call_timeout_s
+    assert chosen(task(tier)).reason == f"default is the lane of {tier.value}"
+
+
+@pytest.mark.parametrize("tier", [Tier.CRITICAL, Tier.HIGH, Tier.NORMAL])
+def test_priority_is_bought_where_the_request_asks_and_the_model_has_it(tier):
+    choice = chosen(task(tier, asked="priority"))
+    assert (choice.lane, choice.reason) == (Lane.PRIORITY, "priority as the request asks")
+
+
+def test_a_model_without_priority_falls_back_with_the_reason():
+    choice = chosen(task(Tier.CRITICAL, model="gpt-5-nano", asked="priority"))
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as gpt-5-nano has no priority")
+
+
+def test_a_route_may_ask_for_priority_first():
+    first = ROUTES.tiers[Tier.CRITICAL].model_copy(update={"lanes": (Lane.PRIORITY, Lane.DEFAULT)})
+    routes = ROUTES.model_copy(update={"tiers": ROUTES.tiers | {Tier.CRITICAL: first}})
+    choice = chosen(task(Tier.CRITICAL, routes=routes), routes=routes)
+    assert (choice.lane, choice.reason) == (Lane.PRIORITY, "priority is the lane of CRITICAL")
+    assert chosen(task(Tier.CRITICAL, asked="default", routes=routes), routes=routes).lane is Lane.DEFAULT
+
+
+def test_a_low_task_that_is_not_batched_is_called_on_flex_first():
+    routes = ROUTES.without_batch()
+    assert chosen(task(Tier.LOW, routes=routes), routes=routes).lane is Lane.FLEX
+    assert chosen(task(Tier.LOW, model="gpt-4o", routes=routes), routes=routes).lane is Lane.DEFAULT
+
+
+def test_a_late_task_is_called_on_default_with_the_whole_time_that_a_call_may_take():
+    choice = chosen(task(), after_s=10_000)
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as no time left, too short for flex")
+    assert choice.timeout_s == ROUTES.lanes.default.call_timeout_s
+
+
+@given(
+    st.sampled_from(list(Tier)),
+    st.sampled_from(["gpt-5-mini", "gpt-5-nano", "gpt-4o", "other"]),
+    st.sampled_from([None, "auto", "default", "flex", "priority"]),
+    st.integers(1, 200_000),
+    st.floats(-10, 300_000),
+    st.integers(0, 5),
+)
+def test_a_call_has_a_lane_its_model_has_a_reason_and_a_time_in_bounds(
+    tier, model, asked, deadline_s, after_s, refused
+):
+    made = task(tier, model, asked, deadline_s)
+    choice = chosen(made, after_s, refused)
+    spec = ROUTES.model(model)
+    assert choice.lane is not Lane.BATCH
+    assert spec.flex or choice.lane is not Lane.FLEX
+    assert spec.priority or choice.lane is not Lane.PRIORITY
+    assert choice.reason.startswith(choice.lane.value)
+    assert 5 <= choice.timeout_s <= ROUTES.tiers[tier].call_timeout_s
+    if choice.lane is Lane.FLEX:
+        assert deadline_s - after_s >= FLEX_NEEDS_S - 1e-3

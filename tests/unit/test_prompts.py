@@ -1,0 +1,88 @@
+"""The body to send: a request's own but for its lane, or a payload rendered with the fixed text first."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lowtide
+from lowtide.core.acceptance import accept
+from lowtide.core.prompts import request_body
+from lowtide.core.routes import Limits, Routes
+
+ROUTES = Routes.load((Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8"))
+CAPPED = ROUTES.model_copy(update={"limits": Limits(max_tokens=500)})
+SENT = datetime(2026, 2, 28, 10, tzinfo=UTC)
+CHAT = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "?"}]}
+
+
+def rendered(raw, routes=ROUTES):
+    task = accept(raw, origin="o", sent_at=SENT, routes=routes)
+    before = task.model_dump_json()
+    body = request_body(task, routes)
+    assert task.model_dump_json() == before
+    return body
+
+
+def asking(body, url="/v1/chat/completions"):
+    return {"task_id": "t", "type": "email_draft", "request": {"url": url, "body": body}}
+
+
+def paying(payload, kind="meeting_summary"):
+    return {"task_id": "t", "type": kind, "payload": payload}
+
+
+def test_a_request_is_sent_as_it_came_but_for_its_lane():
+    body = CHAT | {"service_tier": "flex", "metadata": {"kept": "yes"}, "stream": False}
+    expected = {name: value for name, value in body.items() if name != "service_tier"}
+    assert rendered(asking(body)) == expected
+    assert rendered({"custom_id": "c", "method": "POST", "url": "/v1/chat/completions", "body": body}) == expected
+
+
+def test_a_payload_comes_after_the_text_that_is_the_same_for_its_type():
+    one, other = rendered(paying({"b": 1, "a": "ä"})), rendered(paying({"c": 2}))
+    assert [message["role"] for message in one["messages"]] == ["system", "user"]
+    assert one["messages"][0] == other["messages"][0]
+    assert one["messages"][1]["content"] == '{"a":"ä","b":1}'
+    assert one["model"] == ROUTES.profiles["standard"]
+
+
+def test_a_type_without_a_template_gets_the_generic_one_with_its_name():
+    system = rendered(paying({}, "data_enrichment"))["messages"][0]["content"]
+    assert system == ROUTES.templates["generic"].replace("{type}", "data_enrichment").strip()
+    assert rendered(paying({}, "haiku"))["messages"][0]["content"] == system.replace("data_enrichment", "haiku")
+
+
+def test_a_type_with_a_template_gets_that_one():
+    assert "summary" in rendered(paying({}))["messages"][0]["content"].splitlines()[0]
+
+
+def test_a_payload_without_a_type_is_rendered_too():
+    body = rendered({"task_id": "t", "priority": "LOW", "payload": {"x": 1}})
+    assert '"general"' in body["messages"][0]["content"]
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5), st.randoms())
+def test_the_same_payload_gives_the_same_body_however_it_was_written(payload, dice):
+    payload = {name: value for name, value in payload.items() if not isinstance(value, int) or abs(value) < 2**63}
+    names = list(payload)
+    dice.shuffle(names)
+    assert rendered(paying({name: payload[name] for name in names})) == rendered(paying(payload))
+
+
+@pytest.mark.parametrize(
+    ("raw", "limit"),
+    [
+        (asking(CHAT), {"max_completion_tokens": 500}),
+        (asking(CHAT | {"max_completion_tokens": None}), {"max_completion_tokens": 500}),
+        (asking(CHAT | {"max_tokens": 20}), {"max_tokens": 20}),
+        (asking({"model": "gpt-5", "input": "x"}, "/v1/responses"), {"max_output_tokens": 500}),
+        (asking({"model": "text-embedding-3-small", "input": "x"}, "/v1/embeddings"), {}),
+        (paying({}), {"max_completion_tokens": 500}),
+    ],
+)
+def test_where_tokens_are_capped_a_request_without_a_limit_gets_the_cap(raw, limit):
+    body = rendered(raw, CAPPED)
+    assert {name: value for name, value in body.items() if name.startswith("max_")} == limit

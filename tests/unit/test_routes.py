@@ -1,0 +1,162 @@
+"""routes.toml: the shipped file says what the design says, and a bad one is refused with its line."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import lowtide
+from lowtide.core.errors import ConfigError
+from lowtide.core.lanes import Lane
+from lowtide.core.routes import Batching, Lanes, ProviderSpec, Retries, Routes
+from lowtide.core.task import Endpoint
+from lowtide.core.tiers import Tier
+
+SHIPPED = (Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8")
+ROUTES = Routes.load(SHIPPED)
+
+
+def changed(old, new):
+    assert SHIPPED.count(old) == 1
+    return SHIPPED.replace(old, new)
+
+
+def line_of(text, needle):
+    return next(number for number, line in enumerate(text.splitlines(), 1) if needle in line)
+
+
+def test_the_tiers_have_the_deadlines_of_the_contract():
+    deadlines = {tier: spec.deadline_s for tier, spec in ROUTES.tiers.items()}
+    assert deadlines == {Tier.CRITICAL: 30, Tier.HIGH: 60, Tier.NORMAL: 3600, Tier.LOW: 86_400}
+
+
+@pytest.mark.parametrize("tier", [Tier.CRITICAL, Tier.HIGH])
+def test_an_urgent_call_that_fails_leaves_time_before_the_deadline(tier):
+    assert ROUTES.tiers[tier].call_timeout_s < ROUTES.tiers[tier].deadline_s
+
+
+def test_the_numbers_written_in_the_file_are_the_ones_that_hold_without_them():
+    assert ROUTES.batching == Batching()
+    assert ROUTES.retries == Retries()
+    assert ROUTES.lanes == Lanes()
+    assert ROUTES.providers["openai"] == ProviderSpec(key="openai")
+
+
+@pytest.mark.parametrize("name", ["gpt-5", "gpt-5-mini", "gpt-5-nano", "o3", "o4-mini"])
+def test_the_gpt_5_family_and_the_o_series_have_flex(name):
+    assert ROUTES.model(name).flex
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "gpt-4o-mini", "gpt-4.1", "text-embedding-3-small", "some/other-model"])
+def test_the_others_are_batched_and_have_no_flex(name):
+    spec = ROUTES.model(name)
+    assert (spec.name, spec.batch, spec.flex) == (name, True, False)
+
+
+def test_a_dated_snapshot_is_what_its_family_is():
+    assert ROUTES.model("gpt-5-mini-2025-08-07") == ROUTES.model("gpt-5-mini").model_copy(
+        update={"name": "gpt-5-mini-2025-08-07"}
+    )
+
+
+def test_an_unknown_model_has_the_default_capabilities_at_every_endpoint():
+    spec = ROUTES.model("some/other-model")
+    assert (spec.provider, spec.batch, spec.flex, spec.priority) == ("openai", True, False, False)
+    assert set(spec.endpoints) == set(Endpoint)
+
+
+def test_each_profile_names_a_model_that_is_known():
+    assert set(ROUTES.profiles) == {"simple", "standard", "complex"}
+    assert set(ROUTES.profiles.values()) <= set(ROUTES.models)
+
+
+def test_without_batch_no_provider_batches_and_nothing_else_changes():
+    synchronous = ROUTES.without_batch()
+    assert not any(spec.batch for spec in synchronous.providers.values())
+    assert synchronous.version != ROUTES.version
+    kept = {"version", "providers"}
+    assert synchronous.model_dump(exclude=kept) == ROUTES.model_dump(exclude=kept)
+
+
+def test_no_reply_queue_is_allowed_until_the_deployment_names_it():
+    assert ROUTES.limits.reply_to == frozenset()
+    assert ROUTES.without_reply_list().limits.reply_to is None
+
+
+def test_the_version_follows_the_content_and_not_the_comments():
+    assert Routes.load("# a comment\n" + SHIPPED).version == ROUTES.version
+    assert Routes.load(changed("deadline_s = 30\n", "deadline_s = 31\n")).version != ROUTES.version
+
+
+def test_a_type_may_have_lanes_of_its_own():
+    routes = Routes.load(changed('{ tier = "NORMAL", model = "complex" }', '{ tier = "NORMAL", lanes = ["default"] }'))
+    assert routes.lanes_of("document_analysis", Tier.NORMAL) == (Lane.DEFAULT,)
+    assert routes.lanes_of("meeting_summary", Tier.NORMAL) == (Lane.FLEX, Lane.DEFAULT)
+    assert routes.lanes_of(None, Tier.NORMAL) == (Lane.FLEX, Lane.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at"),
+    [
+        ("deadline_s = 30\n", "deadline_s = -30\n", "deadline_s = -30"),
+        ("deadline_s = 60\n", 'deadline_s = "soon"\n', "soon"),
+        ("attempts = 3 ", "attempt = 3 ", "attempt = 3"),
+        ('email_draft = { tier = "HIGH"', 'email_draft = { tier = "URGENT"', "email_draft"),
+        ('"gpt-5-nano" = { flex = true }', '"gpt-5-nano" = { flexible = true }', "flexible"),
+        ('key = "openai"', "", "[providers.openai]"),
+        ("max_wait_s = 900 ", "max_wait_s = 0 ", "max_wait_s = 0"),
+        ("[retries]", "[retry]", "[retry]"),
+        ('"gpt-4.1" = { priority = true }', '"gpt-4.1" = { provider = "" }', '"gpt-4.1"'),
+        ("concurrency = 50\n", "concurrency = 50\nconcurrency = 60\n", "concurrency = 60"),
+        ("part_tasks = 1_000", "part_tasks = ", "part_tasks"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_line_at_fault(old, new, at):
+    text = changed(old, new)
+    with pytest.raises(ConfigError, match=rf"line {line_of(text, at)}\b") as caught:
+        Routes.load(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"*" = {', '"other" = {', r'\[models\] has no "\*"'),
+        ('standard = "gpt-5-mini"', "", r'\[profiles\] has no "standard"'),
+        ('generic = """', 'general = """', r'\[templates\] has no "generic"'),
+        ("[tiers.CRITICAL]", "[tiers.HIGHER]", r"tiers\.HIGHER"),
+        ('template = "summary"', 'template = "haiku"', "template haiku"),
+        ('"o1" = {}', '"o1" = { provider = "groq" }', "provider groq"),
+    ],
+)
+def test_a_file_that_does_not_hang_together_is_refused_with_what_is_missing(old, new, said):
+    with pytest.raises(ConfigError, match=said):
+        Routes.load(changed(old, new))
+
+
+def test_the_text_of_a_template_is_not_mistaken_for_the_line_at_fault():
+    start = SHIPPED.index("[templates]\n")
+    templates = SHIPPED[start:].replace('generic = """', 'generic = """\n[retries]\nattempts = 1\n')
+    text = templates + SHIPPED[:start].replace("attempts = 3 ", "attempts = 0 ")
+    with pytest.raises(ConfigError, match=rf"line {line_of(text, 'attempts = 0')}: retries"):
+        Routes.load(text)
+
+
+def test_a_tier_may_not_be_left_out():
+    critical = SHIPPED[SHIPPED.index("[tiers.CRITICAL]") : SHIPPED.index("[tiers.HIGH]")]
+    with pytest.raises(ConfigError, match=r"\[tiers\] has no CRITICAL"):
+        Routes.load(SHIPPED.replace(critical, ""))
+
+
+def test_the_version_is_not_for_the_file_to_say():
+    with pytest.raises(ConfigError, match="version"):
+        Routes.load('version = "1"\n' + SHIPPED)
+
+
+def test_settings_left_out_have_their_defaults():
+    table = tomllib.loads(SHIPPED)
+    start, end = SHIPPED.index("[batching]"), SHIPPED.index("[limits]")
+    routes = Routes.load(SHIPPED[:start] + SHIPPED[end:])
+    assert "batching" in table
+    assert routes.batching == ROUTES.batching
+    assert routes.retries == ROUTES.retries
