@@ -7,15 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 from lowtide import wiring
-from lowtide.adapters.aws.queue import message_of
 from lowtide.core.errors import ConfigError
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 from lowtide.settings import Settings
 from lowtide.steps.answer import Report, answer
 
-LAST_CALLS_S = 5.0
-"""Before the function's end nothing new is begun: what is under way has to settle."""
+SETTLE_S = 5.0
+"""Before the function's end every call has ended: what it brought has to be written down."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -23,18 +22,16 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     settings = Settings.from_environment()
     if settings.tier is None:
         raise ConfigError("LOWTIDE_TIER not set in the environment; template.yaml sets it for each consumer")
-    messages = [message_of(record) for record in event["Records"]]
-    left_s = context.get_remaining_time_in_millis() / 1000
-    report = wiring.run(_answer, wiring.system(settings), settings.tier, messages, left_s)
+    report = wiring.run(_answer, wiring.system(settings), settings.tier, wiring.messages(event), context)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in report.again]}
 
 
-async def _answer(system: System, tier: Tier, messages: list[Message], left_s: float) -> Report:
+async def _answer(system: System, tier: Tier, messages: list[Message], context: Any) -> Report:
+    left_s = context.get_remaining_time_in_millis() / 1000
     return await answer(
         system,
         tier,
         messages,
         slots=asyncio.Semaphore(system.routes.tiers[tier].concurrency),
-        visibility_s=max(1, round(left_s)),
-        stop_at=system.clock.now() + timedelta(seconds=max(0.0, left_s - LAST_CALLS_S)),
+        stop_at=system.clock.now() + timedelta(seconds=max(0.0, left_s - SETTLE_S)),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lowtide import wiring
-from lowtide.adapters.aws.queue import message_of
 from lowtide.ports import Message, System
 from lowtide.settings import Settings
 from lowtide.steps.accept import accept_messages
@@ -13,8 +12,7 @@ from lowtide.steps.accept import accept_messages
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """An SQS event. What cannot be forwarded raises, and the whole delivery comes again: claims drop what repeats."""
-    messages = [message_of(record) for record in event["Records"]]
-    wiring.run(_accept, wiring.system(Settings.from_environment()), messages)
+    wiring.run(_accept, wiring.system(Settings.from_environment()), wiring.messages(event))
     return {"batchItemFailures": []}
 
 

@@ -17,19 +17,20 @@ SHARE = 0.6
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     """A scheduled event. Two at once, or one again, do no harm: leases and conditional writes see to it."""
     system = wiring.system(Settings.from_environment())
-    done = wiring.run(_collect, system, context.get_remaining_time_in_millis() / 1000)
+    done = wiring.run(_collect, system, context)
     wiring.heartbeat(system, "poller")
     return {"done": done}
 
 
-async def _collect(system: System, left_s: float) -> int:
+async def _collect(system: System, context: Any) -> int:
+    left_s = context.get_remaining_time_in_millis() / 1000
     done = await collect_due(system, stop_at=system.clock.now() + timedelta(seconds=left_s * SHARE))
-    _oldest(system)
+    _publish_oldest(system)
     return done
 
 
-def _oldest(system: System) -> None:
-    """Published on every run, 0 where no batch is open, so that silence and health are told apart."""
+def _publish_oldest(system: System) -> None:
+    """On every run, 0 where no batch is open, so that silence and health are told apart."""
     now = system.clock.now()
     ages = [(now - row.submitted_at).total_seconds() for row in system.batches.active() if row.submitted_at]
     system.metrics.count("oldest_batch_age_s", max(ages, default=0.0))

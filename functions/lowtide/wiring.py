@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 import boto3
 from botocore.config import Config
 
+from lowtide.adapters.aws.history import CloudWatchHistory
 from lowtide.adapters.aws.ledger import DynamoLedger
 from lowtide.adapters.aws.metrics import EmfMetrics
 from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.parameter import RoutesParameter
-from lowtide.adapters.aws.queue import SqsQueue
+from lowtide.adapters.aws.queue import SqsQueue, message_of
 from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
@@ -30,8 +31,9 @@ from lowtide.adapters.clock import WallClock
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import ProviderSpec, Routes
-from lowtide.ports import AnswerApi, BatchApi, Clock, Metrics, Offload, System
+from lowtide.ports import AnswerApi, BatchApi, Clock, Message, Metrics, Offload, System
 from lowtide.settings import Settings, variable
+from lowtide.steps.report import History
 
 if TYPE_CHECKING:
     import httpx2
@@ -94,6 +96,16 @@ def run(
         _flush(system)
 
 
+def messages(event: Mapping[str, Any]) -> list[Message]:
+    """The messages of an SQS event, as an event source delivers it."""
+    return [message_of(record) for record in event["Records"]]
+
+
+def history(settings: Settings) -> History:
+    """What the deployment's metrics have been. A client per call: a run in five minutes is not worth keeping one."""
+    return CloudWatchHistory(boto3.client("cloudwatch", config=_AWS), settings.deployment)
+
+
 def heartbeat(system: System, function: str) -> None:
     """The last act of a good run of ``assembler``, ``poller``, …: an alarm fires where it stays away."""
     system.metrics.count("heartbeat", function=function)
@@ -122,14 +134,15 @@ class _Process:
 
     def __init__(self, outside: Outside) -> None:
         self.outside = outside
-        self._wired: _Wired | None = None
+        self._wired: dict[tuple[Settings, int, int], _Wired] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def wired_for(self, settings: Settings, outside: Outside) -> _Wired:
-        if self._wired is None or (self._wired.settings, self._wired.outside) != (settings, outside):
-            self._unwire()
-            self._wired = _Wired(settings, outside)
-        return self._wired
+        # One in Lambda; where tests run every function in one process, one each.
+        key = (settings, id(outside.clock), id(outside.http_client))
+        if key not in self._wired:
+            self._wired[key] = _Wired(settings, outside)
+        return self._wired[key]
 
     def loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -137,15 +150,11 @@ class _Process:
         return self._loop
 
     def start_over(self, outside: Outside) -> None:
-        self._unwire()
+        for wired in self._wired.values():
+            self.loop().run_until_complete(wired.close())
         if self._loop is not None:
             self._loop.close()
-        self.outside, self._loop = outside, None
-
-    def _unwire(self) -> None:
-        if self._wired is not None:
-            self.loop().run_until_complete(self._wired.close())
-        self._wired = None
+        self.outside, self._loop, self._wired = outside, None, {}
 
 
 _process = _Process(Outside())
@@ -250,7 +259,7 @@ class _Wired:
         # The SDK takes a second of a cold start; functions that call no provider do without.
         from lowtide.adapters.openai.answers import OpenAIAnswers  # noqa: PLC0415
         from lowtide.adapters.openai.batches import OpenAIBatches  # noqa: PLC0415
-        from lowtide.adapters.openai.client import build_client  # noqa: PLC0415
+        from lowtide.adapters.openai.client import build_client, is_openai  # noqa: PLC0415
 
         keys = self._keys
 
@@ -260,7 +269,7 @@ class _Wired:
         address = self.settings.base_url if name == OPENAI and self.settings.base_url else spec.base_url
         # The SDK awaits a key that is a function before every request; so a rotated key needs no new client.
         client = build_client(base_url=address, api_key=cast("Any", key), http_client=self.outside.http_client)
-        answers = KeyWatch(OpenAIAnswers(client), keys)
+        answers = KeyWatch(OpenAIAnswers(client, sends_default_tier=is_openai(client)), keys)
         return _Provider(client, answers, OpenAIBatches(client, self.outside.clock))
 
 
@@ -279,6 +288,9 @@ class _OnDemand(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         return self._builders[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builders  # Mapping's own would build it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._builders)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lowtide.core.errors import LowtideError
 
+from .demo_engines import EngineName
+from .signals import treat_terminate_as_interrupt
 from .stop import ExitCode, Stop
 
+
+class _Verbs(typer.core.TyperGroup):
+    """Typer would end at an interrupt without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stop("interrupted") from None
+
+
 app = typer.Typer(
+    cls=_Verbs,
     name="lowtide",
     help="Every LLM task on the cheapest lane that still meets its deadline, answered once, with a receipt.",
     no_args_is_help=True,
@@ -28,9 +43,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 def demo(
     tasks: Annotated[int | None, typer.Option(min=20, help="How many tasks the day brings.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same day.")] = 7,
-    engine: Annotated[str, typer.Option(help="embedded, or moto: the real handlers and template on a fake AWS.")] = (
-        "embedded"
-    ),
+    engine: Annotated[
+        EngineName, typer.Option(help="embedded, or moto: the real handlers and template on a fake AWS.")
+    ] = (EngineName.EMBEDDED),
     *,
     json: Json = False,
 ) -> None:
@@ -76,19 +91,33 @@ def schema() -> None:
 
 def main() -> None:
     """The entry point. No traceback reaches a user for what went wrong outside this program."""
+    treat_terminate_as_interrupt()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a full disk is told below, and not by the interpreter on its way out
     except Stop as stop:
         _fail(str(stop), stop.code)
-    except (LowtideError, OSError) as error:
-        _fail(" ".join(str(error).split()), ExitCode.FAILURE)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was done is kept", ExitCode.FAILURE)
+    except BrokenPipeError:
+        _discard_stdout()  # who read it has gone, and nobody is left to tell
+        sys.exit(int(ExitCode.FAILURE))
+    except OSError as error:
+        _discard_stdout()
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _fail(where + (error.strerror or str(error)), ExitCode.FAILURE)
+    except LowtideError as error:
+        _fail(str(error), ExitCode.FAILURE)
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    sys.stderr.write(f"lowtide: {message}\n")
+    sys.stderr.write(f"lowtide: {' '.join(message.split())}\n")
     sys.exit(int(code))
+
+
+def _discard_stdout() -> None:
+    """What could not be written would be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -11,31 +11,41 @@ from pathlib import Path
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from lowtide_local.report.run_report import RunReport
-from lowtide_local.run.command import Progress, Watcher, check_input, run
+from lowtide_local.run.command import Onlooker, Progress, run
 from lowtide_local.run.endpoint import Endpoint
+from lowtide_local.run.outputs import FILES
+from lowtide_local.run.reading import check_input
 
+from .signals import interruptible
 from .stop import ExitCode
 from .summary import print_summary
 
 EVERY_S = 5.0
-"""Between lines of progress where there is no terminal."""
+"""Between lines of progress where there is no terminal, while something moves."""
+
+STILL_S = 60.0
+"""And while nothing does."""
 
 
 def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as_json: bool) -> ExitCode:
-    check_input(tasks)
+    check_input(tasks, out, FILES)
     endpoint = Endpoint.of(base_url)
-    with _watcher() as watch:
-        report = asyncio.run(run(tasks, out, endpoint, batch=batch, watch=watch))
+    with _onlooker() as onlooker:
+        work = run(tasks, out, endpoint, batch=batch, onlooker=onlooker)
+        report = asyncio.run(interruptible(work, f"what was done is kept in {out}: repeat the command to go on"))
     if as_json:
         document = report.receipt.document([story.batch for story in report.batches], reconciled=report.reconciled)
         sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         print_summary(report)
-        Console().print(f"written to {out}: results, dead, refused (.jsonl), receipt.json, report.html", soft_wrap=True)
+        Console(highlight=False).print(
+            f"written to {escape(str(out))}: results, dead, refused (.jsonl), receipt.json, report.html", soft_wrap=True
+        )
     return _exit_code(report)
 
 
@@ -44,27 +54,11 @@ def _exit_code(report: RunReport) -> ExitCode:
 
 
 @contextmanager
-def _watcher() -> Iterator[Watcher]:
+def _onlooker() -> Iterator[Onlooker]:
     """Progress goes to stderr: a bar on a terminal, plain lines elsewhere."""
-    if sys.stderr.isatty():
-        with _bar() as watch:
-            yield watch
+    if not sys.stderr.isatty():
+        yield _Lines()
         return
-    shown = [0.0]
-
-    def lines(progress: Progress) -> None:
-        if time.monotonic() - shown[0] >= EVERY_S:
-            shown[0] = time.monotonic()
-            sys.stderr.write(
-                f"{progress.answered} answered, {progress.dead} dead of {progress.accepted} accepted"
-                f"{'' if progress.fed else ' so far'}\n"
-            )
-
-    yield lines
-
-
-@contextmanager
-def _bar() -> Iterator[Watcher]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -72,13 +66,44 @@ def _bar() -> Iterator[Watcher]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task("reading", total=None)
+    with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        yield _Shown(bar, bar.add_task("reading", total=None))
 
-        def show(progress: Progress) -> None:
-            ended = progress.answered + progress.dead
-            bar.update(
-                line, description="answering", completed=ended, total=progress.accepted if progress.fed else None
-            )
 
-        yield show
+class _Lines:
+    """One when the file is read, then one whenever something has moved, but not too many."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._at = time.monotonic()
+        self._fed = False
+
+    def progress(self, progress: Progress) -> None:
+        text = (
+            f"{progress.answered} answered, {progress.dead} dead of {progress.accepted} accepted"
+            f"{'' if progress.fed else ' so far'}"
+        )
+        waited = time.monotonic() - self._at
+        if progress.fed is not self._fed or waited >= (STILL_S if text == self._said else EVERY_S):
+            self._said, self._at, self._fed = text, time.monotonic(), progress.fed
+            sys.stderr.write(text + "\n")
+
+    def notice(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+
+
+class _Shown:
+    def __init__(self, bar: Bar, line: TaskID) -> None:
+        self._bar = bar
+        self._line = line
+
+    def progress(self, progress: Progress) -> None:
+        self._bar.update(
+            self._line,
+            description="answering",
+            completed=progress.answered + progress.dead,
+            total=progress.accepted if progress.fed else None,
+        )
+
+    def notice(self, text: str) -> None:
+        self._bar.console.print(escape(text), soft_wrap=True)

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """DESIGN 3.4."""
+    """Of every verb."""
 
     DONE = 0
     FAILURE = 1

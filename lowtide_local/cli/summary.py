@@ -10,18 +10,29 @@ from rich.table import Table
 
 from lowtide.core.model import usd_text
 from lowtide_local.report.run_report import RunReport
+from lowtide_local.run.records import ALL_ANSWERED
+
+WIDE = 110
+"""Columns from which a terminal has room for whole batch ids. They are in receipt.json and report.html in any case."""
+
+ID_CHARACTERS = 15
+EXAMPLE_CHARACTERS = 160
+
+TEXT = frozenset({"tier", "lane", "batch", "model", "status", "code", "for example"})
+"""Columns that are read from the left; numbers stand under each other on the right."""
 
 
 def print_summary(report: RunReport, console: Console | None = None) -> None:
     """Plain text where there is no terminal: rich leaves colours out."""
     out = console or Console(highlight=False)
     if report.tiers:
-        out.print(_tiers(report))
+        out.print(_tiers(report), "")
     if report.batches:
-        out.print(_batches(report))
+        _print_batches(report, out)
     if report.dead:
-        out.print(_dead(report))
-    out.print(_receipt(report))
+        out.print(_dead(report), "")
+    out.print(_receipt(report), "")
+    out.print(_counts(report), soft_wrap=True)
     for check in report.checks:
         mark = "[green]holds[/]" if check.held else "[bold red]FAILS[/]"
         out.print(f"{mark}  {escape(check.name)} [dim]({escape(check.detail)})[/]", soft_wrap=True)
@@ -29,8 +40,11 @@ def print_summary(report: RunReport, console: Console | None = None) -> None:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for column in columns:
+        # Prose wraps at spaces; what a person compares or copies stays in one piece.
+        table.add_column(
+            column, justify="left" if column in TEXT else "right", no_wrap=column != "for example", overflow="ellipsis"
+        )
     return table
 
 
@@ -41,26 +55,39 @@ def _tiers(report: RunReport) -> Table:
     return table
 
 
-def _batches(report: RunReport) -> Table:
-    table = _table("Batches", "batch", "model", "requests", "answered", "status", "took", "what happened")
-    for story in report.batches:
+def _print_batches(report: RunReport, out: Console) -> None:
+    """What befell a batch has a line of its own below the table: there is no room for prose beside its numbers."""
+    table = _table("Batches", "batch", "model", "answered", "status", "took")
+    stories = [(_shown(story.batch.batch_id, out.width), story) for story in report.batches]
+    for shown, story in stories:
         line = story.batch
         table.add_row(
-            escape(line.batch_id),
+            escape(shown),
             escape(line.model),
-            str(line.requests),
-            str(line.answered),
+            f"{line.answered} of {line.requests}",
             escape(line.status),
             _span(line.seconds),
-            escape(story.note),
         )
-    return table
+    out.print(table)
+    for shown, story in stories:
+        if story.note not in ("", ALL_ANSWERED):
+            out.print(f"{escape(shown)}: {escape(story.note)}", soft_wrap=True)
+    out.print()
+
+
+def _shown(batch_id: str, width: int) -> str:
+    """Both ends, which is where ids differ, where there is no room for all of it."""
+    if width >= WIDE or len(batch_id) <= ID_CHARACTERS:
+        return batch_id
+    return f"{batch_id[: ID_CHARACTERS - 5]}…{batch_id[-4:]}"
 
 
 def _dead(report: RunReport) -> Table:
     table = _table("Dead letters", "code", "tasks", "for example")
     for reason in report.dead:
-        table.add_row(escape(reason.code), str(reason.count), escape(reason.example[:80]))
+        example = reason.example
+        shown = example if len(example) <= EXAMPLE_CHARACTERS else example[: EXAMPLE_CHARACTERS - 1] + "…"
+        table.add_row(escape(reason.code), str(reason.count), escape(shown))
     return table
 
 
@@ -77,12 +104,15 @@ def _receipt(report: RunReport) -> Table:
         _usd(receipt.list_cost_usd),
         f"{_usd(receipt.saved_usd)} ({receipt.saved_pct} %)",
     )
-    counts = (
+    return table
+
+
+def _counts(report: RunReport) -> str:
+    receipt = report.receipt
+    return (
         f"{receipt.answered} answered, {receipt.dead} dead, {receipt.cancelled} cancelled, {receipt.refused} refused, "
         f"{receipt.duplicates} duplicates, {receipt.repaid} repaid, {receipt.unpriced} unpriced"
     )
-    table.caption, table.caption_justify = counts, "left"
-    return table
 
 
 def _usd(amount: Decimal) -> str:

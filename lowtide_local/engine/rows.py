@@ -82,7 +82,10 @@ class SqliteRows(Generic[R, E, D]):
             last = found[-1][0]
 
     def amend(self, state: str, changes: Mapping[str, object]) -> int:
-        """Overwrites fields of every row in ``state``, past all transitions: only voiding may. Returns how many."""
+        """Overwrites fields of every row in ``state``, past all transitions, and returns how many.
+
+        Only for what is done to a directory before anything works in it, as voiding is.
+        """
         with self._database.transaction():
             found = self._database.execute(
                 "SELECT key, body FROM rows WHERE kind = ? AND state = ?", (self._kind.name, state)

@@ -15,6 +15,6 @@ def write_report(path: Path, report: RunReport) -> None:
 
 
 def write_receipt(path: Path, report: RunReport) -> None:
-    """receipt.json (DESIGN 3.4). Raises OSError."""
+    """receipt.json. Raises OSError."""
     batches = [story.batch for story in report.batches]
     write_json(path, report.receipt.document(batches, reconciled=report.reconciled))

@@ -9,7 +9,7 @@ import httpx2
 
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
-from lowtide.adapters.openai.client import build_client
+from lowtide.adapters.openai.client import build_client, is_openai
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
@@ -58,7 +58,7 @@ def assemble(
         parts=engine.parts,
         batches=engine.batches,
         ledger=engine.ledger,
-        answers=dict.fromkeys(routes.providers, OpenAIAnswers(client)),
+        answers=dict.fromkeys(routes.providers, OpenAIAnswers(client, sends_default_tier=is_openai(client))),
         batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),
         replies=NoReplies(),
         metrics=metrics,

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
-
-import httpx2
-import orjson
+from typing import NoReturn, Protocol
 
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
@@ -23,30 +17,28 @@ from lowtide.core.routes import Routes
 from lowtide.core.tasks import TaskState
 from lowtide.ports import System
 from lowtide_local.cli.stop import Stop, usage
-from lowtide_local.engine.database import DirectoryInUse, DirectoryUnusable
 from lowtide_local.engine.engine import Engine
-from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.engine.worker import Halted, Pace, Worker
 from lowtide_local.report.run_report import RunReport
 
+from . import directory, statement
 from .assembly import assemble, shipped_routes
+from .contact import Contact, WatchedAnswers, WatchedBatches
 from .endpoint import Endpoint, has_batches
 from .feed import Feed
+from .notices import RunMetrics
 from .outputs import report_of, write_outputs
-from .reconcile import BilledLine
-
-STATE = ".lowtide"
-"""The directory inside DIR that holds the run's durable state."""
+from .reading import lines
 
 PACE = Pace(assemble_s=2.0, poll_s=0.5, watch_s=0.1)
+
+PROGRESS_S = 0.5
+"""Between two counts of the tasks, in seconds."""
 
 RETRY_BATCH_S = 2.0
 """A person waits for a run: items that failed in a batch go into the next one soon."""
 
 POLL_MAX_S = 30.0
-
-ASKING_S = 5.0
-"""For the provider's own count of what it billed, which only simulators have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,91 +51,50 @@ class Progress:
     fed: bool
 
 
-Watcher = Callable[[Progress], None]
+class Onlooker(Protocol):
+    """Who waits for a run to end."""
+
+    def progress(self, progress: Progress) -> None:
+        """Called several times a second."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """One line about something that may take long, or needs a person."""
+        ...
 
 
-async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, watch: Watcher) -> RunReport:
-    """Raises Stop where it cannot begin or go on; then what was done is kept in ``out``."""
-    fingerprint = _fingerprint(tasks, endpoint, batch=batch)
-    begun = (out / STATE).exists()
-    if begun:
-        # Refuse what belongs to another run before anything else is asked of anybody.
-        _open(out, fingerprint).close()
+async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlooker: Onlooker) -> RunReport:
+    """Raises Stop where it cannot begin or go on; then what was done is kept in ``out``. OSError where the records
+    cannot be written."""
+    clock = WallClock()
+    mark = directory.fingerprint(tasks, endpoint, batch=batch)
     routes = _routes(batch=batch)
-    await _check_endpoint(endpoint, routes, tasks, batch=batch)
-    engine = _open(out, fingerprint)
-    try:
-        system = assemble(
-            engine,
-            clock=WallClock(),
-            routes=routes,
-            metrics=RecordedMetrics(),
-            deployment=engine.meta.get("deployment") or "run",
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key,
-        )
-        engine.void_leases()
-        await _work(system, engine, Feed(system, engine, tasks), watch)
-        report = report_of(system, engine, f"lowtide run {tasks.name}", await _billed(endpoint))
+    # Nothing is made in DIR before the endpoint has answered; a run that is over needs no endpoint.
+    if not directory.check_free(out, mark, clock):
+        await _check_endpoint(endpoint, routes, tasks, batch=batch)
+    with directory.opened(out, mark, clock) as engine:
+        contact = Contact(endpoint.base_url, onlooker.notice)
+        system = _system(engine, endpoint, routes, contact)
+        if directory.finished_at(engine) is None:
+            engine.void_leases()
+            directory.lift_rest(engine)
+            await _work(system, engine, tasks, contact, onlooker)
+            await statement.ask(endpoint, engine)
+        report = _report(system, engine, tasks)
         write_outputs(system, engine, out, report)
-    finally:
-        engine.close()
+        directory.finish(engine, report.finished_at)
     return report
-
-
-def check_input(tasks: Path) -> None:
-    """Raises Stop for what is no readable file with something in it."""
-    try:
-        with tasks.open("rb") as file:
-            empty = not any(line.strip() for line in file)
-    except OSError as error:
-        raise usage(f"cannot read {tasks}: {error.strerror or error}") from None
-    if empty:
-        raise usage(f"{tasks} is empty: give a file with one task per line")
-
-
-def _fingerprint(tasks: Path, endpoint: Endpoint, *, batch: bool) -> str:
-    digest = sha256()
-    with tasks.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return orjson.dumps({"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}).decode()
-
-
-def _open(out: Path, fingerprint: str) -> Engine:
-    if out.exists() and not out.is_dir():
-        raise usage(f"--out {out} is a file; give a directory")
-    try:
-        (out / STATE).mkdir(parents=True, exist_ok=True)
-        engine = Engine.open(out / STATE, WallClock())
-    except DirectoryInUse:
-        raise Stop(f"{out} is in use by another lowtide run; wait for it, or give another --out") from None
-    except DirectoryUnusable as error:
-        raise usage(str(error)) from None
-    except OSError as error:
-        raise usage(f"cannot write to --out {out}: {error.strerror or error}") from None
-    before = engine.meta.get("fingerprint")
-    if before is None:
-        with engine.transaction():
-            engine.meta.set("fingerprint", fingerprint)
-            engine.meta.set("deployment", f"run-{uuid4().hex[:12]}")
-    elif before != fingerprint:
-        engine.close()
-        differing = _differing(before, fingerprint)
-        raise usage(f"{out} holds a run with another {differing}; repeat that command, or give another --out")
-    return engine
-
-
-def _differing(before: str, now: str) -> str:
-    names = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch"}
-    first, second = orjson.loads(before), orjson.loads(now)
-    return " and ".join(names[key] for key in second if first.get(key) != second[key])
 
 
 def _routes(*, batch: bool) -> Routes:
     routes = shipped_routes().without_reply_list()
     patient = routes.model_copy(
         update={
+            # No function's end cuts a call short here: a slow answer that is paid for is waited for.
+            "tiers": {
+                tier: spec.model_copy(update={"call_timeout_s": routes.lanes.flex.call_timeout_s})
+                for tier, spec in routes.tiers.items()
+            },
             "batching": routes.batching.model_copy(update={"poll_max_s": POLL_MAX_S}),
             "retries": routes.retries.model_copy(update={"batch_base_s": RETRY_BATCH_S}),
         }
@@ -154,62 +105,97 @@ def _routes(*, batch: bool) -> Routes:
 async def _check_endpoint(endpoint: Endpoint, routes: Routes, tasks: Path, *, batch: bool) -> None:
     client = build_client(base_url=endpoint.base_url, api_key=endpoint.api_key)
     try:
-        able = await has_batches(OpenAIBatches(client, WallClock()), endpoint.base_url)
+        able = await has_batches(OpenAIBatches(client, WallClock()), endpoint, wanted=batch)
     finally:
         await client.close()
     if batch and not able and (count := _batchable(tasks, routes)):
+        hint = "" if endpoint.base_url.endswith("/v1") else " (most base URLs end in /v1: does this one?)"
         raise usage(
-            f"{endpoint.base_url} has no Batch API, and {count} tasks of {tasks.name} are to be batched at half price: "
-            "give --no-batch to have them answered on real-time lanes at their price"
+            f"{endpoint.base_url} has no Batch API{hint}, and {count} tasks of {tasks.name} are to be batched at half "
+            "price: give --no-batch to have them answered on real-time lanes at their price"
         )
 
 
 def _batchable(tasks: Path, routes: Routes) -> int:
     now, count = WallClock().now(), 0
     with tasks.open("rb") as file:
-        for line in file:
+        for line in lines(file):
             try:
-                count += accept(decode(line), origin="", sent_at=now, routes=routes).batchable
+                count += accept(decode(line.content), origin="", sent_at=now, routes=routes).batchable
             except Refused:
                 continue
     return count
 
 
-async def _work(system: System, engine: Engine, feed: Feed, watch: Watcher) -> None:
+def _system(engine: Engine, endpoint: Endpoint, routes: Routes, contact: Contact) -> System:
+    run_name = directory.deployment_of(engine)
+    system = assemble(
+        engine,
+        clock=WallClock(),
+        routes=routes,
+        metrics=RunMetrics(contact.notice),
+        deployment=run_name,
+        base_url=endpoint.base_url,
+        api_key=endpoint.api_key,
+    )
+    return replace(
+        system,
+        answers={name: WatchedAnswers(api, contact, run_name) for name, api in system.answers.items()},
+        batch_apis={name: WatchedBatches(api, contact) for name, api in system.batch_apis.items()},
+    )
+
+
+async def _work(system: System, engine: Engine, tasks: Path, contact: Contact, onlooker: Onlooker) -> None:
+    """Until every task has its end. Raises Stop; and, alone and not in a group, what else went wrong."""
     worker = Worker(system, PACE, lambda name: engine.queue(name).next_visible_at())
-    feed = Feed(worker.system, engine, feed.path)
-    state = {"fed": False}
+    feed = Feed(worker.system, engine, tasks)
+    fed = asyncio.Event()
 
     async def feeding() -> None:
-        while feed.step():
+        more = True
+        while more:
+            more = feed.step()
             await asyncio.sleep(0)
-        state["fed"] = True
+        fed.set()
         worker.no_more()
 
+    [probe, *_] = system.batch_apis.values()
     try:
-        async with _watching(engine, state, watch), asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(contact.watch(probe.supported)),
+                group.create_task(_show(engine, fed, onlooker)),
+            ]
             group.create_task(feeding())
-            group.create_task(worker.run(flush=True))
-    except* Halted as halted:
-        reason = _first(halted)
-        raise Stop(
-            f"the provider refuses the account ({reason}); nothing is lost: mend it and repeat the command"
-        ) from None
+            await worker.run(flush=True)
+            for task in beside:
+                task.cancel()
+    except BaseExceptionGroup as failures:
+        cause = _cause(failures)
+        if isinstance(cause, Halted):
+            directory.rest_until_repeated(engine)
+            raise Stop(
+                f"the provider refuses the account ({cause}); nothing is lost: mend it and repeat the command"
+            ) from None
+        raise cause from None
 
 
-@asynccontextmanager
-async def _watching(engine: Engine, state: dict[str, bool], watch: Watcher) -> AsyncIterator[None]:
-    async def report() -> None:
-        while True:
-            watch(_progress(engine, fed=state["fed"]))
-            await asyncio.sleep(0.5)
+def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first that speaks for itself: one that ends the command on purpose before all others."""
+    leaves = list(_leaves(failures))
+    return next((leaf for leaf in leaves if isinstance(leaf, Stop | Halted)), leaves[0])
 
-    reporter = asyncio.create_task(report())
-    try:
-        yield
-        watch(_progress(engine, fed=True))
-    finally:
-        reporter.cancel()
+
+def _leaves(failure: BaseException) -> list[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        return [leaf for each in failure.exceptions for leaf in _leaves(each)]
+    return [failure]
+
+
+async def _show(engine: Engine, fed: asyncio.Event, onlooker: Onlooker) -> NoReturn:
+    while True:
+        onlooker.progress(_progress(engine, fed=fed.is_set()))
+        await asyncio.sleep(PROGRESS_S)
 
 
 def _progress(engine: Engine, *, fed: bool) -> Progress:
@@ -222,22 +208,7 @@ def _progress(engine: Engine, *, fed: bool) -> Progress:
     )
 
 
-def _first(group: BaseExceptionGroup[Halted]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
-async def _billed(endpoint: Endpoint) -> list[BilledLine] | None:
-    """The simulated provider can be asked what it billed; others cannot, and answer with something else."""
-    url = endpoint.base_url.removesuffix("/v1") + "/simulator/billing"
-    try:
-        async with httpx2.AsyncClient(timeout=ASKING_S) as client:
-            reply = await client.get(url)
-        statement = orjson.loads(reply.content) if reply.status_code == 200 else None  # noqa: PLR2004 - HTTP's OK
-    except (httpx2.HTTPError, orjson.JSONDecodeError):
-        return None
-    if not isinstance(statement, dict) or not isinstance(statement.get("data"), list):
-        return None
-    return [BilledLine(ours=str(line.get("id")), batched=line.get("kind") == "batch") for line in statement["data"]]
+def _report(system: System, engine: Engine, tasks: Path) -> RunReport:
+    """A run that was over before ended when it did then."""
+    report = report_of(system, engine, f"lowtide run {tasks.name}", statement.billed(engine))
+    return replace(report, finished_at=directory.finished_at(engine) or report.finished_at)

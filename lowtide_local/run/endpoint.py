@@ -6,17 +6,18 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from lowtide.core.errors import Unreachable
+from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 
 TRYING_S = 5.0
-"""How long a refused connection is tried again before the command fails (DESIGN 3.4)."""
+"""How long a refused connection is tried again before the command fails."""
 
 BETWEEN_TRIES_S = 0.25
 
@@ -30,13 +31,22 @@ class Endpoint:
     def of(cls, base_url: str | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
         """Raises Stop where the URL is none, or where a key is needed and there is none."""
         url = (base_url or environment.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = _host(url)
+        if host is None:
             raise usage(f"--base-url {url} is no http(s) URL; give one such as {OPENAI_URL}")
         key = environment.get("OPENAI_API_KEY", "").strip()
-        if not key and not is_loopback(parts.hostname):
+        if not key and not is_loopback(host):
             raise usage(f"no key for {url}: set OPENAI_API_KEY")
-        return cls(base_url=url, api_key=key or "none")
+        return cls(base_url=url, api_key=key)
+
+
+def _host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in ("http", "https") else None
 
 
 def is_loopback(host: str) -> bool:
@@ -48,14 +58,26 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def has_batches(api: BatchApi, base_url: str) -> bool:
-    """Raises Stop where nothing answers for five seconds."""
+async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> bool:
+    """Raises Stop where nothing answers for five seconds, or where the key is refused.
+
+    Where batches are not ``wanted``, any other answer is good enough: something is there.
+    """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + TRYING_S
     while True:
         try:
             return await api.supported()
         except Unreachable as error:
-            if loop.time() + BETWEEN_TRIES_S >= give_up:
-                raise Stop(f"cannot reach {base_url}: {error} (tried for {TRYING_S:.0f} s)") from None
+            problem = f"cannot reach {endpoint.base_url}: {error}"
+        except ProviderRefused as refusal:
+            if refusal.status == HTTPStatus.UNAUTHORIZED:
+                raise Stop(f"{endpoint.base_url} refuses the key ({refusal.message}): set OPENAI_API_KEY") from None
+            if not wanted:
+                return False
+            problem = f"{endpoint.base_url} does not say whether it has a Batch API: {refusal.message}"
+            if refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise Stop(f"{problem}; give --no-batch to do without") from None
+        if loop.time() + BETWEEN_TRIES_S >= give_up:
+            raise Stop(f"{problem} (tried for {TRYING_S:.0f} s)") from None
         await asyncio.sleep(BETWEEN_TRIES_S)

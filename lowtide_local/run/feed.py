@@ -7,7 +7,6 @@ the order of the file: the first of two tasks with one id is the task, the secon
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,13 @@ from lowtide.ports import Change, System
 from lowtide.steps.carry import send_tasks
 from lowtide_local.engine.engine import Engine
 
+from .reading import Line, lines
+
 CHUNK_LINES = 500
 """Lines in one transaction: large enough that commits cost little, small enough to start answering at once."""
+
+CHUNK_BYTES = 8_000_000
+"""Beyond it a chunk takes no further line: lines of megabytes are kept in memory one by one."""
 
 _CURSOR = "feed/cursor"
 
@@ -35,31 +39,38 @@ class Feed:
     def __init__(self, system: System, engine: Engine, path: Path) -> None:
         self._system = system
         self._engine = engine
-        self.path = path
+        self._path = path
 
     def step(self) -> bool:
         cursor = orjson.loads(self._engine.meta.get(_CURSOR) or '{"offset":0,"line":0}')
-        with self.path.open("rb") as file:
-            file.seek(cursor["offset"])
-            raws = list(islice(file, CHUNK_LINES))
-        if not raws:
+        chunk = self._read(cursor["offset"], cursor["line"])
+        if not chunk:
             return False
         with self._engine.transaction():
-            self._chunk(raws, first=cursor["line"] + 1)
-            after = {"offset": cursor["offset"] + sum(map(len, raws)), "line": cursor["line"] + len(raws)}
+            self._feed(chunk)
+            after = {"offset": chunk[-1].end, "line": chunk[-1].number}
             self._engine.meta.set(_CURSOR, orjson.dumps(after).decode())
         return True
 
-    def _chunk(self, raws: Sequence[bytes], first: int) -> None:
+    def _read(self, offset: int, number: int) -> list[Line]:
+        chunk: list[Line] = []
+        with self._path.open("rb") as file:
+            for line in lines(file, offset=offset, number=number):
+                chunk.append(line)
+                if len(chunk) == CHUNK_LINES or line.end - offset >= CHUNK_BYTES:
+                    break
+        return chunk
+
+    def _feed(self, chunk: Sequence[Line]) -> None:
         tasks: list[AcceptedTask] = []
         refusals: list[dict[str, Any]] = []
-        for number, raw in enumerate(raws, start=first):
-            if not raw.strip():
+        for line in chunk:
+            if line.raw == b"":
                 continue
             try:
-                tasks.append(self._accept(raw, number))
+                tasks.append(self._accept(line))
             except Refused as refusal:
-                refusals.append(_refusal(number, refusal))
+                refusals.append(_refusal(line.number, refusal))
         now = self._system.clock.now()
         changes: list[Change[TaskRow, TaskEvent]] = [Change(task.key, Accept(task)) for task in tasks]
         accepted, duplicates = [], 0
@@ -72,13 +83,18 @@ class Feed:
                 case _:
                     duplicates += 1
         send_tasks(self._system, accepted)
-        name = f"{first:09d}"
+        name = f"{chunk[0].number:09d}"
         refusals.sort(key=lambda refusal: refusal["line"])
         self._engine.meta.set(f"refused/{name}", orjson.dumps(refusals).decode())
         self._system.ledger.put([(f"feed/{name}", Receipt(refused=len(refusals), duplicates=duplicates))])
 
-    def _accept(self, raw: bytes, number: int) -> AcceptedTask:
-        return accept(decode(raw), origin=str(number), sent_at=self._system.clock.now(), routes=self._system.routes)
+    def _accept(self, line: Line) -> AcceptedTask:
+        return accept(
+            decode(line.content),
+            origin=str(line.number),
+            sent_at=self._system.clock.now(),
+            routes=self._system.routes,
+        )
 
 
 def refusals(engine: Engine) -> Iterator[dict[str, Any]]:

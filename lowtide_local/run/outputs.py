@@ -19,6 +19,9 @@ from .feed import refusals
 from .reconcile import BilledLine, checks
 from .records import batch_stories, figures, settled
 
+FILES = ("results.jsonl", "dead.jsonl", "refused.jsonl", "receipt.json", "report.html")
+"""What a run writes into DIR."""
+
 
 def report_of(system: System, engine: Engine, title: str, billed: Sequence[BilledLine] | None) -> RunReport:
     summed = figures(system, engine)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 from lowtide.core.batches import ProviderBatch
+from lowtide.core.lanes import Lane
 from lowtide.core.model import usd_text
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status, Usage
@@ -24,7 +28,25 @@ class BilledLine:
     """One thing that the provider billed. ``ours`` is the id we gave it: a line's ``custom_id`` or a call's id."""
 
     ours: str
-    batched: bool
+    model: str
+    lane: Lane
+    usage: Usage
+    at: datetime
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> BilledLine:
+        """From a line of the simulated provider's statement. Raises KeyError, TypeError or ValueError for others."""
+        return cls(
+            ours=str(line["id"]),
+            model=str(line["model"]),
+            lane=Lane(line["service_tier"]),
+            usage=Usage(
+                input_tokens=line["input_tokens"],
+                cached_input_tokens=line["cached_input_tokens"],
+                output_tokens=line["output_tokens"],
+            ),
+            at=datetime.fromisoformat(line["at"]),
+        )
 
 
 def checks(system: System, engine: Engine, receipt: Receipt, billed: Sequence[BilledLine] | None) -> list[Check]:
@@ -99,7 +121,7 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
         digest = _digest(ours)
         beside[digest] += times - (1 if answered.get(digest) == ours else 0)
     over = [digest for digest, times in beside.items() if times > repaid.get(digest, 0)]
-    batched = Counter(_digest(line.ours) for line in billed if line.batched)
+    batched = Counter(_digest(line.ours) for line in billed if line.lane is Lane.BATCH)
     twice = [digest for digest, times in batched.items() if times > 1]
     extra = sum(beside.values())
     yield Check(
@@ -112,10 +134,25 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
         held=not receipts,
         detail=f"{len(answered) - len(receipts)} of {len(answered)}",
     )
+    yield _dollars(system, answered.values(), billed, engine)
     yield Check(
         name="no batched line was billed twice",
         held=not twice,
         detail=f"{sum(batched.values())} batched lines for {len(batched)} tasks",
+    )
+
+
+def _dollars(system: System, answered: Iterable[str], billed: Sequence[BilledLine], engine: Engine) -> Check:
+    """The provider's lines priced by us, against the records' own prices."""
+    ours = set(answered)
+    prices = {line.ours: system.prices.cost(line.model, line.lane, line.usage, line.at.date()) for line in billed}
+    theirs = sum((price for name, price in prices.items() if name in ours and price is not None), Decimal(0))
+    records = [document.record for _, document in settled(system, engine)]
+    paid = sum((record.cost_usd or Decimal(0) for record in records), Decimal(0))
+    return Check(
+        name="the provider's bill, priced line by line, is the sum of the receipts",
+        held=theirs == paid,
+        detail=f"${usd_text(theirs)} billed, ${usd_text(paid)} in receipts",
     )
 
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lowtide.core.batches import BatchRow
+from lowtide.core.batches import BatchRow, ProviderStatus
 from lowtide.core.receipts import BatchLine, Receipt
 from lowtide.core.records import ResultDocument, Status
 from lowtide.core.tasks import SETTLED, TaskRow
@@ -15,6 +15,9 @@ from lowtide.ports import System
 from lowtide.steps.deliver import document_of
 from lowtide_local.engine.engine import Engine
 from lowtide_local.report.run_report import BatchStory, DeadReason, TierLine
+
+ALL_ANSWERED = "all answered"
+"""The note of a batch that nothing happened to."""
 
 
 def settled(system: System, engine: Engine) -> Iterator[tuple[TaskRow, ResultDocument]]:
@@ -99,10 +102,15 @@ def _line(row: BatchRow) -> BatchLine:
 
 def _note(row: BatchRow) -> str:
     told = []
-    if row.setbacks:
-        told.append(f"submitted {row.submission} times, put off {row.setbacks}")
+    if row.found:
+        told.append("the reply to its creation was lost; found at the provider, not created again")
+    if row.submission > 1:
+        told.append(f"the provider took none of it {row.submission - 1} times; submitted again")
+    elif row.setbacks:
+        told.append(f"put off {row.setbacks} times by the provider")
     if row.tally.retried:
-        told.append(f"{row.tally.retried} went into the next batch")
+        expired = row.provider_batch is not None and row.provider_batch.status is ProviderStatus.EXPIRED
+        told.append(f"{'expired in part: ' if expired else ''}{row.tally.retried} went into the next batch")
     if row.tally.dead:
         told.append(f"{row.tally.dead} dead")
-    return "; ".join(told) or "all answered"
+    return "; ".join(told) or ALL_ANSWERED

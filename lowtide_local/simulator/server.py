@@ -39,7 +39,13 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 def server(provider: SimulatedProvider, *, announce: bool = False) -> uvicorn.Server:
     """To be run on a socket of ``listen``. It logs nothing: a broken connection is its trade, not an error."""
-    config = uvicorn.Config(build_app(provider), log_config=None, log_level="critical", access_log=False)
+    config = uvicorn.Config(
+        build_app(provider),
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=1,  # seconds: nobody waits for the ends of latencies
+    )
     return _Announcing(config) if announce else uvicorn.Server(config)
 
 

@@ -1,16 +1,16 @@
 """The deployment on a fake AWS: the data plane of template.yaml on moto, and its real handlers invoked as AWS would.
 
-Event sources deliver batches of messages in real event shapes and honour ``batchItemFailures``; schedules fire when
-they are due. Time stands still but for what is slept, so that a day passes in seconds.
+Event sources deliver messages in real event shapes and honour ``batchItemFailures``; schedules fire when they are due;
+functions run beside each other, within their timeouts. Time stands still but for what is waited for, so that a day
+passes in seconds.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,129 +18,191 @@ from typing import Any
 import boto3
 import httpx2
 import orjson
-import time_machine
 from moto import mock_aws
 
 from lowtide import wiring
-from lowtide.adapters.clock import WallClock
-from lowtide.ports import Metrics
-from lowtide_local.engine.clock import VirtualLoop
+from lowtide.core.errors import LowtideError
+from lowtide.ports import Metrics, System
+from lowtide.settings import Settings
+from lowtide_local.engine.engine import in_place
 from lowtide_local.engine.metrics import RecordedMetrics
 
-from .template import Function, QueueSource, Template, load, transform
+from .containers import Container, Invocation
+from .delivery import scheduled_event
+from .hands import Hands, standing_still
+from .queues import MotoQueue
+from .sources import EventSource, Schedule
+from .template import Template, load, transform
+from .view import StackView
 
 REGION = "eu-central-1"
-DEPLOYMENT = "lowtide-on-moto"
 STACK = "lowtide"
+DEFAULTS = {"Deployment": "lowtide-on-moto", "BaseUrl": "http://provider/v1"}
+"""Parameters unless others are given."""
 
-_SENT_SYSTEM_ATTRIBUTES = ["All"]
+WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")
+UNSCHEDULED = frozenset({"Reporter"})
+"""It has no work in hand, and its many questions about metrics are slow on moto."""
+
+_ENVIRONMENT = {
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_SESSION_TOKEN": "testing",
+}
+
+Ended = Callable[[Invocation], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a handler reads of its Lambda context. It has its whole timeout before it."""
-
-    function_name: str
-    timeout_s: int
-    aws_request_id: str = "00000000-0000-0000-0000-000000000000"
-    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:lowtide"
-    memory_limit_in_mb: int = 1024
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.timeout_s * 1000
+class NeverQuiet(LowtideError):
+    """Something is still on a queue, in a part or in a batch after all the time that it was given."""
 
 
-@dataclass
 class Stack:
-    """The running deployment. ``invocations`` counts what was invoked, by function."""
+    """The running deployment. ``invoked`` counts invocations by function, ``failures`` are (function, error) of those
+    that raised or were killed."""
 
-    template: Template
-    physical: Mapping[str, str]
-    travel: time_machine.Traveller
-    metrics: RecordedMetrics
-    sqs: Any
-    invocations: dict[str, int] = field(default_factory=dict)
-    failures: list[tuple[str, BaseException]] = field(default_factory=list)
-    _due: dict[str, datetime] = field(default_factory=dict)
+    def __init__(
+        self,
+        template: Template,
+        physical: Mapping[str, str],
+        hands: Hands,
+        outside: wiring.Outside,
+        unscheduled: Collection[str],
+    ) -> None:
+        self.template = template
+        self.physical = physical
+        self.invoked: Counter[str] = Counter()
+        self.failures: list[tuple[str, BaseException]] = []
+        self._hands = hands
+        self._outside = outside
+        client = boto3.client("sqs")
+        self.queues = {
+            name: MotoQueue(client, physical[name], REGION) for name in template.visibilities_s if name in physical
+        }
+        self._sources: list[EventSource | Schedule] = []
+        for name, function in template.functions.items():
+            self._sources += [
+                EventSource(function, source, self.queues[source.queue], REGION) for source in function.sources
+            ]
+            if name not in unscheduled:
+                self._sources += [Schedule(function, period, hands, REGION) for period in function.schedules_s]
+        self._under_way: list[tuple[Invocation, Ended]] = []
+        self._containers: dict[str, list[Container]] = {name: [] for name in template.functions}
 
+    @property
     def now(self) -> datetime:
-        return WallClock().now()
+        return self._hands.now
 
-    def send(self, body: str, group: str = "default") -> None:
-        """A publisher's message on the intake queue."""
-        self.sqs.send_message(QueueUrl=self.physical["IntakeQueue"], MessageBody=body, MessageGroupId=group)
+    def send(self, body: str | Mapping[str, Any], group: str = "default") -> str:
+        """A publisher's message on the intake queue; its id."""
+        text = body if isinstance(body, str) else orjson.dumps(body).decode()
+        return self.queues["IntakeQueue"].send(text, group)
 
-    def settle(self, *, hours: float = 30, idle_s: float = 60) -> None:
-        """Runs sources and schedules until nothing is on a queue, in a part or in a batch. Raises TimeoutError."""
-        end = self.now() + timedelta(hours=hours)
-        while not self._quiet():
-            if self.now() > end:
-                raise TimeoutError(f"the stack is not done after {hours} simulated hours")
-            if not self.turn():
-                self.travel.shift(idle_s)
+    def letters(self) -> list[tuple[dict[str, Any], dict[str, str]]]:
+        """(dead letter, its attributes) of every message on the dead-letter queue."""
+        return [(orjson.loads(body), attributes) for body, attributes in self.queues["DeadLetterQueue"].contents()]
 
-    def turn(self) -> bool:
-        """Every source once, and every schedule that is due. Whether any message was delivered."""
-        delivered = False
-        for function in self.template.functions.values():
-            for source in function.sources:
-                delivered |= self._deliver(function, source)
-            if function.schedules_s and self.now() >= self._due.get(function.name, self.now()):
-                self._due[function.name] = self.now() + timedelta(seconds=min(function.schedules_s))
-                self.invoke(function.name, scheduled_event())
-        return delivered
+    def system(self) -> System:
+        """The ports as the poller has them: for looking at what the handlers left."""
+        with self._container("Poller").running():
+            return wiring.system(Settings.from_environment())
 
-    def invoke(self, name: str, event: dict[str, Any]) -> Any:
-        """The handler's answer. Raises what it raises."""
-        function = self.template.functions[name]
-        module, _, attribute = function.handler.rpartition(".")
-        self.invocations[name] = self.invocations.get(name, 0) + 1
-        with _environment(self.template.environment(name, self.physical)):
-            return getattr(importlib.import_module(module), attribute)(event, Context(name, function.timeout_s))
+    def view(self) -> StackView:
+        """What reports read."""
+        return StackView(self.physical["Table"], self.system().ledger)
 
-    def _deliver(self, function: Function, source: QueueSource) -> bool:
-        url = self.physical[source.queue]
-        messages = []
-        while len(messages) < source.batch_size:
-            received = self.sqs.receive_message(
-                QueueUrl=url,
-                MaxNumberOfMessages=min(10, source.batch_size - len(messages)),
-                WaitTimeSeconds=0,
-                AttributeNames=_SENT_SYSTEM_ATTRIBUTES,
-                MessageAttributeNames=["All"],
-            ).get("Messages", [])
-            if not received:
-                break
-            messages += received
-        if not messages:
+    def start(self, function: str, event: dict[str, Any] | None = None, ended: Ended = lambda _: None) -> Invocation:
+        """An invocation that runs beside the others; without an event, as its schedule would. ``ended`` hears of its
+        end."""
+        self.invoked[function] += 1
+        given = scheduled_event(function, self.now, REGION) if event is None else event
+        invocation = Invocation(self._container(function), given)
+        self._under_way.append((invocation, ended))
+        return invocation
+
+    def invoke(self, function: str, event: dict[str, Any] | None = None) -> Any:
+        """The handler's answer, once it has ended. Raises what it raises."""
+        invocation = self.start(function, event)
+        while not invocation.ended:
+            self._step(None)
+        if invocation.error is not None:
+            raise invocation.error
+        return invocation.answer
+
+    def kill(self, invocation: Invocation) -> None:
+        """As if its machine had gone."""
+        invocation.kill()
+        self._reap()
+
+    def wait(self, seconds: float) -> None:
+        self.wait_until(self.now + timedelta(seconds=seconds))
+
+    def wait_until(self, moment: datetime) -> None:
+        while self._step(moment):
+            pass
+        self._hands.turn_to(moment)
+
+    def settle(self, *, hours: float = 30) -> None:
+        """Until nothing is on a queue, in a part or in a batch. Raises NeverQuiet."""
+        end = self.now + timedelta(hours=hours)
+        while not self.quiet():
+            if not self._step(end):
+                depths = {name: self.queues[name].depth for name in WORK_QUEUES}
+                raise NeverQuiet(f"not done after {hours} simulated hours: {depths}; failures: {self.failures[-3:]}")
+
+    def quiet(self) -> bool:
+        if self._under_way or any(self.queues[name].depth for name in WORK_QUEUES):
             return False
-        try:
-            answer = self.invoke(function.name, {"Records": [_record(message, url) for message in messages]})
-        except Exception as error:  # noqa: BLE001 - as the event source: the whole batch comes again
-            self.failures.append((function.name, error))
-            return True
-        failed = {item["itemIdentifier"] for item in (answer or {}).get("batchItemFailures", [])}
-        if not source.partial_failures and failed:
-            raise AssertionError(f"{function.name} reports item failures, and its event source does not read them")
-        for message in messages:
-            if message["MessageId"] not in failed:
-                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return True
-
-    def _quiet(self) -> bool:
-        names = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")
-        kinds = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        for name in names:
-            counted = self.sqs.get_queue_attributes(QueueUrl=self.physical[name], AttributeNames=list(kinds))
-            if any(int(counted["Attributes"][kind]) for kind in kinds):
-                return False
         system = self.system()
         return not system.parts.active() and not system.batches.active()
 
-    def system(self) -> Any:
-        """The ports as the poller has them: for looking at what the handlers left."""
-        with _environment(self.template.environment("Poller", self.physical)):
-            return wiring.system(wiring.Settings.from_environment())
+    def close(self) -> None:
+        """Kills what is under way."""
+        for invocation, _ in self._under_way:
+            invocation.kill()
+        for containers in self._containers.values():
+            for container in containers:
+                container.close()
+
+    def _step(self, end: datetime | None) -> bool:
+        """Turns the clock to the next moment at which something happens, and lets it. False where that is past
+        ``end``."""
+        moments = [due for source in self._sources if (due := source.due(self.now)) is not None]
+        moments += [invocation.due for invocation, _ in self._under_way]
+        moment = max(self.now, min(moments)) if moments else None
+        if moment is None or (end is not None and moment > end):
+            return False
+        self._hands.turn_to(moment)
+        for invocation, _ in sorted(self._under_way, key=lambda pair: pair[0].due):
+            if invocation.due <= moment:
+                invocation.wake()
+        self._reap()
+        for source in self._sources:
+            due = source.due(moment)
+            if due is not None and due <= moment:
+                source.deliver(self.start)
+        return True
+
+    def _reap(self) -> None:
+        ended = [pair for pair in self._under_way if pair[0].ended]
+        self._under_way = [pair for pair in self._under_way if not pair[0].ended]
+        for invocation, then in ended:
+            invocation.container.invocation = None
+            function = invocation.container.function.name
+            if invocation.error is not None:
+                self.failures.append((function, invocation.error))
+            then(invocation)
+
+    def _container(self, function: str) -> Container:
+        """One that is free, and has not been killed; else a new one."""
+        containers = self._containers[function]
+        for container in containers:
+            if container.free:
+                return container
+        environment = self.template.environment(function, self.physical)
+        containers.append(Container(self.template.functions[function], environment, self._outside, self._hands))
+        return containers[-1]
 
 
 @contextmanager
@@ -151,31 +213,46 @@ def deployed(
     http_client: httpx2.AsyncClient,
     parameters: Mapping[str, str] | None = None,
     metrics: Metrics | None = None,
+    unscheduled: Collection[str] = UNSCHEDULED,
 ) -> Iterator[Stack]:
-    """template.yaml on moto, with ``http_client`` as the way to the provider."""
-    recorded = RecordedMetrics() if metrics is None else metrics
-    with (
-        _environment(
-            {
-                "AWS_DEFAULT_REGION": REGION,
-                "AWS_ACCESS_KEY_ID": "testing",
-                "AWS_SECRET_ACCESS_KEY": "testing",
-                "POWERTOOLS_TRACE_DISABLED": "true",
-            }
-        ),
-        mock_aws(),
-        time_machine.travel(start, tick=False) as travel,
-        wiring.rehearsal(
-            wiring.Outside(
-                http_client=http_client,
-                metrics=recorded,
-                offload=_in_place,
-                new_loop=lambda: VirtualLoop(on_advance=travel.shift),
-                threads=1,
-            )
-        ),
-    ):
-        secret = boto3.client("secretsmanager").create_secret(Name="provider", SecretString="simulated")  # noqa: S106
-        loaded = load(template, {"ProviderSecretArn": secret["ARN"], "Deployment": DEPLOYMENT, **(parameters or {})})
-        physical = _create(loaded)
-        yield Stack(loaded, physical, travel, recorded, boto3.client("sqs"))
+    """template.yaml on moto, with ``http_client`` as the way to the provider. Functions in ``unscheduled`` run only
+    when they are invoked."""
+    outside = wiring.Outside(
+        http_client=http_client,
+        metrics=RecordedMetrics() if metrics is None else metrics,
+        offload=in_place,
+        threads=1,
+    )
+    with ExitStack() as held:
+        held.enter_context(_environment(_ENVIRONMENT))
+        held.enter_context(mock_aws())
+        hands = held.enter_context(standing_still(start))
+        # The secret first: the template takes its ARN.
+        secret = boto3.client("secretsmanager").create_secret(Name="provider", SecretString="simulated")
+        loaded = load(template, {"ProviderSecretArn": secret["ARN"], **DEFAULTS, **(parameters or {})})
+        stack = Stack(loaded, _create(loaded), hands, outside, unscheduled)
+        held.callback(stack.close)
+        yield stack
+
+
+def _create(template: Template) -> dict[str, str]:
+    """What ``Ref`` gives, by logical id."""
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(StackName=STACK, TemplateBody=orjson.dumps(transform(template)).decode())
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
+    return {
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for page in pages
+        for resource in page["StackResourceSummaries"]
+    }
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

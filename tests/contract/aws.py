@@ -17,6 +17,7 @@ from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.queue import SqsQueue
 from lowtide.adapters.aws.rows import BATCHES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
+from lowtide.ports import Message
 
 REGION = "eu-central-1"
 TABLE = "lowtide"
@@ -89,10 +90,22 @@ class Store:
         self.ledger = DynamoLedger(stand.table())
 
     def queue(self, name: str) -> SqsQueue:
-        return SqsQueue(self._stand.sqs, self._stand.queue_url(name), threads=THREADS)
+        return _LaterQueue(self._stand, name, self._clock)
 
     def advance(self, seconds: float) -> None:
         self._clock.shift(seconds)
+
+
+class _LaterQueue(SqsQueue):
+    """Received a millisecond after what went before: in moto a message is visible only after its moment."""
+
+    def __init__(self, stand: Stand, name: str, clock: time_machine.Coordinates) -> None:
+        super().__init__(stand.sqs, stand.queue_url(name), threads=THREADS)
+        self._clock = clock
+
+    def receive(self, limit: int, *, visibility_s: int) -> list[Message]:
+        self._clock.shift(0.001)
+        return super().receive(limit, visibility_s=visibility_s)
 
 
 @contextmanager

@@ -6,8 +6,7 @@ here; the AWS adapters' are in ``aws.py`` beside this file, in ``FACTORIES``: na
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,16 +18,26 @@ import pytest
 from lowtide.ports import Batches, Ledger, Objects, Parts, Queue, Tasks
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
+from tests.contract import aws
 
 
 class Store(Protocol):
     """One empty store, on a clock that stands still until it is advanced."""
 
-    objects: Objects
-    tasks: Tasks
-    parts: Parts
-    batches: Batches
-    ledger: Ledger
+    @property
+    def objects(self) -> Objects: ...
+
+    @property
+    def tasks(self) -> Tasks: ...
+
+    @property
+    def parts(self) -> Parts: ...
+
+    @property
+    def batches(self) -> Batches: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
 
     def queue(self, name: str) -> Queue: ...
 
@@ -76,18 +85,7 @@ def embedded(directory: Path) -> Iterator[Any]:
         yield Embedded(engine, clock)
 
 
-def _aws() -> Mapping[str, Factory]:
-    path = Path(__file__).with_name("aws.py")
-    spec = importlib.util.spec_from_file_location("contract_aws", path)
-    if not path.exists() or spec is None or spec.loader is None:
-        return {}
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Mapping[str, Factory] = module.FACTORIES
-    return found
-
-
-FACTORIES: dict[str, Factory] = {"embedded": embedded, **_aws()}
+FACTORIES: dict[str, Factory] = {"embedded": embedded, **aws.FACTORIES}
 
 
 @pytest.fixture(params=sorted(FACTORIES))

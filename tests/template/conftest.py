@@ -44,7 +44,7 @@ def deployed(template: Template) -> dict[str, dict[str, Any]]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
         plain = sam.transform(document, {}, NoManagedPolicies())
-    return plain["Resources"]  # type: ignore[no-any-return]
+    return plain["Resources"]
 
 
 def _uploaded(application: dict[str, Any]) -> dict[str, Any]:

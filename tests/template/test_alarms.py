@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloudwatch import Points, fires, metrics_of
+from metric_maths import Points, fires, metrics_of
 
 from lowtide_local.stack.intrinsics import Evaluator, read_yaml
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import boto3
 import pytest
 from moto import mock_aws
 
+import reporter
+from lowtide import wiring
 from lowtide.adapters.aws.history import CloudWatchHistory
 from lowtide.core.baselines import WEEK, cost_ratio, usual_depth
 from lowtide.core.tiers import Tier
 from lowtide.ports import Depth
 from lowtide.steps.report import report
+from lowtide_local.stack.template import load, transform
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 NOW = datetime(2026, 3, 4, 10, 20, tzinfo=UTC)  # a Wednesday
 HOUR = NOW.replace(minute=0)
@@ -127,3 +134,28 @@ def test_history_is_this_deployments_own_in_utc(monkeypatch):
         )
     assert list(series) == [(hour, 5.0)]
     assert series[0][0].tzinfo is UTC
+
+
+def test_the_function_publishes_depths_and_its_heartbeat_from_the_deployed_stack(monkeypatch, capsys):
+    for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "eu-west-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    template = load(TEMPLATE, {"ProviderSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key"})
+    with mock_aws(), wiring.rehearsal(wiring.Outside(threads=1)):
+        cloudformation = boto3.client("cloudformation")
+        cloudformation.create_stack(StackName="tide", TemplateBody=json.dumps(transform(template)))
+        created = cloudformation.describe_stack_resources(StackName="tide")["StackResources"]
+        physical = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in created}
+        for name, value in template.environment("Reporter", physical).items():
+            monkeypatch.setenv(name, value)
+        boto3.client("sqs").send_message(QueueUrl=physical["LowQueue"], MessageBody="waiting")
+
+        reporter.handler({}, None)
+
+    published = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["tier"]: line["depth"] for line in published if "depth" in line} == {
+        "CRITICAL": [0],
+        "HIGH": [0],
+        "NORMAL": [0],
+        "LOW": [1],
+    }
+    assert published[-1].items() >= {"deployment": "lowtide", "function": "reporter", "heartbeat": [1]}.items()

@@ -68,7 +68,7 @@ def test_what_only_a_deployment_knows_stays_symbolic_and_is_missed_by_name():
 def test_event_sources_and_schedules_follow_the_parameters():
     template = load(TEMPLATE, {"HighConcurrency": "50", "AssemblerSchedule": "rate(1 minute)"})
     assert template.functions["ConsumerHigh"].sources == (
-        QueueSource(queue="HighQueue", batch_size=10, window_s=0, max_concurrency=50, partial_failures=True),
+        QueueSource(queue="HighQueue", batch_size=5, window_s=0, max_concurrency=50, partial_failures=True),
     )
     assert template.functions["Assembler"].schedules_s == (60,)
 

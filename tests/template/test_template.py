@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from deployed_resources import of_type
 
+from consumer import SETTLE_S
 from lowtide.adapters.aws import rows
+from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
 from lowtide.settings import Settings, variable
 from lowtide_local.stack.template import Template
@@ -16,31 +19,6 @@ from lowtide_local.stack.template import Template
 ROOT = Path(__file__).parents[2]
 DEADLINES_S = {"CriticalQueue": 30, "HighQueue": 60, "NormalQueue": 3600}
 WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")
-NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData"}
-"""Actions for which AWS knows no resource."""
-PROVIDER_CALLERS = {"ConsumerRole", "AssemblerRole", "PollerRole"}
-
-
-def of_type(deployed, kind):
-    return {name: resource for name, resource in deployed.items() if resource["Type"] == kind}
-
-
-def as_list(value):
-    return value if isinstance(value, list) else [value]
-
-
-def statements(role):
-    """The statements of a role, those under a condition included."""
-    written = [s for policy in role["Properties"]["Policies"] for s in policy["PolicyDocument"]["Statement"]]
-    return [s["Fn::If"][1] if "Fn::If" in s else s for s in written]
-
-
-def lambda_roles(deployed):
-    return {
-        name: role
-        for name, role in of_type(deployed, "AWS::IAM::Role").items()
-        if "lambda.amazonaws.com" in str(role["Properties"]["AssumeRolePolicyDocument"])
-    }
 
 
 def test_cfn_lint_finds_nothing():
@@ -96,6 +74,19 @@ def test_a_queue_hides_its_messages_at_least_as_long_as_their_function_runs(temp
 @pytest.mark.parametrize(("queue", "deadline_s"), DEADLINES_S.items())
 def test_a_crashed_consumers_work_returns_with_a_third_of_its_deadline_left(template, queue, deadline_s):
     assert template.visibilities_s[queue] <= deadline_s * 2 / 3
+
+
+def test_a_call_has_ended_and_settled_before_its_function_does(template):
+    routes = Routes.load((ROOT / "functions" / "lowtide" / "routes.toml").read_text(encoding="utf-8"))
+    for tier in (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL):
+        function = template.functions[f"Consumer{tier.title()}"]
+        assert routes.tiers[tier].call_timeout_s + SETTLE_S <= function.timeout_s, tier
+
+
+def test_a_lease_outlives_the_function_that_took_it(template):
+    routes = Routes.load((ROOT / "functions" / "lowtide" / "routes.toml").read_text(encoding="utf-8"))
+    for name in ("Assembler", "Poller"):
+        assert routes.batching.lease_s > template.functions[name].timeout_s
 
 
 def test_a_crash_of_ingest_costs_a_critical_task_a_third_of_its_deadline(template):
@@ -165,106 +156,6 @@ def test_an_existing_secret_takes_the_place_of_a_created_one(deployed):
     arn = {"Fn::If": ["CreatesSecret", {"Ref": "ProviderSecret"}, {"Ref": "ProviderSecretArn"}]}
     for function in of_type(deployed, "AWS::Lambda::Function").values():
         assert function["Properties"]["Environment"]["Variables"]["LOWTIDE_SECRET_ARN"] == arn
-
-
-def test_no_role_has_rights_that_the_template_does_not_show(deployed):
-    roles = lambda_roles(deployed)
-    assert len(roles) == 5
-    for role in roles.values():
-        assert not role["Properties"].get("ManagedPolicyArns")
-
-
-def test_no_role_reaches_everything_of_a_kind(deployed):
-    for name, role in lambda_roles(deployed).items():
-        for statement in statements(role):
-            assert statement["Effect"] == "Allow"
-            actions = as_list(statement["Action"])
-            assert not any("*" in action for action in actions), name
-            if not NO_NARROWER_RESOURCE.issuperset(actions):
-                assert "*" not in as_list(statement["Resource"]), (name, statement["Sid"])
-
-
-def test_nobody_scans_or_deletes_rows(deployed):
-    granted = {a for role in lambda_roles(deployed).values() for s in statements(role) for a in as_list(s["Action"])}
-    assert not granted & {"dynamodb:Scan", "dynamodb:DeleteItem", "dynamodb:DeleteTable", "sqs:PurgeQueue"}
-
-
-def test_only_functions_that_call_the_provider_read_its_key(deployed):
-    readers = {
-        name
-        for name, role in lambda_roles(deployed).items()
-        for statement in statements(role)
-        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
-    }
-    assert readers == PROVIDER_CALLERS
-
-
-def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):
-    replies = [s for role in lambda_roles(deployed).values() for s in statements(role) if s["Sid"] == "Reply"]
-    assert len(replies) == 3
-    assert all(statement["Resource"] == {"Ref": "ReplyQueueArns"} for statement in replies)
-
-
-def test_every_queue_and_the_bucket_refuse_plain_http(deployed):
-    guarded = [name for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values() for name in _guarded(policy)]
-    assert sorted(guarded) == sorted(of_type(deployed, "AWS::SQS::Queue"))
-    [bucket_policy] = of_type(deployed, "AWS::S3::BucketPolicy").values()
-    assert _denies_http(bucket_policy)
-    assert len(bucket_policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"]) == 2
-
-
-def _guarded(policy):
-    return [queue["Ref"] for queue in policy["Properties"]["Queues"]] if _denies_http(policy) else []
-
-
-def _denies_http(policy):
-    denial = {"Effect": "Deny", "Principal": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
-    return any(
-        denial.items() <= statement.items()
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        if "Effect" in statement
-    )
-
-
-def test_publishers_may_send_to_the_intake_and_nowhere_else(deployed):
-    allowed = [
-        statement["Fn::If"][1]
-        for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values()
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        if "Fn::If" in statement
-    ]
-    [publish] = allowed
-    assert publish["Resource"] == {"Fn::GetAtt": ["IntakeQueue", "Arn"]}
-    assert publish["Principal"] == {"AWS": {"Ref": "PublisherArns"}}
-
-
-def test_everything_at_rest_is_encrypted(deployed):
-    assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in of_type(deployed, "AWS::SQS::Queue").values())
-    assert deployed["Table"]["Properties"]["SSESpecification"]["SSEEnabled"]
-    assert deployed["Bucket"]["Properties"]["BucketEncryption"]
-
-
-def test_the_bucket_is_nobody_elses_and_empties_itself(deployed):
-    bucket = deployed["Bucket"]["Properties"]
-    assert all(bucket["PublicAccessBlockConfiguration"].values())
-    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
-    rules = bucket["LifecycleConfiguration"]["Rules"]
-    expiring = {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/"}
-    assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
-
-
-def test_functions_reach_no_prefix_that_never_expires(deployed):
-    rules = deployed["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    expiring = {rule["Prefix"] for rule in rules if "Prefix" in rule}
-    reached = {
-        resource["Fn::Sub"].removeprefix("${Bucket.Arn}/").removesuffix("*")
-        for role in lambda_roles(deployed).values()
-        for statement in statements(role)
-        if any(action in as_list(statement["Action"]) for action in ("s3:GetObject", "s3:PutObject"))
-        for resource in as_list(statement["Resource"])
-    }
-    assert reached <= expiring
 
 
 def test_the_table_has_the_keys_and_the_index_that_the_rows_use(deployed):

@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import orjson
 import pytest
 
 import lowtide
@@ -57,6 +58,16 @@ def test_a_dated_snapshot_is_what_its_family_is():
     assert ROUTES.model("gpt-5-mini-2025-08-07") == ROUTES.model("gpt-5-mini").model_copy(
         update={"name": "gpt-5-mini-2025-08-07"}
     )
+
+
+def test_every_priced_model_can_be_bought_on_exactly_the_lanes_that_have_a_price():
+    priced = orjson.loads((Path(lowtide.__file__).parent / "prices.json").read_bytes())["models"]
+    lanes = {name: {Lane(lane) for lane in eras[-1]["lanes"]} for name, eras in priced.items()}
+    for name, bought in lanes.items():
+        spec = ROUTES.model(name)
+        has = {Lane.BATCH: spec.batch, Lane.FLEX: spec.flex, Lane.PRIORITY: spec.priority}
+        assert bought == {Lane.DEFAULT} | {lane for lane, on in has.items() if on}, name
+    assert set(ROUTES.models) - {"*"} <= set(priced)
 
 
 def test_an_unknown_model_has_the_default_capabilities_at_every_endpoint():

@@ -113,6 +113,7 @@ class BatchRow(Value):
     bytes: int = 0
     tokens: int = 0
     submission: int = 1
+    found: bool = False
     setbacks: int = 0
     not_before: Utc | None = None
     input_ref: str | None = None
@@ -172,8 +173,11 @@ class Intend:
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """``found``: by looking at the provider, after a creation whose reply nobody noted."""
+
     owner: str
     batch: ProviderBatch
+    found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +293,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
             return {
                 "state": BatchState.RUNNING,
                 "provider_batch": event.batch,
+                "found": row.found or event.found,
                 "submitted_at": now,
                 "polls": 0,
                 "next_poll_at": None,

@@ -15,7 +15,7 @@ from .outcomes import Again, Answered, Bury, Response, judge_line
 
 TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
 TOKEN_LIMIT_WAITS_MIN = (5, 10, 20, 40, 80)
-"""PROVIDER.md, "Limits"; DESIGN 6."""
+"""A batch is told of the limit after its creation, and room comes as slowly as other batches end."""
 
 
 @dataclass(frozen=True, slots=True)

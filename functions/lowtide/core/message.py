@@ -1,4 +1,4 @@
-"""The task message (DESIGN 3.1): its model, its rules, and the errors that name field, problem and remedy."""
+"""The task message: its model, its rules, and the errors that name field, problem and remedy."""
 
 from __future__ import annotations
 

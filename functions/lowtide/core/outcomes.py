@@ -1,6 +1,7 @@
 """What a provider's answer or failure means for the task that asked: answered, again, bury, or stop sending.
 
-One table for both paths: a real-time reply and a line of a batch's output are judged by the same rules (DESIGN 6).
+One table for both paths: a real-time reply and a line of a batch's output are judged by the same rules
+(docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Halt:
 
 Outcome = Answered | Again | Bury | Halt
 
-# PROVIDER.md, "Real-time lanes": permanent for the account.
+# Permanent for the account, not for the item. Source: the provider's guide to error codes.
 _ACCOUNT_CODES = frozenset({"insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated"})
 _BUSY_STATUSES = frozenset({408, 409})
 _OK = range(200, 300)
@@ -93,7 +94,7 @@ def judge(response: Response, lane: Lane) -> Outcome:
 
 
 def judge_line(response: Response | None, error_code: str | None, error_message: str | None) -> Outcome:
-    """A line of a batch's output or error file. ``error`` codes are open (PROVIDER.md), so each may yet succeed."""
+    """A line of a batch's output or error file. ``error`` codes are open, so each may yet succeed."""
     if response is None or response.status is None:
         code = error_code or "no_response"
         return Again(code, error_message or f"the batch ended without an answer ({code})")

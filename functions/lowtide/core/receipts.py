@@ -133,7 +133,7 @@ class Receipt(Value):
         return float((100 * self.saved_usd / self.list_cost_usd).quantize(TENTH, ROUND_HALF_EVEN))
 
     def document(self, batches: Sequence[BatchLine], *, reconciled: bool) -> dict[str, Any]:
-        """receipt.json (DESIGN 3.4): counts, money as decimal strings, shares, batches."""
+        """receipt.json: counts, money as decimal strings, shares, batches."""
         return {
             **{name: getattr(self, name) for name in COUNTS},
             **{name: usd_text(getattr(self, name)) for name in MONEY},

@@ -1,4 +1,4 @@
-"""What comes out: the result record (DESIGN 3.2), the dead letter (3.3), and the document that keeps both."""
+"""What comes out: the result record the dead letter, and the document that keeps both."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@
        │                 │  │                  │
        │                 └──┼──── Release ─────┘
        └──ClaimPart─────────┴──▶ staged ──Restage──▶ staged (attempt + 1) ──Settle──▶ answered | dead
+                                   └─ Carry: into another part, the same attempt
 
 A claim on no row makes the row: ingest writes no state. Every change is one conditional write on ``rev``, and an event
-that is applied twice answers ``REPEATED`` the second time and changes nothing.
+that is applied twice changes nothing the second time; where its sender goes by it, the verdict is ``REPEATED``.
 """
 
 from __future__ import annotations
@@ -118,6 +119,17 @@ class Restage:
 
 
 @dataclass(frozen=True, slots=True)
+class Carry:
+    """From a part whose batch was written before the claim came (a drain that outlived its lease) into another part.
+
+    The attempt has not begun, so it keeps its number.
+    """
+
+    from_parts: frozenset[str]
+    part_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A call gives its task back to the queue. ``unsure`` is 1 where the provider may have billed it all the same."""
 
@@ -145,7 +157,7 @@ class Settle:
     unsure: int = 0
 
 
-TaskEvent = Accept | ClaimCall | ClaimPart | Restage | Release | Settle
+TaskEvent = Accept | ClaimCall | ClaimPart | Restage | Carry | Release | Settle
 
 
 class Verdict(StrEnum):
@@ -184,6 +196,8 @@ def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision
             return _claim(row, task, now, state=TaskState.STAGED, holder=part_id, until=None)
         case Restage():
             return _restage(row, event)
+        case Carry():
+            return _carry(row, event)
         case Release():
             return _release(row, event)
         case Settle():
@@ -256,6 +270,16 @@ def _restage(row: TaskRow | None, event: Restage) -> Decision:
     return Decision(Verdict.APPLIED, row.model_copy(update=moved), changed=True)
 
 
+def _carry(row: TaskRow | None, event: Carry) -> Decision:
+    if row is None or row.state is not TaskState.STAGED:
+        return Decision(Verdict.STALE, row)
+    if row.holder == event.part_id:
+        return Decision(Verdict.REPEATED, row)
+    if row.holder not in event.from_parts:
+        return Decision(Verdict.STALE, row)
+    return Decision(Verdict.APPLIED, row.model_copy(update={"holder": event.part_id}), changed=True)
+
+
 def _release(row: TaskRow | None, event: Release) -> Decision:
     if row is None or row.state is not TaskState.CALLING or (row.holder, row.attempt) != (event.holder, event.attempt):
         return Decision(Verdict.STALE, row)
@@ -274,7 +298,8 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
     if row is None:
         return Decision(Verdict.STALE, row)
     if row.state in SETTLED:
-        same = row.attempt == event.attempt and row.holder in event.holders and row.pointer == event.pointer
+        before = (row.attempt, row.state.value, row.pointer)
+        same = before == (event.attempt, event.status.value, event.pointer) and row.holder in event.holders
         return Decision(Verdict.REPEATED if same else Verdict.STALE, row)
     if row.attempt != event.attempt or row.holder not in event.holders:
         return Decision(Verdict.STALE, row)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -26,8 +27,11 @@ from .carry import read_tasks
 from .coalesce import Coalescer
 from .deliver import Delivery, deliver, stored
 
-CLAIM_MARGIN = timedelta(seconds=10)
+CLAIM_MARGIN = timedelta(seconds=5)
 """Past the call's own timeout: the settling write must find the claim alive."""
+
+WHOLE_CALL_SHARE = 0.75
+"""Of its timeout must be left before ``stop_at`` for a call to begin: one that is cut off may be billed in vain."""
 
 HALT_DELAY_S = 300
 """How long work rests when the account is refused: an operator has to act first."""
@@ -60,22 +64,20 @@ async def answer(
     messages: Sequence[Message],
     *,
     slots: asyncio.Semaphore,
-    visibility_s: int,
+    visibility_s: int | None = None,
     stop_at: datetime | None = None,
 ) -> Report:
     """Answers what it can of ``messages``.
 
-    ``slots`` bounds the calls in flight; after ``stop_at`` nothing new is begun. A crash anywhere returns only what
-    was not settled: the rest is recognised when its message comes again.
+    ``slots`` bounds the calls in flight. ``visibility_s`` is kept up by a heartbeat while they are; None where the
+    queue's own outlasts the caller. Every call has ended by ``stop_at``. A crash anywhere returns only what was not
+    settled: the rest is recognised when its message comes again.
     """
     caller = _Caller(system, slots, stop_at)
-    heartbeat = asyncio.create_task(_heartbeat(system, tier, messages, visibility_s))
-    try:
+    async with _kept(system, tier, messages, visibility_s):
         reports = await asyncio.gather(*(caller.message(message) for message in messages))
-    finally:
-        heartbeat.cancel()
-        with suppress(asyncio.CancelledError):
-            await heartbeat
+    if tier is Tier.CRITICAL and caller.waits_s:
+        system.metrics.count("critical_wait_s", max(caller.waits_s))
     done = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is None)
     again = [(m, ended.delay_s) for m, ended in zip(messages, reports, strict=True) if ended.delay_s is not None]
     if again:
@@ -85,8 +87,24 @@ async def answer(
     return Report(done=done, again=tuple(message for message, _ in again), halted=halted)
 
 
-async def _heartbeat(system: System, tier: Tier, messages: Sequence[Message], visibility_s: int) -> None:
+@asynccontextmanager
+async def _kept(
+    system: System, tier: Tier, messages: Sequence[Message], visibility_s: int | None
+) -> AsyncIterator[None]:
     """Keeps the messages in hand while their calls are in flight; a crash ends it, and they come back soon."""
+    if visibility_s is None:
+        yield
+        return
+    heartbeat = asyncio.create_task(_heartbeat(system, tier, messages, visibility_s))
+    try:
+        yield
+    finally:
+        heartbeat.cancel()
+        with suppress(asyncio.CancelledError):
+            await heartbeat
+
+
+async def _heartbeat(system: System, tier: Tier, messages: Sequence[Message], visibility_s: int) -> None:
     while True:
         await system.clock.sleep(visibility_s * HEARTBEAT_SHARE)
         with suppress(LowtideError):
@@ -100,6 +118,8 @@ class _Caller:
         self._system = system
         self._slots = slots
         self._stop_at = stop_at
+        self.waits_s: list[float] = []
+        """How long each task waited from its acceptance to its claim."""
         self._rows: Coalescer[Change[TaskRow, TaskEvent], Decision] = Coalescer(
             lambda changes: system.tasks.apply(changes, system.clock.now()), system.offload
         )
@@ -112,8 +132,8 @@ class _Caller:
             delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
             await self._deliver(message, [delivery])
             return _Ended()
-        holder = f"{message.id}/{uuid4().hex[:12]}"
-        ended = await asyncio.gather(*(self._task(task, message.id, holder) for task in tasks))
+        places = [f"{message.id}/{place}" for place in range(len(tasks))]
+        ended = await asyncio.gather(*(self._task(task, place) for task, place in zip(tasks, places, strict=True)))
         await self._deliver(message, [e.delivery for e in ended if e.delivery is not None])
         delays = [e.delay_s for e in ended if e.delay_s is not None]
         halted = next((e.halted for e in ended if e.halted), None)
@@ -123,22 +143,26 @@ class _Caller:
         """Before the message may be deleted. Everything in it may be repeated."""
         await self._system.offload(lambda: deliver(self._system, f"message/{message.id}", deliveries))
 
-    async def _task(self, task: AcceptedTask, message_id: str, holder: str) -> _Ended:
+    async def _task(self, task: AcceptedTask, place: str) -> _Ended:
+        """``place`` is the task's in its message, and the same whenever that comes again."""
         async with self._slots:
             now = self._system.clock.now()
-            if self._stop_at is not None and now >= self._stop_at:
-                return _Ended(delay_s=0)
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
             guess = choose(task, Strikes(), now, self._system.routes)
-            until = now + timedelta(seconds=guess.timeout_s) + CLAIM_MARGIN
-            claim = await self._rows(Change(task.key, ClaimCall(task, holder, until)))
+            left_s = math.inf if self._stop_at is None else (self._stop_at - now).total_seconds()
+            if left_s < guess.timeout_s * WHOLE_CALL_SHARE:
+                return _Ended(delay_s=0)
+            timeout_s = min(guess.timeout_s, left_s)
+            until = now + timedelta(seconds=timeout_s) + CLAIM_MARGIN
+            claim = await self._rows(Change(task.key, ClaimCall(task, f"{place}/{uuid4().hex[:12]}", until)))
             if claim.verdict is not Verdict.APPLIED or claim.row is None:
-                return self._unclaimed(task, claim, message_id)
+                return self._unclaimed(task, claim, place)
+            self.waits_s.append((now - task.accepted_at).total_seconds())
             choice = choose(task, claim.row.strikes, now, self._system.routes)
-            response = await self._call(task, claim.row, choice, timeout_s=min(choice.timeout_s, guess.timeout_s))
+            response = await self._call(task, claim.row, choice, timeout_s=min(choice.timeout_s, timeout_s))
             return await self._settle(task, claim.row, choice, response)
 
-    def _unclaimed(self, task: AcceptedTask, claim: Decision, message_id: str) -> _Ended:
+    def _unclaimed(self, task: AcceptedTask, claim: Decision, place: str) -> _Ended:
         now = self._system.clock.now()
         row = claim.row
         if row is None:
@@ -150,8 +174,9 @@ class _Caller:
                 return _Ended(delay_s=_until(row.claimed_until, now))
             case Verdict.NOT_YET:
                 return _Ended(delay_s=_until(row.not_before, now))
-            case Verdict.REPEATED | Verdict.DUPLICATE if row.state in SETTLED and _held_by(row, message_id):
-                # Settled under this very message, which was not deleted: what it owed may not have been sent.
+            case Verdict.REPEATED | Verdict.DUPLICATE if row.state in SETTLED and _held_at(row, place):
+                # Settled at this very place of a message not deleted: what it owed may not have been sent. A
+                # duplicate beside it in the same message stands at another place.
                 return _Ended(Delivery.settled(task, row))
             case Verdict.DUPLICATE:
                 return _Ended(Delivery.duplicate(task))
@@ -201,8 +226,8 @@ class _Caller:
         now = self._system.clock.now()
         retries = self._system.routes.retries
         strikes = documents.struck(row.strikes, now, counts=outcome.counts, flex_refused=outcome.flex_refused)
-        if outcome.counts:
-            self._system.metrics.count("call_errors", tier=task.tier.value)
+        counted = "call_errors" if outcome.counts else "flex_refused" if outcome.flex_refused else "calls_put_off"
+        self._system.metrics.count(counted, tier=task.tier.value)
         if strikes.failures >= retries.attempts:
             last = Try(attempt.number, attempt.lane, attempt.reason, strikes)
             document = documents.dead(task, last, outcome.code, outcome.message, response, now)
@@ -248,8 +273,8 @@ def _holder(row: TaskRow) -> str:
     return row.holder
 
 
-def _held_by(row: TaskRow, message_id: str) -> bool:
-    return row.holder is not None and row.holder.startswith(f"{message_id}/")
+def _held_at(row: TaskRow, place: str) -> bool:
+    return row.holder is not None and row.holder.startswith(f"{place}/")
 
 
 def _until(moment: datetime | None, now: datetime) -> float:

@@ -25,7 +25,7 @@ from lowtide.core.outcomes import Answered, Bury, Response, backoff_s
 from lowtide.core.parts import Open, PartLine, PartState
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Pointer, ResultDocument, Status
-from lowtide.core.tasks import Restage, Settle, Strikes, TaskEvent, TaskRow, Verdict
+from lowtide.core.tasks import Carry, Restage, Settle, Strikes, TaskEvent, TaskRow, Verdict
 from lowtide.ports import BatchApi, Change, System
 
 from .drain import part_row, write_part
@@ -267,7 +267,46 @@ class _Collection:
             metrics.count("unknown_lines", unknown)
             metrics.log("unknown_lines", batch_id=self._batch.row.batch_id, lines=unknown)
 
+    def _carry_stragglers(self) -> None:
+        """Claims that came after the file was written, from a drain that outlived its lease: into a part of their own.
+
+        The part holds every line that the batch did not send, whoever claims it: a pure function of what was written.
+        """
+        system, row = self._system, self._batch.row
+        unsent = self._unsent()
+        if not unsent:
+            return
+        part_id = f"s-{row.batch_id}"
+        event = Carry(frozenset(row.part_ids), part_id)
+        changes: list[Change[TaskRow, TaskEvent]] = [Change(line.task.key, event) for line in unsent]
+        now = system.clock.now()
+        # Durable before any claim names it; where no claim does, it is left for the bucket's lifecycle.
+        part = part_row(system, part_id, row.lot, unsent, row.created_at).model_copy(update={"state": PartState.CLOSED})
+        write_part(system, part, unsent)
+        carried = [d for d in system.tasks.apply(changes, now) if d.verdict in (Verdict.APPLIED, Verdict.REPEATED)]
+        if carried:
+            system.metrics.log("stragglers", batch_id=row.batch_id, tasks=len(carried))
+            system.parts.apply([Change(part_id, Open(part))], now)
+
+    def _unsent(self) -> list[PartLine]:
+        row = self._batch.row
+        if row.manifest_key is None:
+            raise AssertionError("a sealed batch has its manifest")
+        entries = (ManifestLine.model_validate_json(raw) for raw in self._system.objects.lines(row.manifest_key))
+        sent = {(entry.part_id, entry.offset) for entry in entries}
+        unsent = []
+        for part in self._system.parts.get(row.part_ids):
+            if part is None or part.batch_id != row.batch_id:
+                continue
+            offset = 0
+            for raw in self._system.objects.lines(part.object_key):
+                if (part.part_id, offset) not in sent:
+                    unsent.append(PartLine.model_validate_json(raw))
+                offset += len(raw) + 1
+        return unsent
+
     async def _clean(self) -> None:
+        self._carry_stragglers()
         row = self._batch.row
         seen = row.provider_batch
         refs = [row.input_ref, seen.output_ref if seen else None, seen.error_ref if seen else None]

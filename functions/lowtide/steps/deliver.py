@@ -24,9 +24,12 @@ INLINE_BYTES = 100 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one task of a message owes."""
+    """What one task of a message owes. ``entry`` names a ledger entry of its own, for what a second copy of the
+    message would bring again: ingest, cut off, sends some tasks twice.
+    """
 
     receipt: Receipt
+    entry: str | None = None
     letter: tuple[str, DeadLetter] | None = None
     reply_to: str | None = None
     row: TaskRow | None = None
@@ -39,8 +42,7 @@ class Delivery:
 
     @classmethod
     def duplicate(cls, task: AcceptedTask) -> Delivery:
-        del task
-        return cls(Receipt(duplicates=1))
+        return cls(Receipt(duplicates=1), entry=f"duplicate/{task.origin}")
 
     @classmethod
     def conflict(cls, task: AcceptedTask, now: datetime) -> Delivery:
@@ -49,7 +51,7 @@ class Delivery:
             "give this one an id of its own"
         )
         letter = refused_letter(task.message, "id_conflict", message, now)
-        return cls(Receipt(refused=1), letter=(f"{task.origin} conflict", letter))
+        return cls(Receipt(refused=1), entry=f"conflict/{task.origin}", letter=(f"{task.origin} conflict", letter))
 
     @classmethod
     def unreadable(cls, message: Message, reason: str, now: datetime) -> Delivery:
@@ -71,7 +73,10 @@ def deliver(system: System, entry: str, deliveries: Sequence[Delivery]) -> None:
     send_letters(system, letters)
     if replies:
         system.replies.send(replies)
-    system.ledger.put([(entry, Receipt.sum(delivery.receipt for delivery in whole))])
+    together = [(entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None))]
+    system.ledger.put(
+        together + [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
+    )
     for delivery in whole:
         _publish(system, delivery)
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from lowtide.core.errors import LowtideError
 from lowtide.core.lines import estimated_tokens
-from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow
+from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartVerdict
 from lowtide.core.prompts import request_body
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import ClaimPart, TaskEvent, TaskRow, Verdict
@@ -75,7 +75,10 @@ def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
     low = system.tiers[Tier.LOW]
     low.delete([message for message in messages if message.id not in scoop.held])
     low.defer([(message, scoop.held[message.id]) for message in messages if message.id in scoop.held])
-    system.parts.apply([Change(part.part_id, Close(), part) for part in parts], system.clock.now())
+    closed = system.parts.apply([Change(part.part_id, Close(), part) for part in parts], system.clock.now())
+    if late := [part.part_id for part, end in zip(parts, closed, strict=True) if end.verdict is PartVerdict.STALE]:
+        # The lease ran out under us and a batch took the part: its collection carries what it did not send.
+        system.metrics.log("drain_outlived_lease", parts=late)
     return parts
 
 

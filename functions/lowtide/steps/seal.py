@@ -47,7 +47,17 @@ def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
         with leased(system, row) as batch:
             if batch is not None and batch.row.state is BatchState.OPEN and _complete(system, batch):
                 sealed.append(batch.row)
+    _publish_fill(system, sealed)
     return sealed
+
+
+def _publish_fill(system: System, sealed: Sequence[BatchRow]) -> None:
+    """How full the batches of this turn are on average, by model: small ones cost calls and provider limits."""
+    fills: dict[str, list[float]] = defaultdict(list)
+    for row in sealed:
+        fills[row.lot.model].append(row.requests / _limits(system, row.lot).requests)
+    for model, shares in fills.items():
+        system.metrics.count("batch_fill", sum(shares) / len(shares), model=model)
 
 
 def _ready(system: System, now: datetime) -> dict[Lot, list[PartRow]]:
@@ -109,7 +119,6 @@ def _complete(system: System, batch: LeasedBatch) -> bool:
         for key, content in ((seal_event.file_key, lines), (seal_event.manifest_key, manifest)):
             content.seek(0)
             system.objects.put(key, content)
-    system.metrics.count("batch_fill", requests / _limits(system, row.lot).requests, model=row.lot.model)
     return batch.apply(seal_event)
 
 

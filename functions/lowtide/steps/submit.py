@@ -80,7 +80,7 @@ class _Submission:
         found = await self._api.find(self._key, batch.row.input_ref)
         if found is not None:
             self._log("submission_found", provider_batch_id=found.id)
-            batch.apply(Run(batch.owner, found))
+            batch.apply(Run(batch.owner, found, found=True))
         elif may_intend_again(batch.row, self._system.clock.now()) and batch.apply(
             Intend(batch.owner, batch.row.input_ref)
         ):

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from threading import Lock
-from typing import TextIO
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
@@ -45,13 +44,11 @@ class EmfMetrics:
     how silence and health are told apart. Names that end in ``_s`` are published in seconds.
     """
 
-    def __init__(self, deployment: str, *, stream: TextIO | None = None) -> None:
+    def __init__(self, deployment: str) -> None:
         self._deployment = deployment
-        self._stream = stream
         self._sums: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
         self._lock = Lock()
-        handler = None if stream is None else logging.StreamHandler(stream)
-        self._logger = Logger(service=NAMESPACE, logger_handler=handler, utc=True, use_rfc3339=True)
+        self._logger = Logger(service=NAMESPACE, logger_handler=_Output(), utc=True, use_rfc3339=True)
 
     def count(self, name: str, value: float = 1, **dimensions: str) -> None:
         with self._lock:
@@ -79,7 +76,14 @@ class EmfMetrics:
             for name, value in sums.items():
                 unit = MetricUnit.Seconds if name.endswith("_s") else MetricUnit.Count
                 line.add_metric(name, unit, value)
-            print(json.dumps(line.serialize_metric_set()), file=self._stream or sys.stdout)
+            sys.stdout.write(json.dumps(line.serialize_metric_set()) + "\n")
+
+
+class _Output(logging.Handler):
+    """Standard output as it is at the moment: powertools keeps one logger, and this handler, for the process's life."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stdout.write(self.format(record) + "\n")
 
 
 def _plain(value: object) -> object:

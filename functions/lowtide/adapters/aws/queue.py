@@ -23,8 +23,9 @@ MESSAGE_BYTES = 1_048_576
 """SQS's limit for a message with its attributes, and for the ten messages of one call together."""
 AT_ONCE = 10
 """SQS's limit for the entries of one call."""
-LONGEST_VISIBILITY_S = 43_200
-"""SQS's limit: twelve hours."""
+LONGEST_DEFERRAL_S = 43_200 - 900
+"""SQS counts its twelve hours from the receive, and refuses what goes beyond; a function may have held the message for
+the fifteen minutes that Lambda gives it."""
 
 _TRIES = 4
 """Rounds for entries that SQS refused for reasons of its own."""
@@ -79,7 +80,7 @@ class SqsQueue:
             [
                 {
                     "ReceiptHandle": message.receipt,
-                    "VisibilityTimeout": min(max(seconds, 0), LONGEST_VISIBILITY_S),
+                    "VisibilityTimeout": min(max(seconds, 0), LONGEST_DEFERRAL_S),
                 }
                 for message, seconds in messages
             ],

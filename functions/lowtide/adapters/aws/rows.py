@@ -32,7 +32,7 @@ E = TypeVar("E")
 D = TypeVar("D", bound=Decision | PartDecision | BatchDecision)
 
 MEMORY = timedelta(days=30)
-"""How long a settled row is remembered (DESIGN 3.1: a task's id and content, 30 days)."""
+"""How long a settled row is remembered (a task's id and content are its idempotency key for that long)."""
 
 INDEX = "active"
 """The sparse index of rows that are still at work."""

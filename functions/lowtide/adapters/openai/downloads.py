@@ -63,8 +63,9 @@ async def _download(client: AsyncOpenAI, file_id: str, into: BinaryIO) -> str | 
         length = response.headers.get("content-length")
         if length is None:
             return None if _ends_whole(into) else "ends in half a line"
-        # As sent: a compressed body has another length once it is read.
-        got = response.num_bytes_downloaded
+        # A compressed body is measured as it was sent: read, it has another length.
+        compressed = response.headers.get("content-encoding", "identity") != "identity"
+        got = response.num_bytes_downloaded if compressed else into.tell()
         return None if got == int(length) else f"brought {got} bytes of {length}"
 
 

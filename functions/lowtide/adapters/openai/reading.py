@@ -22,7 +22,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
         input_ref=_text(body.get("input_file_id")),
         output_ref=_text(body.get("output_file_id")),
         error_ref=_text(body.get("error_file_id")),
-        faults=_faults(body.get("errors")),
+        faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
         usage=dict(usage) if isinstance(usage, Mapping) else None,
@@ -46,19 +46,22 @@ def moment_of(value: Any) -> datetime | None:
 
 def _status(value: Any) -> ProviderStatus:
     try:
-        return ProviderStatus(value)
+        # Together writes them in capitals.
+        return ProviderStatus(value.lower() if isinstance(value, str) else value)
     except ValueError:
         return ProviderStatus.IN_PROGRESS
 
 
 def _faults(errors: Any) -> tuple[ValidationFault, ...]:
-    """From ``{"data": [fault]}``, or the bare list."""
-    listed = errors.get("data") if isinstance(errors, Mapping) else errors
+    """From ``{"data": [fault]}``, a bare list of them, one alone, or a text."""
+    listed = errors.get("data", [errors]) if isinstance(errors, Mapping) else errors
+    if isinstance(listed, str):
+        listed = [{"message": listed}] if listed else []
     if not isinstance(listed, list):
         return ()
     return tuple(
         ValidationFault(
-            code=_text(fault.get("code")),
+            code=_text(fault.get("code")) or _text(fault.get("type")),
             message=_text(fault.get("message")),
             line=_line(fault.get("line")),
             param=_text(fault.get("param")),

@@ -1,0 +1,183 @@
+"""Contact with the provider: is it there, does it take the account, does it know its batches.
+
+The deployed functions leave a provider that is gone to alarms and operators. A run has a person in front of it, who is
+told at once, and whose command ends when nothing gets through for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from http import HTTPStatus
+from typing import BinaryIO, NoReturn
+
+from lowtide.core.batches import ProviderBatch
+from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Halt, Response, judge
+from lowtide.core.task import Endpoint
+from lowtide.core.wording import span
+from lowtide.ports import AnswerApi, BatchApi, Call, SubmissionKey
+from lowtide.steps.collect import LOST_AFTER
+from lowtide_local.cli.stop import Stop
+from lowtide_local.engine.worker import Halted
+
+SILENCE_S = 60.0
+"""How long nothing gets through before the command ends. A restart of a server or of a router takes less."""
+
+PROBE_S = 2.0
+"""Between two tries while nothing gets through: calls and polls may be resting for minutes by then."""
+
+Notice = Callable[[str], None]
+"""Takes one line for the person who waits."""
+
+
+class Contact:
+    """Since when nothing has got through to the provider, and whether it refuses the account."""
+
+    def __init__(self, base_url: str, notice: Notice) -> None:
+        self.base_url = base_url
+        self.notice = notice
+        self.refused: str | None = None
+        self._silent_since: float | None = None
+        self._reason = ""
+        self._told = False
+
+    def heard(self) -> None:
+        self._silent_since = None
+        if self._told:
+            self._told = False
+            self.notice(f"{self.base_url} answers again")
+
+    def missed(self, reason: str) -> None:
+        self._reason = reason
+        if self._silent_since is None:
+            self._silent_since = time.monotonic()
+
+    @property
+    def silent_s(self) -> float:
+        """0.0 while calls get through, or none was made."""
+        return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Around a batch call."""
+        try:
+            yield
+        except Unreachable as error:
+            self.missed(str(error))
+            raise
+        except ProviderRefused as refusal:
+            self.heard()
+            body = {"error": {"code": refusal.code, "message": refusal.message}}
+            if isinstance(judge(Response(refusal.status, body), Lane.BATCH), Halt):
+                self.refused = refusal.message
+            raise
+        self.heard()
+
+    async def watch(self, probe: Callable[[], Awaitable[object]]) -> NoReturn:
+        """Raises Stop after ``SILENCE_S`` without contact, and Halted where the account is refused."""
+        while True:
+            await asyncio.sleep(min(PROBE_S, SILENCE_S / 4))
+            if self.refused is not None:
+                raise Halted(self.refused)
+            if self.silent_s:
+                with suppress(Unreachable, ProviderRefused):
+                    await probe()
+            if self.silent_s and not self._told:
+                self._told = True
+                self.notice(f"cannot reach {self.base_url} ({self._reason}); trying for {SILENCE_S:.0f} s")
+            if self.silent_s > SILENCE_S:
+                raise Stop(
+                    f"no contact with {self.base_url} for {SILENCE_S:.0f} s; what was done is kept: "
+                    "repeat the command when it is back"
+                )
+
+
+class WatchedAnswers:
+    """A ports.AnswerApi. The run's name goes with every call's id: a provider may serve several runs of one file."""
+
+    def __init__(self, api: AnswerApi, contact: Contact, run: str) -> None:
+        self._api = api
+        self._contact = contact
+        self._run = run
+
+    async def answer(self, call: Call) -> Response:
+        response = await self._api.answer(replace(call, call_id=call_name(self._run, call.call_id)))
+        if response.status is not None:
+            self._contact.heard()
+        elif not response.sent:
+            self._contact.missed(response.fault or "no connection")
+        return response
+
+
+def call_name(run: str, call_id: str) -> str:
+    return f"{run}.{call_id}"
+
+
+class WatchedBatches:
+    """A ports.BatchApi. Notices are given once for each batch."""
+
+    def __init__(self, api: BatchApi, contact: Contact) -> None:
+        self._api = api
+        self._contact = contact
+        self._told: set[str] = set()
+
+    async def prepare(self, key: SubmissionKey, lines: BinaryIO) -> str | None:
+        with self._contact.call():
+            return await self._api.prepare(key, lines)
+
+    async def create(self, key: SubmissionKey, endpoint: Endpoint, input_ref: str | None) -> ProviderBatch:
+        with self._contact.call():
+            return await self._api.create(key, endpoint, input_ref)
+
+    async def find(self, key: SubmissionKey, input_ref: str | None) -> ProviderBatch | None:
+        with self._contact.call():
+            return await self._api.find(key, input_ref)
+
+    async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+        with self._contact.call():
+            batch = await self._api.get(provider_batch_id)
+        if batch is None:
+            self._tell(
+                f"{self._contact.base_url} does not know {provider_batch_id}, which it made; unless it comes to know "
+                f"it again, its tasks are sent anew {span(LOST_AFTER.total_seconds())} after it was submitted"
+            )
+        return batch
+
+    async def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
+        with self._contact.call():
+            async for line in self._api.results(batch):
+                yield line
+
+    async def cancel(self, provider_batch_id: str) -> None:
+        with self._contact.call():
+            await self._api.cancel(provider_batch_id)
+
+    async def clean(self, refs: Sequence[str]) -> None:
+        """A provider that will not delete must not keep a run from ending: its files are named instead."""
+        try:
+            with self._contact.call():
+                await self._api.clean(refs)
+        except ProviderRefused as refusal:
+            if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            self._tell(f"left at the provider, which will not delete them ({refusal.message}): {', '.join(refs)}")
+
+    async def supported(self) -> bool:
+        with self._contact.call():
+            return await self._api.supported()
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._contact.notice(text)
+
+
+_PASSING = frozenset(
+    {HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
+)
+"""Refusals that pass, or that end the run in another way."""

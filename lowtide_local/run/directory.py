@@ -1,0 +1,134 @@
+"""DIR: whose run it holds, whether that run is over, and what stands in its way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+
+from lowtide.core.batches import BatchState
+from lowtide.core.tasks import TaskState
+from lowtide.ports import Clock
+from lowtide_local.cli.stop import Stop, usage
+from lowtide_local.engine.database import DirectoryInUse, DirectoryUnusable
+from lowtide_local.engine.engine import Engine
+
+from .endpoint import Endpoint
+
+STATE = ".lowtide"
+"""The directory inside DIR that holds the run's durable state."""
+
+_RESTING = (BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING)
+
+
+def fingerprint(tasks: Path, endpoint: Endpoint, *, batch: bool) -> str:
+    """What makes two commands the same run."""
+    with tasks.open("rb") as file:
+        digest = sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return orjson.dumps({"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}).decode()
+
+
+@contextmanager
+def opened(out: Path, mark: str, clock: Clock) -> Iterator[Engine]:
+    """The engine in ``out``, for the run whose fingerprint is ``mark``. Raises Stop where it is not to be had, and
+    where its state can no longer be written."""
+    with _as_stop(out):
+        engine = _open(out, mark, clock)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
+def check_free(out: Path, mark: str, clock: Clock) -> bool:
+    """Has this very run left its records in ``out``? Makes nothing. Raises Stop where another run holds it."""
+    if out.exists() and not out.is_dir():
+        raise usage(f"--out {out} is a file; give a directory")
+    if not (out / STATE / "state.db").exists():
+        return False
+    with opened(out, mark, clock) as engine:
+        return finished_at(engine) is not None
+
+
+def finished_at(engine: Engine) -> datetime | None:
+    """When the run left its records; None while it has not."""
+    moment = engine.meta.get("finished")
+    return None if moment is None else datetime.fromisoformat(moment)
+
+
+def finish(engine: Engine, at: datetime) -> None:
+    engine.meta.set("finished", at.isoformat())
+
+
+def deployment_of(engine: Engine) -> str:
+    """The name that everything of this run carries at the provider."""
+    name = engine.meta.get("deployment")
+    if name is None:
+        raise AssertionError("an opened run has its name")
+    return name
+
+
+def rest_until_repeated(engine: Engine) -> None:
+    """The account was refused. Whoever repeats the command has mended that: nothing should wait any longer then."""
+    with engine.transaction():
+        engine.meta.set("lift", "now")
+
+
+def lift_rest(engine: Engine) -> None:
+    with engine.transaction():
+        if engine.meta.get("lift") != "now":
+            return
+        engine.tasks.amend(TaskState.QUEUED, {"not_before": None})
+        for state in _RESTING:
+            engine.batches.amend(state, {"not_before": None})
+        engine.meta.set("lift", "done")
+
+
+def _open(out: Path, mark: str, clock: Clock) -> Engine:
+    try:
+        engine = Engine.open(out / STATE, clock)
+    except DirectoryInUse:
+        raise Stop(f"{out} is in use by another lowtide run; wait for it, or give another --out") from None
+    except DirectoryUnusable as error:
+        raise usage(str(error)) from None
+    except OSError as error:
+        raise usage(f"cannot write to --out {out}: {error.strerror or error}") from None
+    try:
+        _claim(engine, out, mark)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _claim(engine: Engine, out: Path, mark: str) -> None:
+    before = engine.meta.get("fingerprint")
+    if before is None:
+        with engine.transaction():
+            engine.meta.set("fingerprint", mark)
+            engine.meta.set("deployment", f"run-{uuid4().hex[:12]}")
+    elif before != mark:
+        differing = _differing(before, mark)
+        raise usage(f"{out} holds a run with another {differing}; repeat that command, or give another --out")
+
+
+def _differing(before: str, now: str) -> str:
+    names = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch"}
+    first, second = orjson.loads(before), orjson.loads(now)
+    return " and ".join(names[key] for key in second if first.get(key) != second[key])
+
+
+@contextmanager
+def _as_stop(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Stop(f"cannot keep state in {out / STATE}: {error}; repeat the command when that is mended") from None

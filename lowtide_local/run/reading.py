@@ -1,0 +1,69 @@
+r"""The lines of an input file: numbered from 1, split on ``\n`` only, never more in memory than a line may have."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lowtide.core.errors import Refused
+from lowtide.core.refusals import RefusalCode
+from lowtide_local.cli.stop import usage
+
+LINE_BYTES = 50_000_000
+"""The longest line that is read. A request with images may have 50 MB at OpenAI, more than at any other endpoint."""
+
+BOM = b"\xef\xbb\xbf"
+"""Some editors put it at the start of a UTF-8 file; it is no part of the first line."""
+
+_SKIP_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``raw`` is empty for a blank line and None for one that is too long; ``end`` is where the next one begins."""
+
+    number: int
+    raw: bytes | None
+    end: int
+
+    @property
+    def content(self) -> bytes:
+        """Raises Refused where the line is too long to be read."""
+        if self.raw is None:
+            raise Refused(
+                RefusalCode.TOO_LARGE, f"the line has more than {LINE_BYTES} bytes: no endpoint takes such a request"
+            )
+        return self.raw
+
+
+def lines(file: BinaryIO, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
+    """The lines after the ``number`` of them that end at ``offset``."""
+    file.seek(offset)
+    while read := file.readline(LINE_BYTES + 1):
+        number += 1
+        offset += len(read)
+        if len(read) > LINE_BYTES:
+            while not read.endswith(b"\n") and (read := file.readline(_SKIP_BYTES)):
+                offset += len(read)
+            yield Line(number, None, offset)
+            continue
+        yield Line(number, (read.removeprefix(BOM) if number == 1 else read).strip(), offset)
+
+
+def check_input(tasks: Path, out: Path, written: tuple[str, ...]) -> None:
+    """Raises Stop for what is no readable file with something in it, or would be overwritten in ``out``."""
+    try:
+        if not stat.S_ISREG(tasks.stat().st_mode):
+            what = "a directory" if tasks.is_dir() else "no regular file, and a run that goes on reads it again"
+            raise usage(f"cannot read {tasks}: it is {what}; give a file with one task per line")
+        with tasks.open("rb") as file:
+            empty = not any(line.raw != b"" for line in lines(file))
+    except OSError as error:
+        raise usage(f"cannot read {tasks}: {error.strerror or error}") from None
+    if empty:
+        raise usage(f"{tasks} is empty: give a file with one task per line")
+    if tasks.resolve() in [(out / name).resolve() for name in written]:
+        raise usage(f"{tasks} would be overwritten by the run's own {tasks.name}; give another --out")

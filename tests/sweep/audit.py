@@ -1,0 +1,102 @@
+"""What must be true when everything has ended, whatever happened on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import orjson
+
+from lowtide.core.batches import TERMINAL, ProviderStatus
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import Status
+from lowtide.core.task import custom_id
+from lowtide.core.tasks import SETTLED
+from lowtide_local.run.reconcile import BilledLine, checks
+from lowtide_local.run.records import settled
+from tests.sweep.day import DUPLICATES, ENDS, LETTERS, REFUSED, REPLIES
+from tests.sweep.world import QUEUES, Life, World
+
+
+def faults(world: World) -> list[str]:
+    """Every promise that does not hold, in a line each; empty where all do."""
+
+    async def look(life: Life) -> list[str]:
+        return [*_tasks(life), *_bill(life), *_ledger(life), *_left_over(life), *_outward(life)]
+
+    return world.live(look)
+
+
+def _tasks(life: Life) -> Iterator[str]:
+    rows = list(life.engine.tasks.scan())
+    open_rows = [f"{row.task_id} is {row.state}" for row in rows if row.state not in SETTLED]
+    yield from open_rows
+    if open_rows:
+        return
+    records = [document.record for _, document in settled(life.system, life.engine)]
+    twice = [name for name, times in Counter(record.task_id for record in records).items() if times > 1]
+    yield from (f"{name} has more than one record" for name in twice)
+    ends = {record.task_id: (record.status, record.error.code if record.error else None) for record in records}
+    if ends != ENDS:
+        yield f"the ends differ: {set(ends.items()) ^ set(ENDS.items())}"
+
+
+def _bill(life: Life) -> Iterator[str]:
+    billed = life.world.provider.billed
+    batched = Counter(str(line.id).rpartition("-")[0] for line in billed if line.batch_id is not None)
+    yield from (f"batched {digest} was billed {times} times" for digest, times in batched.items() if times > 1)
+    attempts = Counter(line.id for line in billed)
+    yield from (f"attempt {name} was billed {times} times" for name, times in attempts.items() if times > 1)
+    rows = list(life.engine.tasks.scan())
+    answered = {custom_id(row.tenant, row.task_id, row.attempt) for row in rows if row.state == Status.ANSWERED.value}
+    unpaid = answered - set(attempts)
+    yield from (f"the answer {name} was never billed" for name in unpaid)
+    extra = sum(line.id not in answered for line in billed)
+    repaid = sum(row.repaid for row in rows)
+    if extra > repaid:
+        yield f"{extra} lines were billed in vain, {repaid} are counted as repaid"
+
+
+def _ledger(life: Life) -> Iterator[str]:
+    total = life.engine.ledger.total()
+    receipt = Receipt.sum(
+        Receipt.of(document.record, repaid=row.repaid) for row, document in settled(life.system, life.engine)
+    )
+    if total != receipt.model_copy(update={"refused": REFUSED, "duplicates": DUPLICATES}):
+        yield f"the ledger says {_told(total)}, the receipts {_told(receipt)} (refused {REFUSED}, dup {DUPLICATES})"
+    lines = [BilledLine.of(line) for line in life.world.provider.billing()["data"]]
+    yield from (
+        f"{check.name}: {check.detail}" for check in checks(life.system, life.engine, total, lines) if not check.held
+    )
+
+
+def _told(receipt: Receipt) -> str:
+    return receipt.model_dump_json(exclude={"by_lane", "by_tier", "by_model", "list_cost_usd"})
+
+
+def _left_over(life: Life) -> Iterator[str]:
+    state = life.world.provider.state()
+    yield from (f"the file {file['filename']} is left at the provider" for file in state["files"])
+    known = {row.provider_batch.id for row in life.engine.batches.scan() if row.provider_batch is not None}
+    for batch in state["batches"]:
+        if batch["id"] not in known or ProviderStatus(batch["status"]) not in TERMINAL:
+            yield f"the batch {batch['id']} is {batch['status']}, and no row knows it"
+    for name in QUEUES:
+        depth = life.engine.queue(name).depth()
+        if depth.visible or depth.in_flight or depth.delayed:
+            yield f"the queue {name} still holds {depth}"
+    if life.system.parts.active() or life.system.batches.active():
+        yield "a part or a batch is still active"
+
+
+def _outward(life: Life) -> Iterator[str]:
+    letters = {(_id_of(letter["task"]), letter["error"]["code"]) for letter in life.letters()}
+    if letters != LETTERS:
+        yield f"the dead letters differ: {letters ^ LETTERS}"
+    replies = {(url, orjson.loads(body)["task_id"]) for url, body in life.world.replies.sent}
+    if replies != REPLIES:
+        yield f"the replies differ: {replies ^ REPLIES}"
+
+
+def _id_of(task: object) -> str | None:
+    return task["task_id"] if isinstance(task, dict) else None

@@ -1,0 +1,79 @@
+"""The sweep's day: a dozen tasks on every tier, and what goes wrong with them even without a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lowtide.core.records import Status
+from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Mishap, MishapKind, Scenario
+from tests.sweep.world import World, task
+
+REPLY_TO = "https://queue/replies"
+REFUSED_CODE = "content_policy_violation"
+
+WEATHER = Scenario(
+    latency=Latencies(default=Latency(min_s=0.5, max_s=2.0), flex=Latency(min_s=2.0, max_s=8.0)),
+    batch=BatchWeather(
+        min_s=90,
+        max_s=90,
+        list_lag_s=30,
+        shuffled=True,
+        mishaps=(
+            Mishap(kind=MishapKind.REPLY_LOST, model="gpt-4o-mini"),
+            Mishap(kind=MishapKind.DUPLICATE_LINE),
+        ),
+    ),
+)
+"""One lot's creations lose their replies; the first batch of the other expires (``[sim:expire-once]``)."""
+
+TASKS = (
+    task("chat", "live_chat_response"),
+    task("voice", "voice_agent_reply", "[sim:500-once]"),
+    task("draft", "email_draft", reply_to=REPLY_TO),
+    task("poison-call", "ticket_classification", "[sim:refuse]"),
+    task("summary", "meeting_summary"),
+    {"task_id": "lead", "type": "lead_scoring", "payload": {"seats": 40}},
+    task("page-1", "content_generation", reply_to=REPLY_TO),
+    task("page-2", "content_generation", "[sim:500-once]"),
+    task("page-3", "content_generation", "[sim:expire-once]"),
+    task("poison-line", "content_generation", "[sim:refuse]"),
+    task("label-1", "bulk_classification", model="gpt-4o-mini"),
+    task("label-2", "bulk_classification", "[sim:missing-once]", model="gpt-4o-mini"),
+)
+
+ENDS: Mapping[str, tuple[Status, str | None]] = {
+    each["task_id"]: (Status.DEAD, REFUSED_CODE) if "poison" in each["task_id"] else (Status.ANSWERED, None)
+    for each in TASKS
+}
+
+LETTERS = frozenset(
+    {
+        ("poison-call", REFUSED_CODE),
+        ("poison-line", REFUSED_CODE),
+        ("draft", "id_conflict"),
+        ("page-1", "id_conflict"),
+        (None, "invalid_task"),
+    }
+)
+"""(task_id, code) of each, however often it is sent."""
+
+REPLIES = frozenset({(REPLY_TO, "draft"), (REPLY_TO, "page-1")})
+"""(queue, task_id) of each, however often it is sent."""
+
+REFUSED = 3
+DUPLICATES = 3
+
+
+def begin(directory: Path) -> World:
+    """Singles, a pack, a duplicate in a message of its own and one beside its first; later, when all has ended, another
+    duplicate and two conflicts. (Of two tasks with one id that are on their way together, either may be the first.)
+    """
+    named = {each["task_id"]: each for each in TASKS}
+    pack = [named[name] for name in ("page-1", "page-2", "page-3", "draft", "draft")]
+    singles = [each for each in TASKS if each not in pack]
+    world = World(directory, WEATHER)
+    world.publish({"tasks": pack}, *singles, named["page-2"], "{no JSON")
+    others = (task("draft", "email_draft", "Something else."), task("page-1", "content_generation", "Something else."))
+    world.waves = [(named["draft"], *others)]
+    return world

@@ -1,0 +1,123 @@
+"""Who may do what: roles, policies and encryption of template.yaml, after SAM's transform."""
+
+from __future__ import annotations
+
+from deployed_resources import as_list, of_type
+
+NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData"}
+"""Actions for which AWS knows no resource."""
+PROVIDER_CALLERS = {"ConsumerRole", "AssemblerRole", "PollerRole"}
+
+
+def statements(role):
+    """The statements of a role, those under a condition included."""
+    written = [s for policy in role["Properties"]["Policies"] for s in policy["PolicyDocument"]["Statement"]]
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in written]
+
+
+def lambda_roles(deployed):
+    return {
+        name: role
+        for name, role in of_type(deployed, "AWS::IAM::Role").items()
+        if "lambda.amazonaws.com" in str(role["Properties"]["AssumeRolePolicyDocument"])
+    }
+
+
+def test_no_role_has_rights_that_the_template_does_not_show(deployed):
+    roles = lambda_roles(deployed)
+    assert len(roles) == 5
+    for role in roles.values():
+        assert not role["Properties"].get("ManagedPolicyArns")
+
+
+def test_no_role_reaches_everything_of_a_kind(deployed):
+    for name, role in lambda_roles(deployed).items():
+        for statement in statements(role):
+            assert statement["Effect"] == "Allow"
+            actions = as_list(statement["Action"])
+            assert not any("*" in action for action in actions), name
+            if not NO_NARROWER_RESOURCE.issuperset(actions):
+                assert "*" not in as_list(statement["Resource"]), (name, statement["Sid"])
+
+
+def test_nobody_scans_or_deletes_rows(deployed):
+    granted = {a for role in lambda_roles(deployed).values() for s in statements(role) for a in as_list(s["Action"])}
+    assert not granted & {"dynamodb:Scan", "dynamodb:DeleteItem", "dynamodb:DeleteTable", "sqs:PurgeQueue"}
+
+
+def test_only_functions_that_call_the_provider_read_its_key(deployed):
+    readers = {
+        name
+        for name, role in lambda_roles(deployed).items()
+        for statement in statements(role)
+        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
+    }
+    assert readers == PROVIDER_CALLERS
+
+
+def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):
+    replies = [s for role in lambda_roles(deployed).values() for s in statements(role) if s["Sid"] == "Reply"]
+    assert len(replies) == 3
+    assert all(statement["Resource"] == {"Ref": "ReplyQueueArns"} for statement in replies)
+
+
+def test_every_queue_and_the_bucket_refuse_plain_http(deployed):
+    guarded = [name for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values() for name in _guarded(policy)]
+    assert sorted(guarded) == sorted(of_type(deployed, "AWS::SQS::Queue"))
+    [bucket_policy] = of_type(deployed, "AWS::S3::BucketPolicy").values()
+    assert _denies_http(bucket_policy)
+    assert len(bucket_policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"]) == 2
+
+
+def _guarded(policy):
+    return [queue["Ref"] for queue in policy["Properties"]["Queues"]] if _denies_http(policy) else []
+
+
+def _denies_http(policy):
+    denial = {"Effect": "Deny", "Principal": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    return any(
+        denial.items() <= statement.items()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "Effect" in statement
+    )
+
+
+def test_publishers_may_send_to_the_intake_and_nowhere_else(deployed):
+    allowed = [
+        statement["Fn::If"][1]
+        for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "Fn::If" in statement
+    ]
+    [publish] = allowed
+    assert publish["Resource"] == {"Fn::GetAtt": ["IntakeQueue", "Arn"]}
+    assert publish["Principal"] == {"AWS": {"Ref": "PublisherArns"}}
+
+
+def test_everything_at_rest_is_encrypted(deployed):
+    assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in of_type(deployed, "AWS::SQS::Queue").values())
+    assert deployed["Table"]["Properties"]["SSESpecification"]["SSEEnabled"]
+    assert deployed["Bucket"]["Properties"]["BucketEncryption"]
+
+
+def test_the_bucket_is_nobody_elses_and_empties_itself(deployed):
+    bucket = deployed["Bucket"]["Properties"]
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    expiring = {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
+    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/"}
+    assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+
+
+def test_functions_reach_no_prefix_that_never_expires(deployed):
+    rules = deployed["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expiring = {rule["Prefix"] for rule in rules if "Prefix" in rule}
+    reached = {
+        resource["Fn::Sub"].removeprefix("${Bucket.Arn}/").removesuffix("*")
+        for role in lambda_roles(deployed).values()
+        for statement in statements(role)
+        if any(action in as_list(statement["Action"]) for action in ("s3:GetObject", "s3:PutObject"))
+        for resource in as_list(statement["Resource"])
+    }
+    assert reached <= expiring

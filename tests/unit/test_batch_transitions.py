@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowtide.core.batches import (
+    GRACE,
+    BatchEvent,
+    BatchRow,
+    BatchState,
+    BatchTally,
+    BatchVerdict,
+    Clean,
+    Collect,
+    Done,
+    Intend,
+    Lease,
+    Postpone,
+    ProviderStatus,
+    Return,
+    Run,
+    Seal,
+    Seen,
+    Start,
+    Upload,
+    may_intend_again,
+    transition,
+)
+from tests.contract.cases import LATER, NOW, SOON, batch, provider_batch
+
+TALLY = BatchTally(answered=7, retried=2, dead=1)
+ENDED = provider_batch(ProviderStatus.COMPLETED)
+
+
+def events_of(owner: str) -> dict[str, BatchEvent]:
+    return {
+        "lease": Lease(owner, LATER),
+        "seal": Seal(owner, "batches/b_1.jsonl", "batches/b_1.manifest", requests=10, bytes=1000, tokens=250),
+        "upload": Upload(owner),
+        "intend": Intend(owner, "file-1"),
+        "run": Run(owner, provider_batch()),
+        "seen": Seen(owner, provider_batch(), SOON),
+        "postpone": Postpone(owner, SOON),
+        "return": Return(owner, SOON),
+        "collect": Collect(owner, ENDED),
+        "clean": Clean(owner, TALLY),
+        "done": Done(owner),
+    }
+
+
+MINE = events_of("me")
+THEIRS = events_of("them")
+WAY = ("lease", "seal", "upload", "intend", "run", "collect", "clean", "done")
+"""From birth to the end."""
+
+
+def after(*names: str) -> BatchRow:
+    """A batch that I lease, moved by these events, each of which must apply."""
+    row: BatchRow | None = batch()
+    for name in names:
+        decision = transition(row, MINE[name], NOW)
+        assert decision.verdict is BatchVerdict.APPLIED
+        row = decision.row
+    assert row is not None
+    return row
+
+
+ROWS = {row.state.value: row for row in (after(*WAY[:length]) for length in range(1, len(WAY) + 1))}
+# + applied, . refused
+TABLE = """
+         open sealed uploading submitting running collecting cleaning done
+lease     +     +       +          +         +        +          +      .
+seal      +     .       .          .         .        .          .      .
+upload    .     +       +          .         .        .          .      .
+intend    .     .       +          +         .        .          .      .
+run       .     .       .          +         .        .          .      .
+seen      .     .       .          .         +        .          .      .
+postpone  .     .       +          +         .        .          .      .
+return    .     .       .          .         +        .          .      .
+collect   .     .       .          .         +        +          .      .
+clean     .     .       .          .         .        +          .      .
+done      +     .       .          .         .        .          +      .
+"""
+_HEAD, *_LINES = TABLE.strip().splitlines()
+CASES = [
+    (row, event, BatchVerdict.APPLIED if sign == "+" else BatchVerdict.REFUSED)
+    for line in _LINES
+    for event in [line[:8].strip()]
+    for row, sign in zip(_HEAD.split(), line[8:].split(), strict=True)
+]
+
+
+def test_the_table_has_every_state_and_every_event_but_the_first() -> None:
+    assert {(row, event) for row, event, _ in CASES} == {(row, event) for row in ROWS for event in MINE}
+    assert {*(type(event) for event in MINE.values()), Start} == set(get_args(BatchEvent))
+    assert set(ROWS) == {state.value for state in BatchState}
+
+
+@pytest.mark.parametrize(("row", "event", "verdict"), CASES)
+def test_every_state_takes_every_event(row: str, event: str, verdict: BatchVerdict) -> None:
+    decision = transition(ROWS[row], MINE[event], NOW)
+    assert decision.verdict is verdict
+    assert decision.changed is (verdict is BatchVerdict.APPLIED)
+    if not decision.changed:
+        assert decision.row is ROWS[row]
+
+
+@pytest.mark.parametrize(("row", "event", "verdict"), CASES)
+def test_an_event_that_is_repeated_leaves_the_batch_where_it_is(row: str, event: str, verdict: BatchVerdict) -> None:
+    first = transition(ROWS[row], MINE[event], NOW)
+    second = transition(first.row, MINE[event], NOW)
+    assert first.row is not None
+    assert second.row is not None
+    assert second.row.state is first.row.state
+    assert second.row.submission == first.row.submission
+
+
+@pytest.mark.parametrize("event", sorted(THEIRS))
+@pytest.mark.parametrize("row", sorted(ROWS))
+def test_who_holds_no_lease_moves_nothing(row: str, event: str) -> None:
+    decision = transition(ROWS[row], THEIRS[event], NOW)
+    assert decision.verdict is BatchVerdict.REFUSED
+    assert decision.row is ROWS[row]
+    assert not decision.changed
+
+
+@pytest.mark.parametrize("row", sorted(ROWS))
+def test_starting_again_changes_nothing(row: str) -> None:
+    decision = transition(ROWS[row], Start(batch(2)), NOW)
+    assert (decision.verdict, decision.row, decision.changed) == (BatchVerdict.REPEATED, ROWS[row], False)
+
+
+@pytest.mark.parametrize("event", sorted(MINE))
+def test_a_batch_that_was_never_started_takes_only_its_start(event: str) -> None:
+    decision = transition(None, MINE[event], NOW)
+    assert (decision.verdict, decision.row, decision.changed) == (BatchVerdict.REFUSED, None, False)
+    started = transition(None, Start(batch()), NOW)
+    assert (started.verdict, started.row, started.changed) == (BatchVerdict.APPLIED, batch(), True)
+
+
+def moved(row: BatchRow, event: BatchEvent, now: datetime = NOW) -> BatchRow:
+    decision = transition(row, event, now)
+    assert decision.verdict is BatchVerdict.APPLIED
+    assert decision.row is not None
+    return decision.row
+
+
+def test_a_lease_is_taken_over_at_the_moment_it_ends_and_then_the_first_holder_is_out() -> None:
+    row = ROWS["running"]
+    assert transition(row, THEIRS["lease"], LATER - timedelta(milliseconds=1)).verdict is BatchVerdict.REFUSED
+    taken = moved(row, Lease("them", LATER + timedelta(hours=1)), LATER)
+    assert transition(taken, MINE["collect"], LATER).verdict is BatchVerdict.REFUSED
+    assert moved(taken, THEIRS["collect"], LATER).state is BatchState.COLLECTING
+
+
+def test_a_lease_given_back_is_free_at_once() -> None:
+    given_back = moved(ROWS["running"], Lease("me", NOW))
+    assert moved(given_back, THEIRS["lease"]).lease == "them"
+
+
+def test_intending_again_stamps_the_intent_anew_and_keeps_the_submission() -> None:
+    row = ROWS["submitting"]
+    again = moved(row, MINE["intend"], LATER)
+    assert (row.intent_at, again.intent_at) == (NOW, LATER)
+    assert again.submission == row.submission
+    assert again.input_ref == "file-1"
+
+
+def test_a_returned_batch_has_a_new_number_and_nothing_of_the_old_submission() -> None:
+    row = moved(ROWS["running"], Return("me", SOON))
+    assert (row.state, row.submission, row.setbacks, row.not_before) == (BatchState.SEALED, 2, 1, SOON)
+    assert (row.input_ref, row.intent_at, row.submitted_at, row.provider_batch) == (None, None, None, None)
+    assert (row.file_key, row.requests) == ("batches/b_1.jsonl", 10)
+
+
+@pytest.mark.parametrize("state", ["uploading", "submitting"])
+def test_a_postponed_batch_stays_where_it_is_under_its_number(state: str) -> None:
+    row = moved(ROWS[state], MINE["postpone"])
+    assert (row.state.value, row.submission, row.setbacks, row.not_before) == (state, 1, 1, SOON)
+
+
+def test_looking_counts_and_says_when_to_look_again() -> None:
+    twice = moved(moved(ROWS["running"], MINE["seen"]), MINE["seen"])
+    assert (twice.polls, twice.next_poll_at, twice.state) == (2, SOON, BatchState.RUNNING)
+
+
+def test_running_begins_the_polls_anew() -> None:
+    returned = moved(moved(ROWS["running"], MINE["seen"]), MINE["return"])
+    again = moved(moved(moved(returned, MINE["upload"]), MINE["intend"]), MINE["run"], SOON)
+    assert (again.polls, again.next_poll_at, again.submitted_at) == (0, None, SOON)
+
+
+def test_collecting_is_stamped_once_however_often_it_begins() -> None:
+    row = ROWS["collecting"]
+    assert row.collected_at == NOW
+    assert moved(row, MINE["collect"], SOON).collected_at == NOW
+
+
+def test_a_done_batch_keeps_its_tally_and_no_lease() -> None:
+    row = ROWS["done"]
+    assert (row.tally, row.done_at, row.lease, row.lease_until, row.active) == (TALLY, NOW, None, None, False)
+
+
+def test_an_open_batch_that_took_no_parts_may_end() -> None:
+    assert moved(ROWS["open"], MINE["done"]).state is BatchState.DONE
+
+
+def test_a_second_intent_waits_out_the_grace_of_the_first() -> None:
+    row = ROWS["submitting"]
+    assert not may_intend_again(row, NOW + GRACE - timedelta(milliseconds=1))
+    assert may_intend_again(row, NOW + GRACE)
+    assert not may_intend_again(ROWS["uploading"], LATER)
+
+
+ORDER = list(BatchState)
+
+
+@settings(deadline=None)  # a busy machine is no defect
+@given(st.lists(st.sampled_from([*sorted(MINE.values(), key=repr), *sorted(THEIRS.values(), key=repr)]), max_size=40))
+def test_whatever_happens_only_a_return_goes_back(history: list[BatchEvent]) -> None:
+    row = batch()
+    for event in history:
+        decision = transition(row, event, NOW)
+        assert decision.row is not None
+        assert decision.row.rev == row.rev
+        assert decision.row.part_ids == row.part_ids
+        if isinstance(event, Return):
+            assert decision.row.submission == row.submission + decision.changed
+        else:
+            assert ORDER.index(decision.row.state) >= ORDER.index(row.state)
+            assert decision.row.submission == row.submission
+        if decision.row.state in (BatchState.SUBMITTING, BatchState.RUNNING):
+            assert decision.row.intent_at is not None
+        row = decision.row

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowtide.core.records import Pointer, Status
+from lowtide.core.tasks import (
+    SETTLED,
+    Accept,
+    Carry,
+    Decision,
+    Release,
+    Restage,
+    Strikes,
+    TaskEvent,
+    TaskRow,
+    TaskState,
+    Verdict,
+    transition,
+)
+from tests.contract.cases import LATER, NOW, SOON, claim_call, claim_part, settle, task
+
+TASK = task()
+ELSEWHERE = task(origin="message-2/0")
+"""The same task, brought by another delivery."""
+OTHER = task(content_hash="other")
+"""Another task under the same id."""
+STRIKES = Strikes(failures=1, spent_usd=Decimal("0.01"), first_failed_at=NOW, last_failed_at=NOW)
+POINTER = Pointer(key="results/1.jsonl", offset=10, length=20)
+
+
+def after(*events: TaskEvent, now: datetime = NOW) -> TaskRow:
+    """The row that these events leave, each of which must apply."""
+    row: TaskRow | None = None
+    for event in events:
+        decision = transition(row, event, now)
+        assert decision.verdict is Verdict.APPLIED
+        row = decision.row
+    assert row is not None
+    return row
+
+
+CALL = claim_call(TASK, "call-1", SOON)
+ROWS: dict[str, TaskRow | None] = {
+    "none": None,
+    "queued": after(Accept(TASK)),
+    "waiting": after(CALL, Release("call-1", 1, LATER, STRIKES)),
+    "calling": after(CALL),
+    "lapsed": after(claim_call(TASK, "call-1", NOW)),
+    "staged": after(claim_part(TASK, "p_1")),
+    "answered": after(CALL, settle("call-1")),
+    "dead": after(CALL, settle("call-1", status=Status.DEAD)),
+    "cancelled": after(CALL, settle("call-1", status=Status.CANCELLED)),
+}
+EVENTS: dict[str, TaskEvent] = {
+    "accept": Accept(TASK),
+    "accept elsewhere": Accept(ELSEWHERE),
+    "accept other": Accept(OTHER),
+    "call": claim_call(TASK, "call-2", LATER),
+    "call elsewhere": claim_call(ELSEWHERE, "call-2", LATER),
+    "call other": claim_call(OTHER, "call-2", LATER),
+    "part": claim_part(TASK, "p_2"),
+    "part elsewhere": claim_part(ELSEWHERE, "p_2"),
+    "part other": claim_part(OTHER, "p_2"),
+    "restage": Restage(1, frozenset({"p_1"}), "r_1", STRIKES),
+    "restage old": Restage(0, frozenset({"p_1"}), "r_1", STRIKES),
+    "restage foreign": Restage(1, frozenset({"p_9"}), "r_1", STRIKES),
+    "carry": Carry(frozenset({"p_1"}), "p_2"),
+    "carry foreign": Carry(frozenset({"p_9"}), "p_2"),
+    "release": Release("call-1", 1, LATER, STRIKES),
+    "release old": Release("call-1", 0, LATER, STRIKES),
+    "release foreign": Release("call-9", 1, LATER, STRIKES),
+    "settle call": settle("call-1", "call-8"),
+    "settle part": settle("p_1", "p_8"),
+    "settle old": settle("call-1", "p_1", attempt=0),
+    "settle early": settle("call-1", "p_1", attempt=2),
+    "settle foreign": settle("call-9", "p_9"),
+}
+# + applied, = repeated, D duplicate, C conflict, B busy, N not yet, . stale
+SIGNS = dict(zip("+=DCBN.", Verdict, strict=True))
+TABLE = """
+                 none queued waiting calling lapsed staged answered dead cancelled
+accept             +    =      =       =       =      =      =       =      =
+accept elsewhere   +    D      D       D       D      D      D       D      D
+accept other       +    C      C       C       C      C      C       C      C
+call               +    +      N       B       +      =      =       =      =
+call elsewhere     +    +      N       B       +      D      D       D      D
+call other         +    C      C       C       C      C      C       C      C
+part               +    +      N       B       +      =      =       =      =
+part elsewhere     +    +      N       B       +      D      D       D      D
+part other         +    C      C       C       C      C      C       C      C
+restage            .    .      .       .       .      +      .       .      .
+restage old        .    .      .       .       .      .      .       .      .
+restage foreign    .    .      .       .       .      .      .       .      .
+carry              .    .      .       .       .      +      .       .      .
+carry foreign      .    .      .       .       .      .      .       .      .
+release            .    .      .       +       +      .      .       .      .
+release old        .    .      .       .       .      .      .       .      .
+release foreign    .    .      .       .       .      .      .       .      .
+settle call        .    .      .       +       +      .      =       .      .
+settle part        .    .      .       .       .      +      .       .      .
+settle old         .    .      .       .       .      .      .       .      .
+settle early       .    .      .       .       .      .      .       .      .
+settle foreign     .    .      .       .       .      .      .       .      .
+"""
+_HEAD, *_LINES = TABLE.strip().splitlines()
+CASES = [
+    (row, event, SIGNS[sign])
+    for line in _LINES
+    for event in [line[:17].strip()]
+    for row, sign in zip(_HEAD.split(), line[17:].split(), strict=True)
+]
+
+
+def test_the_table_has_every_row_every_event_and_every_state() -> None:
+    assert {(row, event) for row, event, _ in CASES} == {(row, event) for row in ROWS for event in EVENTS}
+    assert {type(event) for event in EVENTS.values()} == set(get_args(TaskEvent))
+    assert {row.state for row in ROWS.values() if row is not None} == set(TaskState)
+
+
+@pytest.mark.parametrize(("row", "event", "verdict"), CASES)
+def test_every_state_takes_every_event(row: str, event: str, verdict: Verdict) -> None:
+    decision = transition(ROWS[row], EVENTS[event], NOW)
+    assert decision.verdict is verdict
+    assert decision.changed is (verdict is Verdict.APPLIED)
+    if not decision.changed:
+        assert decision.row is ROWS[row]
+
+
+@pytest.mark.parametrize(("row", "event", "verdict"), CASES)
+def test_an_event_that_is_repeated_changes_nothing(row: str, event: str, verdict: Verdict) -> None:
+    first = transition(ROWS[row], EVENTS[event], NOW)
+    second = transition(first.row, EVENTS[event], NOW)
+    assert second == replace(first, verdict=second.verdict, changed=False)
+    assert second.verdict is not Verdict.APPLIED
+
+
+REPEATABLE = ("accept", "part", "restage", "carry", "settle call", "settle part")
+
+
+@pytest.mark.parametrize(
+    ("row", "event"), [(row, event) for row, event, v in CASES if v is Verdict.APPLIED and event in REPEATABLE]
+)
+def test_repeating_what_took_effect_says_so(row: str, event: str) -> None:
+    first = transition(ROWS[row], EVENTS[event], NOW)
+    assert transition(first.row, EVENTS[event], LATER).verdict is Verdict.REPEATED
+
+
+def applied(decision: Decision) -> TaskRow:
+    assert decision.verdict is Verdict.APPLIED
+    assert decision.row is not None
+    return decision.row
+
+
+def test_a_born_row_carries_what_the_task_said() -> None:
+    row = after(Accept(TASK))
+    for name in ("tenant", "task_id", "content_hash", "origin", "tier", "type", "model", "accepted_at", "deadline_at"):
+        assert getattr(row, name) == getattr(TASK, name)
+    assert (row.state, row.attempt, row.generation, row.repaid, row.rev) == (TaskState.QUEUED, 0, 0, 0, 0)
+
+
+def test_a_claim_begins_the_next_attempt_and_forgets_the_wait() -> None:
+    row = applied(transition(ROWS["waiting"], claim_call(TASK, "call-2", LATER + timedelta(hours=1)), LATER))
+    assert (row.state, row.attempt, row.holder, row.not_before) == (TaskState.CALLING, 2, "call-2", None)
+    assert row.strikes == STRIKES
+    assert row.repaid == 0
+
+
+def test_taking_over_a_lapsed_claim_counts_a_possible_second_payment_but_no_failure() -> None:
+    row = applied(transition(ROWS["lapsed"], claim_call(TASK, "call-2", LATER), NOW))
+    assert (row.attempt, row.repaid, row.holder) == (2, 1, "call-2")
+    assert row.strikes == Strikes()
+
+
+def test_a_part_may_take_over_a_lapsed_call() -> None:
+    row = applied(transition(ROWS["lapsed"], claim_part(TASK, "p_1"), NOW))
+    assert (row.state, row.repaid, row.claimed_until) == (TaskState.STAGED, 1, None)
+
+
+def test_a_claim_holds_to_its_last_moment_and_not_beyond() -> None:
+    rival = claim_call(TASK, "call-2", LATER)
+    assert transition(ROWS["calling"], rival, SOON - timedelta(milliseconds=1)).verdict is Verdict.BUSY
+    assert transition(ROWS["calling"], rival, SOON).verdict is Verdict.APPLIED
+
+
+def test_a_retry_waits_to_its_moment_and_not_beyond() -> None:
+    rival = claim_call(TASK, "call-2", LATER + timedelta(hours=1))
+    assert transition(ROWS["waiting"], rival, LATER - timedelta(milliseconds=1)).verdict is Verdict.NOT_YET
+    assert transition(ROWS["waiting"], rival, LATER).verdict is Verdict.APPLIED
+
+
+def test_a_release_gives_the_task_back_with_its_strikes() -> None:
+    row = applied(transition(ROWS["calling"], Release("call-1", 1, LATER, STRIKES, unsure=1), NOW))
+    assert (row.state, row.holder, row.claimed_until, row.not_before) == (TaskState.QUEUED, None, None, LATER)
+    assert (row.strikes, row.repaid, row.attempt) == (STRIKES, 1, 1)
+
+
+def test_a_restage_begins_the_next_attempt_in_the_retry_part() -> None:
+    row = applied(transition(ROWS["staged"], EVENTS["restage"], NOW))
+    assert (row.state, row.attempt, row.holder, row.strikes) == (TaskState.STAGED, 2, "r_1", STRIKES)
+
+
+def test_a_carried_task_keeps_its_attempt() -> None:
+    row = applied(transition(ROWS["staged"], EVENTS["carry"], NOW))
+    assert (row.state, row.attempt, row.holder) == (TaskState.STAGED, 1, "p_2")
+
+
+def test_a_late_answer_to_an_old_attempt_settles_nothing() -> None:
+    restaged = applied(transition(ROWS["staged"], EVENTS["restage"], NOW))
+    assert transition(restaged, settle("p_1", "r_1", attempt=1), NOW).verdict is Verdict.STALE
+    assert transition(restaged, settle("p_1", "r_1", attempt=2), NOW).verdict is Verdict.APPLIED
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_settled_row_keeps_its_end(status: Status) -> None:
+    end = settle("call-1", status=status, error_code="code", pointer=POINTER, unsure=1)
+    row = applied(transition(ROWS["calling"], end, SOON))
+    assert row.state.value == status.value
+    assert (row.settled_at, row.pointer, row.error_code, row.repaid) == (SOON, POINTER, "code", 1)
+    assert row.claimed_until is None
+    assert not row.active
+
+
+def test_a_second_line_about_the_same_attempt_is_not_a_repetition() -> None:
+    """The provider may answer one custom_id twice: the first line read is the answer."""
+    row = applied(transition(ROWS["staged"], settle("p_1", pointer=POINTER), NOW))
+    second = settle("p_1", pointer=POINTER.model_copy(update={"offset": 99}))
+    assert transition(row, second, NOW) == Decision(Verdict.STALE, row)
+
+
+events = st.sampled_from(sorted(EVENTS)).map(EVENTS.__getitem__)
+steps = st.tuples(events, st.sampled_from((0, 30, 60, 3600)).map(lambda seconds: timedelta(seconds=seconds)))
+
+
+@settings(deadline=None)  # a busy machine is no defect
+@given(st.lists(steps, max_size=30))
+def test_whatever_happens_a_row_only_moves_forward(history: list[tuple[TaskEvent, timedelta]]) -> None:
+    row: TaskRow | None = None
+    now = NOW
+    for event, passed in history:
+        now += passed
+        decision = transition(row, event, now)
+        if row is None:
+            row = decision.row
+            continue
+        assert decision.row is not None
+        assert decision.row.attempt - row.attempt in (0, 1)
+        assert decision.row.repaid >= row.repaid
+        assert decision.row.content_hash == row.content_hash
+        assert decision.row.rev == row.rev
+        assert decision.changed == (decision.row != row)
+        if row.state in SETTLED:
+            assert decision.row is row
+        row = decision.row
+        held = row.state in (TaskState.CALLING, TaskState.STAGED)
+        assert (row.claimed_until is not None) == (row.state is TaskState.CALLING)
+        assert (row.holder is not None) == (held or row.state in SETTLED)
