@@ -24,9 +24,10 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 async def _collect(system: System, context: Any) -> int:
     left_s = context.get_remaining_time_in_millis() / 1000
-    done = await collect_due(system, stop_at=system.clock.now() + timedelta(seconds=left_s * SHARE))
-    _publish_oldest(system)
-    return done
+    try:
+        return await collect_due(system, stop_at=system.clock.now() + timedelta(seconds=left_s * SHARE))
+    finally:
+        _publish_oldest(system)
 
 
 def _publish_oldest(system: System) -> None:

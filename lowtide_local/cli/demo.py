@@ -57,7 +57,10 @@ def _play(engine: EngineName, tasks: int, seed: int, watch: Watcher) -> Day:
             with tempfile.TemporaryDirectory() as state:
                 return play(tasks, seed, Path(state), OUT, watch)
         case EngineName.MOTO:
-            raise NotImplementedError
+            # moto and time-machine are development tools: they come with a clone, not with an installed lowtide.
+            from lowtide_local.stack.day import play_on_moto  # noqa: PLC0415
+
+            return play_on_moto(tasks, seed, OUT, watch)
 
 
 @contextmanager

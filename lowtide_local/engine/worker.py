@@ -133,8 +133,8 @@ class Worker:
             if not messages:
                 await self._rest("intake")
                 continue
-            accept_messages(self.system, messages)
-            self.system.intake.delete(messages)
+            failed = accept_messages(self.system, messages).failed
+            self.system.intake.delete([message for message in messages if message not in failed])
             await asyncio.sleep(0)
 
     async def _consumer(self, tier: Tier) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import BinaryIO, NoReturn
 
-from lowtide.core.batches import ProviderBatch
+from lowtide.core.batches import GRACE, ProviderBatch
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Halt, Response, judge
@@ -136,7 +136,13 @@ class WatchedBatches:
 
     async def find(self, key: SubmissionKey, input_ref: str | None) -> ProviderBatch | None:
         with self._contact.call():
-            return await self._api.find(key, input_ref)
+            found = await self._api.find(key, input_ref)
+        if found is None:
+            self._tell(
+                f"batch {key.batch_id}: whether it was created is not known; looked for at the provider for "
+                f"{span(GRACE.total_seconds())} before it is created again"
+            )
+        return found
 
     async def get(self, provider_batch_id: str) -> ProviderBatch | None:
         with self._contact.call():

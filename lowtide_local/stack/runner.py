@@ -25,7 +25,6 @@ from lowtide.core.errors import LowtideError
 from lowtide.ports import Metrics, System
 from lowtide.settings import Settings
 from lowtide_local.engine.engine import in_place
-from lowtide_local.engine.metrics import RecordedMetrics
 
 from .containers import Container, Invocation
 from .delivery import scheduled_event
@@ -41,8 +40,8 @@ DEFAULTS = {"Deployment": "lowtide-on-moto", "BaseUrl": "http://provider/v1"}
 """Parameters unless others are given."""
 
 WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")
-UNSCHEDULED = frozenset({"Reporter"})
-"""It has no work in hand, and its many questions about metrics are slow on moto."""
+BY_HAND = frozenset({"Reporter"})
+"""It moves no work, and its many questions about metrics are slow on moto."""
 
 _ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
@@ -68,7 +67,7 @@ class Stack:
         physical: Mapping[str, str],
         hands: Hands,
         outside: wiring.Outside,
-        unscheduled: Collection[str],
+        by_hand: Collection[str],
     ) -> None:
         self.template = template
         self.physical = physical
@@ -81,12 +80,10 @@ class Stack:
             name: MotoQueue(client, physical[name], REGION) for name in template.visibilities_s if name in physical
         }
         self._sources: list[EventSource | Schedule] = []
-        for name, function in template.functions.items():
-            self._sources += [
-                EventSource(function, source, self.queues[source.queue], REGION) for source in function.sources
-            ]
-            if name not in unscheduled:
-                self._sources += [Schedule(function, period, hands, REGION) for period in function.schedules_s]
+        for function in (each for name, each in template.functions.items() if name not in by_hand):
+            for source in function.sources:
+                self._sources.append(EventSource(function, source, self.queues[source.queue], REGION))
+            self._sources += [Schedule(function, period, hands, REGION) for period in function.schedules_s]
         self._under_way: list[tuple[Invocation, Ended]] = []
         self._containers: dict[str, list[Container]] = {name: [] for name in template.functions}
 
@@ -213,13 +210,13 @@ def deployed(
     http_client: httpx2.AsyncClient,
     parameters: Mapping[str, str] | None = None,
     metrics: Metrics | None = None,
-    unscheduled: Collection[str] = UNSCHEDULED,
+    by_hand: Collection[str] = BY_HAND,
 ) -> Iterator[Stack]:
-    """template.yaml on moto, with ``http_client`` as the way to the provider. Functions in ``unscheduled`` run only
-    when they are invoked."""
+    """template.yaml on moto, with ``http_client`` as the way to the provider. Metrics go to ``metrics``, or to standard
+    output as they do when deployed. No event source and no schedule invokes the functions ``by_hand``."""
     outside = wiring.Outside(
         http_client=http_client,
-        metrics=RecordedMetrics() if metrics is None else metrics,
+        metrics=metrics,
         offload=in_place,
         threads=1,
     )
@@ -230,7 +227,7 @@ def deployed(
         # The secret first: the template takes its ARN.
         secret = boto3.client("secretsmanager").create_secret(Name="provider", SecretString="simulated")
         loaded = load(template, {"ProviderSecretArn": secret["ARN"], **DEFAULTS, **(parameters or {})})
-        stack = Stack(loaded, _create(loaded), hands, outside, unscheduled)
+        stack = Stack(loaded, _create(loaded), hands, outside, by_hand)
         held.callback(stack.close)
         yield stack
 

@@ -16,8 +16,7 @@ from lowtide.core.outcomes import Answered
 from lowtide.core.task import Endpoint
 from lowtide.ports import SubmissionKey
 from lowtide_local.simulator.testing import SteppingClock
-
-from .compatible_server import CompatibleServer
+from tests.adapters.compatible_server import CompatibleServer
 
 pytestmark = pytest.mark.anyio
 KEY = SubmissionKey("prod", "b-1", 1)

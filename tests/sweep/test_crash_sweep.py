@@ -20,6 +20,9 @@ from tests.sweep.world import later
 CHUNKS = 8
 """Tests that the sweep is cut into, so that they run side by side."""
 
+READS = ("depth", "active", "get", "lines", "open", "find", "results")
+"""What changes nothing: to die after it is to die before it."""
+
 SCHEDULES = 104
 SEED = int(os.environ.get("SWEEP_SEED", "20260302"))
 DOWN_S = (0, 1, 45, 400, 5_000)
@@ -52,7 +55,8 @@ def test_two_days_without_a_crash_make_the_same_calls_in_the_same_order(tmp_path
 def test_a_crash_before_or_after_any_call_loses_nothing_and_pays_for_nothing_twice(tmp_path, chunk):
     calls = clean_calls(tmp_path / "clean")
     broken = []
-    for plan in list(every_crash(len(calls)))[chunk::CHUNKS]:
+    plans = [plan for plan in every_crash(len(calls)) if plan.side is Side.BEFORE or not _reads(calls[plan.at - 1])]
+    for plan in plans[chunk::CHUNKS]:
         world = begin(tmp_path / f"{plan.at}-{plan.side.name}")
         assert not world.work(plan), f"{plan} never came"
         assert world.work()
@@ -76,6 +80,10 @@ def test_two_crashes_anywhere_lose_nothing_and_pay_for_nothing_twice(tmp_path, c
         assert world.work()
         broken += [f"SWEEP_SEED={SEED} schedule {number}, {plans}: {fault}" for fault in faults(world)]
     assert broken == []
+
+
+def _reads(call: str) -> bool:
+    return call.rpartition(".")[2] in READS
 
 
 def _plans(dice: Random, calls: int) -> Iterator[CrashPlan]:

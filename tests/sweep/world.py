@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,7 @@ from lowtide.steps.answer import Report, answer
 from lowtide.steps.deliver import document_of
 from lowtide.steps.turns import assemble, collect_due
 from lowtide_local.engine.clock import VirtualClock, run_virtual
-from lowtide_local.engine.crashes import Crash, CrashPlan
+from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine, in_place
 from lowtide_local.engine.metrics import RecordedMetrics
@@ -69,7 +70,7 @@ def task(task_id: str, kind: str, text: str = "Hello.", *, model: str = "gpt-5-m
 
 
 class WorldClock:
-    """The provider's: the running life's, and between two lives the moment of the last death."""
+    """A ports.Clock: the running life's, and between two lives the moment of the last death."""
 
     def __init__(self, start: datetime) -> None:
         self.moment = start
@@ -121,14 +122,11 @@ class World:
 
         async def main(clock: VirtualClock) -> T:
             self.clock.running = clock
-            engine = Engine.open(self.directory, clock, Durability.RELAXED)
+            engine = Engine.open(self.directory, self.clock, Durability.RELAXED)
             try:
                 if self.voids:
                     engine.void_leases()
-                async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=build_app(self.provider))) as http:
-                    life = Life(self, engine, clock, self._system(engine, clock, http, plan or CrashPlan()))
-                    async with asyncio.timeout(LONGEST_LIFE_S):
-                        return await story(life)
+                return await self._live(story, engine, plan or CrashPlan())
             finally:
                 engine.kill()
                 self.clock.moment, self.clock.running = clock.now(), None
@@ -139,6 +137,29 @@ class World:
             if (crash := _crash_in(group)) is not None:
                 raise crash from group
             raise
+
+    async def _live(self, story: Callable[[Life], Awaitable[T]], engine: Engine, plan: CrashPlan) -> T:
+        async with (
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(app=build_app(self.provider))) as http,
+            asyncio.timeout(LONGEST_LIFE_S),
+        ):
+            return await story(Life(self, engine, self._system(engine, http, plan)))
+
+    def meanwhile(self, life: Life, story: Callable[[Life], Awaitable[None]]) -> None:
+        """Another process lives through ``story`` while the caller, in the middle of a blocking call, stands still."""
+        paused = self.clock.running
+        if paused is None:
+            raise AssertionError("somebody has to stand still")
+
+        async def main(clock: VirtualClock) -> datetime:
+            self.clock.running = clock
+            await self._live(story, life.engine, CrashPlan())
+            return clock.now()
+
+        with ThreadPoolExecutor(1) as other:
+            later = other.submit(run_virtual, main, paused.now()).result()
+        self.clock.running = paused
+        paused._loop.jump((later - paused.now()).total_seconds())
 
     def work(self, plan: CrashPlan | None = None) -> bool:
         """A process at work until everything is settled. False where the plan's crash ended it."""
@@ -151,14 +172,14 @@ class World:
             return False
         return True
 
-    def _system(self, engine: Engine, clock: VirtualClock, http: httpx2.AsyncClient, plan: CrashPlan) -> System:
+    def _system(self, engine: Engine, http: httpx2.AsyncClient, plan: CrashPlan) -> System:
         client = build_client(base_url="http://simulated/v1", api_key="any", http_client=http)
         return plan.guard_system(
             System(
                 deployment="world",
                 routes=self.routes,
                 prices=prices(),
-                clock=clock,
+                clock=self.clock,
                 intake=engine.queue("intake"),
                 tiers={tier: engine.queue(tier.value) for tier in Tier},
                 dead_letters=engine.queue("dead-letters"),
@@ -168,7 +189,7 @@ class World:
                 batches=engine.batches,
                 ledger=engine.ledger,
                 answers={"openai": OpenAIAnswers(client)},
-                batch_apis={"openai": OpenAIBatches(client, clock)},
+                batch_apis={"openai": OpenAIBatches(client, self.clock)},
                 replies=self.replies,
                 metrics=self.metrics,
                 offload=in_place,
@@ -182,7 +203,6 @@ class Life:
 
     world: World
     engine: Engine
-    clock: VirtualClock
     system: System
 
     async def work(self) -> None:
@@ -213,7 +233,7 @@ class Life:
         return await collect_due(self.system)
 
     async def pass_time(self, seconds: float) -> None:
-        await self.clock.sleep(seconds)
+        await self.system.clock.sleep(seconds)
 
     async def finish(self, *, step_s: float = 60, most: int = 5_000) -> None:
         """Turns of the assembler and the poller until no batch and no part is active."""
@@ -256,6 +276,20 @@ class Life:
 
 class _Undone(Exception):
     pass
+
+
+class Dies(CrashPlan):
+    """At the ``nth`` call of this name (``parts.apply``), whenever it comes."""
+
+    def __init__(self, call: str, side: Side = Side.BEFORE, nth: int = 1) -> None:
+        super().__init__(side=side)
+        self._call = call
+        self._nth = nth
+
+    def _die_if(self, number: int, side: Side, name: str) -> None:
+        if (name, side) == (self._call, self.side) and self.calls[:number].count(name) == self._nth:
+            self.crashed = True
+            raise Crash(f"{side.name.lower()} {name} {self._nth}")
 
 
 def with_batching(**changes: Any) -> Routes:

@@ -53,7 +53,7 @@ class Reading:
 
     def unanswered(self, expected: Iterable[str], batch: ProviderBatch) -> Iterator[tuple[str, Again, Response | None]]:
         """Every expected line that is not finished, in the order of the input, with why."""
-        missing = _missing(batch)
+        missing = _missing(batch, progress=bool(self.finished))
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
@@ -81,11 +81,12 @@ def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
     }
 
 
-def _missing(batch: ProviderBatch) -> Again:
+def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
+    """``progress``: this batch settles some line, so that going again without a count comes to an end."""
     match batch.status:
         case ProviderStatus.FAILED:
             fault = next(iter(batch.faults), None)
-            if fault is not None and fault.line is not None:
+            if fault is not None and fault.line is not None and progress:
                 # Another line was at fault: this one has not had its try.
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)
             code = (fault.code if fault else None) or "batch_failed"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from .lanes import Lane
 from .outcomes import Response
@@ -21,6 +24,9 @@ from .records import (
 )
 from .task import AcceptedTask
 from .tasks import Strikes
+
+DEEPEST = 100
+"""Levels of nesting in a body that is kept as it came. pydantic writes 255 of them, and reads back only 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +138,23 @@ def refused_letter(raw: object, code: str, message: str, now: datetime) -> DeadL
 def _line(response: Response | None) -> LineResponse | None:
     if response is None or response.status is None:
         return None
-    return LineResponse(status_code=response.status, request_id=response.request_id, body=response.body)
+    return LineResponse(status_code=response.status, request_id=response.request_id, body=_kept(response.body))
+
+
+def _kept(body: Any) -> Any:
+    """As it came; as JSON text where it is nested so deeply that a record of it could not be read again."""
+    if not _nested(body):
+        return body
+    with suppress(RecursionError):
+        return json.dumps(body)
+    return None
+
+
+def _nested(value: Any) -> bool:
+    layer = [value]
+    for _ in range(DEEPEST):
+        inside = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
+        layer = [inner for each in inside for inner in each]
+        if not layer:
+            return False
+    return True

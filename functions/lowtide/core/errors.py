@@ -32,6 +32,11 @@ class Refused(LowtideError):
         self.task_id = task_id
 
 
+def safely_told(error: BaseException) -> str:
+    """For logs: our own errors say what happened without quoting a prompt, others may quote what they choked on."""
+    return str(error) if isinstance(error, LowtideError) else type(error).__name__
+
+
 class ConfigError(LowtideError):
     """routes.toml or the environment cannot be used as it is."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from .task import Endpoint
 
 _BYTES_PER_TOKEN = 4
 """A rule of thumb for English text; estimates bind nothing but the fill of a batch."""
+_DIGITS = 18
+"""What surely fits in 64 bits."""
 
 
 def request_line(custom_id: str, endpoint: Endpoint, body: dict[str, Any]) -> bytes:
@@ -38,7 +41,7 @@ def parse_result_line(raw: bytes) -> ResultLine | None:
         line = orjson.loads(raw)
     except orjson.JSONDecodeError:
         try:
-            line = json.loads(raw.decode("utf-8", errors="replace"))
+            line = _mended(raw)
         except (ValueError, RecursionError):
             return None
     if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
@@ -51,6 +54,25 @@ def parse_result_line(raw: bytes) -> ResultLine | None:
         error_code=_text(error.get("code")),
         error_message=_text(error.get("message")),
     )
+
+
+def _mended(raw: bytes) -> Any:
+    """What a record can hold of JSON that is not quite: stray bytes and halves of surrogate pairs become question
+    marks, numbers that are none become null. Raises ValueError or RecursionError."""
+    value = json.loads(
+        raw.decode("utf-8", errors="replace"), parse_constant=_finite, parse_float=_finite, parse_int=_whole
+    )
+    return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace"))
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> float | None:
+    """Beyond 64 bits an integer is kept as near as a float comes."""
+    return int(text) if len(text) <= _DIGITS else _finite(text)
 
 
 def _response(value: Any) -> Response | None:

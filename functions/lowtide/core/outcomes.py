@@ -68,6 +68,8 @@ _BUSY_STATUSES = frozenset({408, 409})
 _OK = range(200, 300)
 _SERVER_FAULT = range(500, 600)
 _TOO_MANY_REQUESTS = 429
+_MOST_DOUBLINGS = 60
+"""Past any cap, and within a float: a task that waits out a long storm of 429s is tried thousands of times."""
 _UNAUTHORIZED = 401
 
 
@@ -113,7 +115,8 @@ def backoff_s(failures: int, *, base_s: float, cap_s: float, seed: str) -> float
 
     The jitter is drawn from ``seed``, so that whoever repeats a step arrives at the same moment.
     """
-    ceiling = min(cap_s, base_s * 2.0 ** max(0, failures - 1))
+    doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
+    ceiling = min(cap_s, base_s * 2.0**doublings)
     dice = int.from_bytes(sha256(f"{seed} {failures}".encode()).digest()[:8], "big") / 2**64
     return ceiling * (0.5 + dice / 2)
 

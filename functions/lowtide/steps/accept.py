@@ -8,7 +8,7 @@ from typing import Any
 
 from lowtide.core.acceptance import accept
 from lowtide.core.documents import refused_letter
-from lowtide.core.errors import Refused
+from lowtide.core.errors import Refused, safely_told
 from lowtide.core.message import split_message
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter
@@ -25,6 +25,8 @@ class Intake:
 
     accepted: list[AcceptedTask] = field(default_factory=list)
     refused: list[tuple[str, DeadLetter]] = field(default_factory=list)
+    failed: list[Message] = field(default_factory=list)
+    """For reasons of ours: to be delivered again, while the others go on."""
 
 
 def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
@@ -36,10 +38,19 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     intake = Intake()
     entries = []
     for message in messages:
-        before = len(intake.refused)
-        _judge(system, message, intake)
-        if refused := len(intake.refused) - before:
-            entries.append((f"intake/{message.id}", Receipt(refused=refused)))
+        try:
+            judged = _judge(system, message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            system.metrics.count("message_errors")
+            system.metrics.log(
+                "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
+            )
+            intake.failed.append(message)
+            continue
+        intake.accepted += judged.accepted
+        intake.refused += judged.refused
+        if judged.refused:
+            entries.append((f"intake/{message.id}", Receipt(refused=len(judged.refused))))
     send_tasks(system, intake.accepted)
     send_letters(system, intake.refused)
     if entries:
@@ -50,12 +61,13 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     return intake
 
 
-def _judge(system: System, message: Message, intake: Intake) -> None:
+def _judge(system: System, message: Message) -> Intake:
+    intake = Intake()
     try:
         raws = split_message(message.body)
     except Refused as refusal:
         _refuse(system, intake, message.id, message.body, refusal)
-        return
+        return intake
     for place, raw in enumerate(raws):
         origin = f"{message.id}/{place}"
         try:
@@ -64,6 +76,7 @@ def _judge(system: System, message: Message, intake: Intake) -> None:
             _refuse(system, intake, origin, raw, refusal)
         else:
             intake.accepted.append(task)
+    return intake
 
 
 def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refused) -> None:

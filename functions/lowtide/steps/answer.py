@@ -14,7 +14,7 @@ from uuid import uuid4
 from lowtide.core import documents
 from lowtide.core.choice import LaneChoice, choose
 from lowtide.core.documents import Try
-from lowtide.core.errors import LowtideError
+from lowtide.core.errors import LowtideError, safely_told
 from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge
 from lowtide.core.prompts import request_body
 from lowtide.core.records import ResultDocument
@@ -23,7 +23,7 @@ from lowtide.core.tasks import SETTLED, ClaimCall, Decision, Release, Settle, St
 from lowtide.core.tiers import Tier
 from lowtide.ports import Call, Change, Message, System
 
-from .carry import read_tasks
+from .carry import Unreadable, read_tasks
 from .coalesce import Coalescer
 from .deliver import Delivery, deliver, stored
 
@@ -35,6 +35,9 @@ WHOLE_CALL_SHARE = 0.75
 
 HALT_DELAY_S = 300
 """How long work rests when the account is refused: an operator has to act first."""
+
+LONGEST_WAIT_S = 300.0
+"""Between two receives of a message that keeps failing for reasons of ours, such as a store that does not answer."""
 
 HEARTBEAT_SHARE = 0.4
 """Of the visibility: a message in hand is extended twice before it would come back."""
@@ -125,16 +128,32 @@ class _Caller:
         )
 
     async def message(self, message: Message) -> _Ended:
+        """What goes wrong here goes wrong for this message alone: it comes again, later each time, and is reported."""
+        try:
+            return await self._message(message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            self._system.metrics.count("message_errors")
+            self._system.metrics.log(
+                "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
+            )
+            return _Ended(delay_s=min(LONGEST_WAIT_S, 2.0**message.receives))
+
+    async def _message(self, message: Message) -> _Ended:
         """All tasks of a message at once; then what they owe to the ledger, the replies and the dead letters."""
         try:
             tasks = await self._system.offload(lambda: read_tasks(self._system, message))
-        except (ValueError, KeyError, LowtideError) as error:
+        except Unreadable as error:
             delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
             await self._deliver(message, [delivery])
             return _Ended()
         places = [f"{message.id}/{place}" for place in range(len(tasks))]
-        ended = await asyncio.gather(*(self._task(task, place) for task, place in zip(tasks, places, strict=True)))
+        calls = (self._task(task, place) for task, place in zip(tasks, places, strict=True))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        ended = [outcome for outcome in outcomes if isinstance(outcome, _Ended)]
         await self._deliver(message, [e.delivery for e in ended if e.delivery is not None])
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
         delays = [e.delay_s for e in ended if e.delay_s is not None]
         halted = next((e.halted for e in ended if e.halted), None)
         return _Ended(delay_s=min(delays) if delays else None, halted=halted)
@@ -232,13 +251,11 @@ class _Caller:
             last = Try(attempt.number, attempt.lane, attempt.reason, strikes)
             document = documents.dead(task, last, outcome.code, outcome.message, response, now)
             return await self._end(task, row, document, unsure=int(outcome.unsure))
-        wait = backoff_s(
-            max(strikes.failures, strikes.flex_refusals, row.attempt),
-            base_s=retries.base_s,
-            cap_s=retries.cap_s,
-            seed=f"{task.key} {row.attempt}",
-        )
-        delay = max(wait, outcome.delay_s or 0.0)
+        # A provider that says when to come back is believed, with some jitter so that not all come at once; to one
+        # that does not, each try comes later than the last.
+        tries = max(strikes.failures, strikes.flex_refusals, row.attempt) if outcome.delay_s is None else 1
+        wait = backoff_s(tries, base_s=retries.base_s, cap_s=retries.cap_s, seed=f"{task.key} {row.attempt}")
+        delay = wait + (outcome.delay_s or 0.0)
         release = Release(
             _holder(row), row.attempt, now + timedelta(seconds=delay), strikes, unsure=int(outcome.unsure)
         )

@@ -9,6 +9,7 @@ from hashlib import sha256
 import orjson
 
 from lowtide.core.acceptance import queue_for
+from lowtide.core.errors import LowtideError, NotFound
 from lowtide.core.packs import packs, unpack
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
@@ -20,6 +21,10 @@ CLAIM_CHECK_BYTES = 900 * 1024
 REAL_TIME_PACK = 10
 LOW_PACK = 500
 """Tasks in a message: few where one invocation answers them all, many where a drain only moves them."""
+
+
+class Unreadable(LowtideError):
+    """A message on a tier's queue that holds no accepted tasks."""
 
 
 def send_tasks(system: System, tasks: Iterable[AcceptedTask]) -> None:
@@ -36,11 +41,17 @@ def send_tasks(system: System, tasks: Iterable[AcceptedTask]) -> None:
 
 
 def read_tasks(system: System, message: Message) -> list[AcceptedTask]:
-    """Raises ValueError for a body that no ingest wrote, NotFound where a claim check leads nowhere."""
-    content = orjson.loads(message.body)
-    if isinstance(content, dict) and isinstance(content.get("carried"), str):
-        return unpack(system.objects.get(content["carried"]))
-    return unpack(message.body)
+    """Raises Unreadable for a body that no ingest wrote, or whose claim check leads nowhere: it will never be read.
+
+    What the store raises on its bad days passes through: such a message comes again.
+    """
+    try:
+        content = orjson.loads(message.body)
+        if isinstance(content, dict) and isinstance(content.get("carried"), str):
+            return unpack(system.objects.get(content["carried"]))
+        return unpack(message.body)
+    except (ValueError, KeyError, TypeError, NotFound) as error:
+        raise Unreadable(str(error)) from error
 
 
 def _checked(system: System, body: str) -> str:

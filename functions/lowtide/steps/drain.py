@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from lowtide.core.errors import LowtideError
+from lowtide.core.errors import safely_told
 from lowtide.core.lines import estimated_tokens
 from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartVerdict
 from lowtide.core.prompts import request_body
@@ -22,7 +22,7 @@ from lowtide.core.tasks import ClaimPart, TaskEvent, TaskRow, Verdict
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change, Message, System
 
-from .carry import read_tasks
+from .carry import Unreadable, read_tasks
 from .deliver import Delivery, deliver
 
 SCOOP_MESSAGES = 200
@@ -86,10 +86,19 @@ def _read(system: System, messages: Sequence[Message]) -> _Scoop:
     scoop = _Scoop()
     for message in messages:
         try:
-            scoop.tasks += [(message, task) for task in read_tasks(system, message)]
-        except (ValueError, KeyError, LowtideError) as error:
+            tasks = read_tasks(system, message)
+            for task in tasks:
+                request_body(task, system.routes)  # what cannot be rendered must not hold up a part
+            scoop.tasks += [(message, task) for task in tasks]
+        except Unreadable as error:
             unreadable = Delivery.unreadable(message, str(error), system.clock.now())
             scoop.deliveries[message.id].append(unreadable)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            system.metrics.count("message_errors")
+            system.metrics.log(
+                "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
+            )
+            scoop.held[message.id] = system.routes.batching.lease_s
     return scoop
 
 

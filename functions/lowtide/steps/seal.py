@@ -16,6 +16,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from lowtide.core.batches import BatchRow, BatchState, Done, Seal, SealLimits, Start, choose_parts
+from lowtide.core.errors import safely_told
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.parts import Finish, Join, Lot, PartLine, PartRow, PartVerdict
@@ -43,11 +44,20 @@ def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
         groups = choose_parts(parts, _limits(system, lot), now, flush=flush)
         started += [_start(system, lot, group, now) for group in groups[: max(0, room - len(started))]]
     sealed = []
+    errors = []
     for row in [*(row for row in active if row.state is BatchState.OPEN), *started]:
-        with leased(system, row) as batch:
-            if batch is not None and batch.row.state is BatchState.OPEN and _complete(system, batch):
-                sealed.append(batch.row)
+        try:
+            with leased(system, row) as batch:
+                if batch is not None and batch.row.state is BatchState.OPEN and _complete(system, batch):
+                    sealed.append(batch.row)
+        except Exception as error:  # noqa: BLE001 - raised again below: one batch must not keep the others waiting
+            system.metrics.log(
+                "batch_step_failed", batch_id=row.batch_id, state=row.state.value, error=safely_told(error)
+            )
+            errors.append(error)
     _publish_fill(system, sealed)
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} batches could not be sealed", errors)
     return sealed
 
 

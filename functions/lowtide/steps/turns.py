@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from lowtide.core.batches import BatchState
+from lowtide.core.batches import BatchRow, BatchState
+from lowtide.core.errors import safely_told
 from lowtide.ports import System
 
 from .collect import collect
@@ -35,26 +37,38 @@ async def assemble(system: System, *, flush: bool = False, stop_at: datetime | N
 
 async def submit_due(system: System, *, stop_at: datetime | None = None) -> int:
     """How many batches began to run."""
-    running = 0
-    for row in system.batches.active():
-        if _past(system, stop_at):
-            break
-        if row.state in TO_SUBMIT:
-            after = await submit(system, row)
-            running += after.state is BatchState.RUNNING
-    return running
+    after = await _each(system, TO_SUBMIT, submit, stop_at)
+    return sum(row.state is BatchState.RUNNING for row in after)
 
 
 async def collect_due(system: System, *, stop_at: datetime | None = None) -> int:
     """How many batches are done that were not."""
-    done = 0
+    after = await _each(system, TO_COLLECT, collect, stop_at)
+    return sum(row.state is BatchState.DONE for row in after)
+
+
+async def _each(
+    system: System,
+    states: frozenset[BatchState],
+    step: Callable[[System, BatchRow], Awaitable[BatchRow]],
+    stop_at: datetime | None,
+) -> list[BatchRow]:
+    """One batch after the other. One that fails does not keep the others waiting; the turn fails after them all."""
+    after, errors = [], []
     for row in system.batches.active():
         if _past(system, stop_at):
             break
-        if row.state in TO_COLLECT:
-            after = await collect(system, row)
-            done += after.state is BatchState.DONE
-    return done
+        if row.state in states:
+            try:
+                after.append(await step(system, row))
+            except Exception as error:  # noqa: BLE001 - raised again below
+                system.metrics.log(
+                    "batch_step_failed", batch_id=row.batch_id, state=row.state.value, error=safely_told(error)
+                )
+                errors.append(error)
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} of {len(after) + len(errors)} batches failed their step", errors)
+    return after
 
 
 def _past(system: System, stop_at: datetime | None) -> bool:

@@ -1,0 +1,314 @@
+"""Ingest and the consumers, invoked by the event sources of template.yaml."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import boto3
+import pytest
+from stack_cases import START, pack, task
+
+from lowtide.adapters.aws.ledger import DynamoLedger
+from lowtide.core.lanes import Lane
+from lowtide.core.records import Status
+from lowtide_local.simulator.scenario import Latencies, Latency, Scenario, Window, WindowKind
+from lowtide_local.stack.line import Death
+
+CHAT = "POST /v1/chat/completions"
+
+
+def test_a_broken_task_in_a_pack_is_a_dead_letter_and_its_neighbours_are_answered(stage):
+    played = stage()
+    records = played.play(pack(task("a"), task("b", priority="URGENT"), task("c", "live_chat_response")))
+    assert {name: record.status for name, record in records.items()} == {"a": "answered", "c": "answered"}
+    letter, attributes = played.letters()["invalid_task"]
+    assert letter["task"]["task_id"] == "b"
+    assert "priority" in letter["error"]["message"]
+    assert {name: attributes[name] for name in ("code", "tenant", "type")} == {
+        "code": "invalid_task",
+        "tenant": "acme",
+        "type": "email_draft",
+    }
+
+
+def test_every_tier_goes_to_its_own_consumer(stage):
+    played = stage()
+    records = played.play(
+        task("now", "safety_check"), task("soon"), task("later", "meeting_summary"), task("bulk", "content_generation")
+    )
+    assert {name: (record.tier.value, record.lane) for name, record in records.items()} == {
+        "now": ("CRITICAL", Lane.DEFAULT),
+        "soon": ("HIGH", Lane.DEFAULT),
+        "later": ("NORMAL", Lane.FLEX),
+        "bulk": ("LOW", Lane.BATCH),
+    }
+    consumers = ("ConsumerCritical", "ConsumerHigh", "ConsumerNormal")
+    assert [played.stack.invoked[name] for name in consumers] == [1, 1, 1]
+    assert played.stack.failures == []
+
+
+def test_what_is_never_batched_is_not_batched_when_its_sender_asks_for_it(stage):
+    records = stage().play(task("asked-low", "fraud_detection", priority="LOW"))
+    assert records["asked-low"].lane is not Lane.BATCH
+
+
+def test_a_message_that_has_to_wait_comes_back_and_its_neighbours_are_deleted(stage):
+    played = stage()
+    played.send(task("fails-once", text="[sim:503-once]"), task("fine"))
+    played.stack.wait(1)
+    assert played.records().keys() == {"fine"}
+    assert played.stack.queues["HighQueue"].depth == 1
+    records = played.play()
+    assert records["fails-once"].status is Status.ANSWERED
+    assert {name: record.attempts for name, record in records.items()} == {"fails-once": 2, "fine": 1}
+    # The first wait is 2 s, less its jitter: the handler set it, and the failure left it as it was.
+    assert 1 <= (records["fails-once"].finished_at - START).total_seconds() < 5
+
+
+def test_a_pack_whose_one_task_has_to_wait_does_not_ask_for_the_others_again(stage):
+    played = stage()
+    records = played.play(pack(task("x"), task("fails-twice", text="[sim:500-twice]"), task("y")))
+    assert {name: record.attempts for name, record in records.items()} == {"x": 1, "fails-twice": 3, "y": 1}
+    assert played.asked(CHAT) == 5
+
+
+def test_a_message_that_is_delivered_again_is_answered_once(stage):
+    played = stage(by_hand={"ConsumerHigh"})
+    played.send(task("a"))
+    played.stack.wait(1)
+    event = played.received("HighQueue")
+    assert played.stack.invoke("ConsumerHigh", event) == {"batchItemFailures": []}
+    first = played.audited()
+    assert played.stack.invoke("ConsumerHigh", event) == {"batchItemFailures": []}
+    assert played.audited() == first
+    assert first.keys() == {"a"}
+    assert played.asked(CHAT) == 1
+    assert played.stack.system().ledger.total().duplicates == 0
+
+
+def test_ingest_may_forward_a_message_twice(stage):
+    played = stage(by_hand={"Ingest"})
+    played.send(task("a"))
+    event = played.received("IntakeQueue")
+    for _ in range(2):
+        assert played.stack.invoke("Ingest", event) == {"batchItemFailures": []}
+    played.stack.wait(1)
+    assert played.audited().keys() == {"a"}
+    assert played.asked(CHAT) == 1
+    assert played.stack.system().ledger.total().duplicates == 0
+
+
+def test_the_same_task_in_another_message_is_a_duplicate(stage):
+    played = stage()
+    records = played.play(task("a"), task("a", created_at="2026-03-02T09:59:00Z"))
+    assert records.keys() == {"a"}
+    assert played.asked(CHAT) == 1
+    assert played.stack.system().ledger.total().duplicates == 1
+    assert played.stack.letters() == []
+
+
+def test_a_duplicate_that_meets_its_task_in_flight_waits_and_is_dropped(stage):
+    played = stage(Scenario(latency=Latencies(default=Latency(min_s=20, max_s=20))))
+    records = played.play(task("a"), pack(task("a"), task("b")))
+    assert records.keys() == {"a", "b"}
+    assert len(played.line.provider.billed) == 2
+    assert played.stack.system().ledger.total().duplicates == 1
+
+
+def test_another_task_under_a_taken_id_is_a_dead_letter_and_the_first_is_untouched(stage):
+    played = stage()
+    first = played.play(task("a", text="first"))
+    records = played.play(task("a", text="second"))
+    assert records == first
+    letter, attributes = played.letters()["id_conflict"]
+    assert letter["task"]["request"]["body"]["messages"][0]["content"] == "second a"
+    assert (attributes["code"], attributes["tenant"], attributes["type"]) == ("id_conflict", "acme", "email_draft")
+    assert played.stack.system().ledger.total().refused == 1
+
+
+def test_the_same_id_belongs_to_each_tenant_on_its_own(stage):
+    played = stage()
+    played.send(task("a"), task("a", tenant="globex", text="other"))
+    played.stack.settle()
+    assert {row.tenant for row in played.rows()} == {"acme", "globex"}
+    assert played.asked(CHAT) == 2
+
+
+def test_a_task_that_cannot_succeed_is_a_dead_letter_with_its_reason_as_attributes(stage):
+    played = stage()
+    sent = task("p", text="[sim:refuse]", tags={"team": "growth"})
+    records = played.play(sent)
+    assert records["p"].status is Status.DEAD
+    assert records["p"].error.code == "content_policy_violation"
+    letter, attributes = played.letters()["content_policy_violation"]
+    assert letter["task"] == sent
+    assert letter["error"]["provider_status"] == 400
+    assert (letter["error"]["attempts"], letter["error"]["batch_id"]) == (1, None)
+    named = {"code": "content_policy_violation", "tenant": "acme", "type": "email_draft"}
+    assert attributes == {**named, "id": attributes["id"]}
+    assert attributes["id"].startswith(records["p"].id)
+
+
+def test_what_fails_three_times_is_dead(stage):
+    records = stage().play(task("p", text="[sim:500]"))
+    assert (records["p"].status, records["p"].attempts) == (Status.DEAD, 3)
+
+
+def test_a_task_that_flex_has_no_room_for_is_bought_at_list_price_in_time(stage):
+    played = stage()
+    records = played.play(task("n", "meeting_summary", text="[sim:flex-unavailable]"))
+    record = records["n"]
+    assert (record.status, record.lane, record.deadline_met) == (Status.ANSWERED, Lane.DEFAULT, True)
+    assert record.cost_usd == record.list_cost_usd
+    # Three refusals, which cost nothing and count as no failure, and the answer.
+    assert (record.attempts, played.row("n").strikes.failures) == (4, 0)
+    assert played.metrics.total("flex_refused") == 3
+
+
+def test_flex_that_has_room_again_halves_the_price(stage):
+    record = stage().play(task("n", "meeting_summary", text="[sim:flex-unavailable-once]"))["n"]
+    assert record.lane is Lane.FLEX
+    assert record.cost_usd == record.list_cost_usd / 2
+
+
+def test_a_storm_of_429s_delays_tasks_and_kills_none(stage):
+    storm = Window(kind=WindowKind.RATE_LIMIT, from_s=0, to_s=20)
+    played = stage(Scenario(windows=(storm,)))
+    packs = [pack(*(task(f"{many}-{one}") for one in range(5))) for many in range(2)]
+    records = played.play(*packs)
+    assert len(records) == 10
+    assert {record.status for record in records.values()} == {Status.ANSWERED}
+    assert {row.strikes.failures for row in played.rows()} == {0}
+    assert played.metrics.total("calls_put_off") >= 10
+    assert min(record.finished_at for record in records.values()) >= START + timedelta(seconds=20)
+    assert all(record.deadline_met for record in records.values())
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["not json", '{"tasks": "none"}', "[1, 2]", '{"task_id": "cut', "null", '{"tasks": []}', '{"a": "\ud83d\ude00"}'],
+)
+def test_a_poison_message_is_one_dead_letter_with_its_raw_text(stage, body):
+    played = stage()
+    records = played.play(body, task("fine"))
+    assert records.keys() == {"fine"}
+    [(letter, _)] = played.stack.letters()
+    assert letter["error"]["code"] == "invalid_task"
+    assert played.stack.system().ledger.total().refused == 1
+    assert played.stack.failures == []
+
+
+def test_a_message_that_no_ingest_wrote_is_a_dead_letter_of_its_own(stage):
+    played = stage()
+    for queue in ("CriticalQueue", "NormalQueue", "LowQueue"):
+        played.stack.queues[queue].send('{"surprise": true}', "acme")
+    played.stack.queues["HighQueue"].send('{"carried": "carried/nowhere.json"}', "acme")
+    records = played.play(task("fine"))
+    assert records.keys() == {"fine"}
+    assert [letter["error"]["code"] for letter, _ in played.stack.letters()] == ["invalid_task"] * 4
+    assert played.stack.failures == []
+
+
+# --- what functions die of ----------------------------------------------------------------------------------------
+
+
+def test_a_consumer_killed_with_a_call_in_flight_is_taken_over_in_time_and_counted(stage):
+    played = stage(None, Death(CHAT, 1))
+    records = played.play(task("a"))
+    assert [name for name, _ in played.stack.failures] == ["ConsumerHigh"]
+    # The first call was billed and its answer lost: it is paid twice, and says so; the three tries are untouched.
+    assert (played.row("a").repaid, played.row("a").strikes.failures) == (1, 0)
+    assert (records["a"].attempts, records["a"].deadline_met) == (2, True)
+    assert played.stack.system().ledger.total().repaid == 1
+    assert len(played.line.provider.billed) == 2
+
+
+def test_a_critical_consumer_that_is_killed_leaves_its_successor_time(stage):
+    records = stage(None, Death(CHAT, 1)).play(task("a", "live_chat_response"))
+    assert records["a"].deadline_met
+
+
+def test_only_what_was_not_settled_is_asked_again_after_a_kill(stage):
+    played = stage(Scenario(latency=Latencies(default=Latency(min_s=1, max_s=8))), Death(CHAT, 3))
+    records = played.play(pack(*(task(str(number)) for number in range(6))))
+    assert len(records) == 6
+    repaid = played.stack.system().ledger.total().repaid
+    assert 1 <= repaid <= 4
+    assert len(played.line.provider.billed) == 6 + repaid
+
+
+def test_what_fails_after_the_answer_keeps_its_message_and_pays_once(stage, monkeypatch):
+    played = stage()
+    put, failed = DynamoLedger.put, []
+
+    def failing(self, entries):
+        if not failed:
+            failed.append(entries)
+            raise OSError("the table is out of reach")
+        put(self, entries)
+
+    monkeypatch.setattr(DynamoLedger, "put", failing)
+    records = played.play(task("a"))
+    # Reported as failed, so kept; what it still owed was paid with the second receive.
+    assert played.stack.invoked["ConsumerHigh"] == 2
+    assert played.metrics.total("message_errors") == 1
+    assert (records["a"].attempts, played.asked(CHAT)) == (1, 1)
+
+
+def test_what_cannot_begin_before_the_functions_end_goes_back_untried(stage):
+    played = stage(Scenario(latency=Latencies(default=Latency(min_s=20, max_s=20))))
+    records = played.play(*(pack(*(task(f"{many}-{one}") for one in range(10))) for many in range(5)))
+    # 50 tasks, 40 calls at once, 20 s each: the last ten would outlive the function.
+    assert {record.attempts for record in records.values()} == {1}
+    assert all(record.deadline_met for record in records.values())
+    assert len(played.line.provider.billed) == 50
+    assert played.stack.failures == []
+    assert max(record.finished_at for record in records.values()) > START + timedelta(seconds=40)
+
+
+def test_a_call_that_never_ends_is_given_up_before_its_function_is_killed(stage):
+    played = stage()
+    records = played.play(task("a", "voice_agent_reply", text="[sim:timeout-once]"))
+    assert played.stack.failures == []
+    assert (records["a"].status, records["a"].attempts) == (Status.ANSWERED, 2)
+    assert played.row("a").repaid == 1
+
+
+# --- what is too large --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "lane"), [("email_draft", Lane.DEFAULT), ("content_generation", Lane.BATCH)])
+def test_a_task_too_large_for_a_tiers_queue_goes_by_claim_check(stage, kind, lane):
+    played = stage()
+    records = played.play(task("large", kind, text="x" * 1_000_000))
+    assert (records["large"].status, records["large"].lane) == (Status.ANSWERED, lane)
+    assert len(list(played.stack.system().objects.keys("carried/"))) == 1
+
+
+def test_an_answer_too_large_for_a_row_is_read_by_its_pointer(stage):
+    played = stage(Scenario(embedding_dimensions=12_000))
+    request = {"url": "/v1/embeddings", "body": {"model": "text-embedding-3-small", "input": "hello"}}
+    records = played.play({"task_id": "e", "priority": "HIGH", "request": request})
+    row = played.row("e")
+    assert row.document is None
+    assert row.pointer.length > 100 * 1024
+    assert len(records["e"].response.body["data"][0]["embedding"]) == 12_000
+    assert records["e"].cost_usd > Decimal(0)
+
+
+# --- the account --------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_key_loses_nothing_and_a_new_one_is_read_again(stage):
+    played = stage(Scenario(api_key="the new one"))
+    played.send(task("a"), task("n", "meeting_summary"), task("l", "content_generation"))
+    played.stack.wait(3600)
+    assert played.records() == {}
+    assert played.metrics.total("account_refused") >= 2
+    assert {row.strikes.failures for row in played.rows()} == {0}
+    assert played.stack.letters() == []
+    boto3.client("secretsmanager").put_secret_value(SecretId="provider", SecretString="the new one")
+    records = played.play()
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys(("a", "n", "l"), "answered")
+    assert not records["a"].deadline_met

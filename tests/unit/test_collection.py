@@ -1,0 +1,151 @@
+"""What the lines of an ended batch come to, in whatever order, however often, and whatever is missing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
+from lowtide.core.collection import Reading, named_faults, token_limit_wait_s, took_none
+from lowtide.core.lines import ResultLine
+from lowtide.core.outcomes import Again, Answered, Bury, Response
+
+SENT = {"a-1": 1, "b-1": 2, "c-1": 3}
+
+
+def answer(name: str) -> ResultLine:
+    return ResultLine(name, Response(200, {"id": name}), None, None)
+
+
+def error(name: str, code: str = "batch_expired") -> ResultLine:
+    return ResultLine(name, None, code, "why")
+
+
+def refusal(name: str) -> ResultLine:
+    return ResultLine(name, Response(400, {"error": {"code": "bad", "message": "It is bad."}}), None, None)
+
+
+def ended(status: ProviderStatus = ProviderStatus.COMPLETED, *faults: ValidationFault) -> ProviderBatch:
+    return ProviderBatch(id="batch_1", status=status, faults=faults)
+
+
+def left(reading: Reading, batch: ProviderBatch) -> dict[str, Again]:
+    return {name: outcome for name, outcome, _ in reading.unanswered(SENT, batch)}
+
+
+def test_an_answer_settles_its_line_and_its_double_settles_nothing():
+    reading = Reading()
+    first = reading.take(answer("a-1"), SENT)
+    assert first is not None
+    assert (first.custom_id, first.outcome) == ("a-1", Answered())
+    assert reading.take(answer("a-1"), SENT) is None
+    assert "a-1" not in left(reading, ended())
+
+
+@pytest.mark.parametrize("order", [("answer", "error"), ("error", "answer")])
+def test_an_answer_beats_an_error_whichever_comes_first(order):
+    reading = Reading()
+    lines = {"answer": answer("a-1"), "error": error("a-1")}
+    taken = [reading.take(lines[kind], SENT) for kind in order]
+    assert [found.outcome for found in taken if found is not None] == [Answered()]
+    assert set(left(reading, ended())) == {"b-1", "c-1"}
+
+
+def test_a_burial_is_final_too():
+    reading = Reading()
+    taken = reading.take(refusal("a-1"), SENT)
+    assert taken is not None
+    assert taken.outcome == Bury("bad", "It is bad.")
+    assert reading.take(answer("a-1"), SENT) is None
+
+
+@pytest.mark.parametrize("line", [None, answer("z-1"), answer("a-2"), error("z-1")])
+def test_a_line_that_the_batch_never_sent_is_counted_and_settles_nothing(line):
+    reading = Reading()
+    assert reading.take(line, SENT) is None
+    assert reading.unknown == 1
+    assert set(left(reading, ended())) == set(SENT)
+
+
+def test_a_line_that_neither_file_speaks_of_is_missing_and_has_had_its_try():
+    reading = Reading()
+    reading.take(answer("a-1"), SENT)
+    missing = left(reading, ended())
+    assert list(missing) == ["b-1", "c-1"]
+    assert {(outcome.code, outcome.counts) for outcome in missing.values()} == {("missing", True)}
+
+
+def test_the_provider_s_own_word_on_a_line_beats_what_is_said_of_its_batch():
+    reading = Reading()
+    reading.take(error("a-1", "request_timeout"), SENT)
+    assert left(reading, ended(ProviderStatus.EXPIRED))["a-1"].code == "request_timeout"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "counts"),
+    [(ProviderStatus.EXPIRED, "batch_expired", True), (ProviderStatus.CANCELLED, "batch_cancelled", False)],
+)
+def test_what_a_batch_left_undone_goes_again(status, code, counts):
+    outcome = left(Reading(), ended(status))["a-1"]
+    assert (outcome.code, outcome.counts) == (code, counts)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*SENT, "z-1"]), st.sampled_from([answer, error, refusal])), max_size=12))
+def test_every_line_is_finished_once_or_goes_again_once_whatever_the_files_hold(lines):
+    reading = Reading()
+    finished = [found.custom_id for name, make in lines if (found := reading.take(make(name), SENT)) is not None]
+    again = [name for name, _, _ in reading.unanswered(SENT, ended())]
+    assert sorted(finished + again) == sorted(SENT)
+
+
+# --- a batch that failed validation ------------------------------------------------------------------------------
+
+
+def test_the_lines_that_the_provider_named_are_buried_each_with_its_reason():
+    faults = (
+        ValidationFault(code="bad_line", message="No.", line=2),
+        ValidationFault(line=3),
+        ValidationFault(code="x"),
+    )
+    named = named_faults(ended(ProviderStatus.FAILED, *faults))
+    assert named[2] == Bury("bad_line", "No.")
+    assert named[3].code == "invalid_line"
+    assert set(named) == {2, 3}
+
+
+def test_only_a_failed_batch_has_named_lines():
+    assert named_faults(ended(ProviderStatus.COMPLETED, ValidationFault(line=2))) == {}
+
+
+def test_the_others_of_a_batch_with_a_named_line_have_not_had_their_try():
+    reading = Reading(finished={"b-1"})
+    again = left(reading, ended(ProviderStatus.FAILED, ValidationFault(code="bad_line", line=2)))
+    assert {(outcome.code, outcome.counts) for outcome in again.values()} == {("batch_failed", False)}
+
+
+def test_a_batch_whose_named_lines_are_none_of_ours_has_had_its_try_or_it_would_go_round_for_ever():
+    again = left(Reading(), ended(ProviderStatus.FAILED, ValidationFault(code="bad_line", message="No.", line=99)))
+    assert {(outcome.code, outcome.counts) for outcome in again.values()} == {("bad_line", True)}
+
+
+def test_a_batch_that_failed_with_no_line_named_has_had_its_try():
+    again = left(Reading(), ended(ProviderStatus.FAILED, ValidationFault(code="mismatched_model", message="No.")))
+    assert {(outcome.code, outcome.message, outcome.counts) for outcome in again.values()} == {
+        ("mismatched_model", "No.", True)
+    }
+    assert left(Reading(), ended(ProviderStatus.FAILED))["a-1"].code == "batch_failed"
+
+
+# --- the enqueued-token limit ------------------------------------------------------------------------------------
+
+
+def test_a_batch_over_the_token_limit_took_none_of_its_lines():
+    over = ValidationFault(code="token_limit_exceeded", message="Later.")
+    assert took_none(ended(ProviderStatus.FAILED, over))
+    assert not took_none(ended(ProviderStatus.FAILED, ValidationFault(code="bad_line", line=1)))
+    assert not took_none(ended(ProviderStatus.COMPLETED, over))
+
+
+def test_the_waits_for_the_token_limit_double_from_five_minutes_to_eighty():
+    assert [token_limit_wait_s(setbacks) / 60 for setbacks in range(7)] == [5, 10, 20, 40, 80, 80, 80]

@@ -1,0 +1,156 @@
+"""Every row of DESIGN 6 that speaks of one item or of the account, and the waits in between."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge, judge_line
+
+
+def failure(status: int, code: str | None = None, **more) -> Response:
+    return Response(status, {"error": {"code": code, "message": "It says why."}}, **more)
+
+
+def test_a_2xx_with_a_json_object_is_an_answer():
+    assert judge(Response(200, {"choices": []}), Lane.DEFAULT) == Answered()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+def test_what_is_wrong_with_the_item_itself_is_buried_with_its_reason(status):
+    assert judge(failure(status, "bad_thing"), Lane.DEFAULT) == Bury("bad_thing", "It says why.")
+
+
+def test_refused_content_is_buried():
+    assert isinstance(judge(failure(400, "content_policy_violation"), Lane.FLEX), Bury)
+
+
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529, 599])
+def test_a_busy_or_broken_server_uses_up_one_try(status):
+    outcome = judge(failure(status, retry_after_s=7.0), Lane.DEFAULT)
+    assert isinstance(outcome, Again)
+    assert outcome.counts
+    assert not outcome.unsure
+    assert outcome.delay_s == 7.0
+
+
+@pytest.mark.parametrize(
+    "response", [failure(429, "rate_limit_exceeded", retry_after_s=3.5), failure(503, "slow_down", retry_after_s=3.5)]
+)
+def test_a_rate_limit_counts_no_attempt_and_keeps_the_wait_that_was_asked_for(response):
+    outcome = judge(response, Lane.DEFAULT)
+    assert isinstance(outcome, Again)
+    assert not outcome.counts
+    assert not outcome.flex_refused
+    assert outcome.delay_s == 3.5
+
+
+@pytest.mark.parametrize(("lane", "refused"), [(Lane.FLEX, True), (Lane.DEFAULT, False)])
+def test_no_capacity_is_a_refusal_of_flex_only_on_flex(lane, refused):
+    outcome = judge(failure(429, "resource_unavailable"), lane)
+    assert isinstance(outcome, Again)
+    assert (outcome.flex_refused, outcome.counts) == (refused, False)
+
+
+def test_a_timeout_after_sending_uses_up_a_try_and_may_have_been_billed():
+    outcome = judge(Response(None, fault="timeout", sent=True), Lane.DEFAULT)
+    assert outcome == Again("timeout", "no answer from the provider (timeout)", counts=True, unsure=True)
+
+
+def test_a_request_that_never_left_uses_up_nothing_and_costs_nothing():
+    outcome = judge(Response(None, fault="connection", sent=False), Lane.DEFAULT)
+    assert isinstance(outcome, Again)
+    assert (outcome.counts, outcome.unsure) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        failure(401, "invalid_api_key"),
+        failure(401),
+        failure(429, "insufficient_quota"),
+        failure(403, "credit_balance_exhausted"),
+        failure(429, "project_spend_limit_exceeded"),
+        Response(429, {"error": {"type": "insufficient_quota", "message": "No more."}}),
+    ],
+)
+def test_what_is_wrong_with_the_account_stops_the_sending(response):
+    assert isinstance(judge(response, Lane.DEFAULT), Halt)
+
+
+@pytest.mark.parametrize("body", ["<html>", None, ["a"], 3])
+def test_a_200_without_a_json_object_is_tried_again_and_may_have_been_billed(body):
+    outcome = judge(Response(200, body), Lane.DEFAULT)
+    assert isinstance(outcome, Again)
+    assert (outcome.code, outcome.counts, outcome.unsure) == ("invalid_response", True, True)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "code", "type", "message", "x"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(status=st.none() | st.integers(-1, 1000), body=ANYTHING, lane=st.sampled_from(list(Lane)))
+def test_every_answer_that_can_be_thought_of_has_an_outcome_with_a_code(status, body, lane):
+    outcome = judge(Response(status, body), lane)
+    assert isinstance(outcome, Answered) or (outcome.code and outcome.message)
+
+
+# --- a line of a batch -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled", "request_timeout", "a_code_nobody_knows"])
+def test_a_line_with_an_error_code_may_yet_succeed(code):
+    assert judge_line(None, code, "why") == Again(code, "why")
+
+
+def test_a_line_with_neither_response_nor_error_may_yet_succeed():
+    outcome = judge_line(None, None, None)
+    assert isinstance(outcome, Again)
+    assert outcome.code == "no_response"
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+def test_inside_a_batch_every_failed_line_has_had_its_try(status):
+    outcome = judge_line(failure(status, "why", retry_after_s=9), None, None)
+    assert outcome == Again("why", "It says why.")
+    assert outcome.counts
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_line_that_cannot_succeed_is_buried(status):
+    assert judge_line(failure(status, "why"), None, None) == Bury("why", "It says why.")
+
+
+def test_a_line_refused_for_the_account_counts_no_attempt():
+    outcome = judge_line(failure(429, "insufficient_quota"), None, None)
+    assert isinstance(outcome, Again)
+    assert not outcome.counts
+
+
+def test_a_line_that_answers_is_answered():
+    assert judge_line(Response(200, {"id": "x"}), None, None) == Answered()
+
+
+# --- waiting -----------------------------------------------------------------------------------------------------
+
+
+@given(failures=st.integers(0, 100_000), base_s=st.floats(0.01, 100), cap_s=st.floats(0.01, 5000), seed=st.text())
+def test_a_wait_is_between_half_and_all_of_the_doubled_base_and_never_above_the_cap(failures, base_s, cap_s, seed):
+    ceiling = min(cap_s, base_s * 2 ** min(max(0, failures - 1), 60))
+    wait = backoff_s(failures, base_s=base_s, cap_s=cap_s, seed=seed)
+    assert ceiling / 2 <= wait <= ceiling
+    assert wait == backoff_s(failures, base_s=base_s, cap_s=cap_s, seed=seed)
+
+
+def test_the_jitter_differs_from_task_to_task():
+    waits = {backoff_s(1, base_s=60, cap_s=300, seed=str(number)) for number in range(100)}
+    assert len(waits) == 100
+    assert max(waits) - min(waits) > 20
