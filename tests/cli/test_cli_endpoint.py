@@ -127,7 +127,9 @@ def test_an_account_that_is_refused_ends_the_run_and_mended_it_goes_on_at_once(s
     provider.kill()
     mended = simulator(port=provider.port)
     # Five minutes is what work rests for when nobody is there; the grace period guards creations, and is not tested here.
-    hurried = patched("from datetime import timedelta\nimport lowtide.core.batches as b; b.GRACE = timedelta(seconds=1)")
+    hurried = patched(
+        "from datetime import timedelta\nimport lowtide.core.batches as b; b.GRACE = timedelta(seconds=1)"
+    )
     assert mended.run(file, tmp_path / "out", program=hurried).code == 0
     assert set(records(tmp_path / "out")) == {"a", "b"}
 
@@ -170,7 +172,9 @@ def test_an_endpoint_that_always_fails_is_named_after_five_seconds(tmp_path):
 
 
 def test_a_provider_that_dies_half_way_ends_the_run_and_when_it_is_back_the_run_goes_on(simulator, tmp_path):
-    provider = simulator(QUICK.replace("default = { min_s = 0.01, max_s = 0.05 }", "default = { min_s = 1, max_s = 2 }"))
+    provider = simulator(
+        QUICK.replace("default = { min_s = 0.01, max_s = 0.05 }", "default = { min_s = 1, max_s = 2 }")
+    )
     tasks = write_tasks(tmp_path / "tasks.jsonl", [task(f"t{number}", prompt=f"{number}") for number in range(60)])
     process = provider.start(tasks, tmp_path / "out", program=IMPATIENT)
     while not provider.billed():

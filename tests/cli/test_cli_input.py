@@ -102,7 +102,9 @@ def test_a_file_in_which_every_line_is_refused_ends_with_3(provider, tmp_path):
     assert receipt(tmp_path / "out")["reconciled"] is True
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b" \t\r\n", b"\xef\xbb\xbf\n"], ids=["empty", "lines", "blank", "bom"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b" \t\r\n", b"\xef\xbb\xbf\n"], ids=["empty", "lines", "blank", "bom"]
+)
 def test_an_input_with_nothing_in_it_is_wrong_usage(tmp_path, content):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_bytes(content)
@@ -112,7 +114,9 @@ def test_an_input_with_nothing_in_it_is_wrong_usage(tmp_path, content):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "why"), [("missing.jsonl", "No such file"), (".", "directory"), ("/dev/null", "regular")])
+@pytest.mark.parametrize(
+    ("name", "why"), [("missing.jsonl", "No such file"), (".", "directory"), ("/dev/null", "regular")]
+)
 def test_an_input_that_is_no_readable_file_is_wrong_usage(tmp_path, name, why):
     ended = lowtide("run", tmp_path / name, "--out", tmp_path / "out", "--base-url", NOWHERE)
     assert ended.code == 2

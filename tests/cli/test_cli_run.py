@@ -98,7 +98,9 @@ def test_a_record_is_a_batch_output_line_and_more(out):
 
 def test_each_task_went_the_way_of_its_tier(out):
     found = {(each["tenant"], each["task_id"]): each for each in read_lines(out / "results.jsonl")}
-    lanes = {task_id: (record["tier"], record["lane"]) for (tenant, task_id), record in found.items() if tenant != "acme"}
+    lanes = {
+        task_id: (record["tier"], record["lane"]) for (tenant, task_id), record in found.items() if tenant != "acme"
+    }
     assert lanes["critical"] == ("CRITICAL", "default")
     assert lanes["high"] == ("HIGH", "default")
     assert lanes["normal"] == ("NORMAL", "flex")

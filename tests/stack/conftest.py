@@ -9,13 +9,14 @@ from stack_cases import START, TEMPLATE, Stage
 
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.simulator.scenario import Scenario
+from lowtide_local.stack import template
 from lowtide_local.stack.line import Line
 from lowtide_local.stack.runner import deployed
 
 
 @pytest.fixture(scope="session")
-def api_models():
-    """Every container has a boto3 session of its own, and each would read the same megabytes of JSON again."""
+def read_once():
+    """Every test has its stack, and every container of it a boto3 session: each would read the same files again."""
     loader, load = JSONFileLoader(), JSONFileLoader.load_file
 
     @cache
@@ -24,11 +25,12 @@ def api_models():
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(JSONFileLoader, "load_file", lambda _self, path: loaded(path))
+        patched.setattr(template, "read_yaml", cache(template.read_yaml))
         yield
 
 
 @pytest.fixture
-def stage(api_models):
+def stage(read_once):
     """Makes the deployed stack, in fair weather unless a scenario says otherwise."""
     with ExitStack() as held:
 

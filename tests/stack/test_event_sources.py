@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from stack_cases import START, low, pack, task
 
 import ingest
-from lowtide.core.errors import LowtideError
 from lowtide_local.simulator.scenario import Latencies, Latency, Scenario
-from lowtide_local.stack import day
 from lowtide_local.stack.delivery import kept
 from lowtide_local.stack.runner import NeverQuiet
 
@@ -169,17 +166,3 @@ def test_a_pack_reaches_its_consumer_in_packs_of_ten(stage):
     records = played.play(pack(*(task(f"{number}") for number in range(25))))
     assert len(records) == 25
     assert played.stack.invoked["ConsumerHigh"] == 1
-
-
-def test_outside_a_clone_the_moto_engine_says_where_it_would_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(day, "__file__", str(tmp_path / "site-packages" / "lowtide_local" / "stack" / "day.py"))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(LowtideError, match="clone"):
-        day.find_template()
-
-
-def test_the_template_is_found_from_the_clone_that_one_stands_in(monkeypatch):
-    clone = Path(__file__).parents[2]
-    monkeypatch.setattr(day, "__file__", "/nowhere/lowtide_local/stack/day.py")
-    monkeypatch.chdir(clone)
-    assert day.find_template() == clone / "template.yaml"

@@ -35,11 +35,11 @@ TASKS = (
     task("summary", "meeting_summary"),
     {"task_id": "lead", "type": "lead_scoring", "payload": {"seats": 40}},
     task("page-1", "content_generation", reply_to=REPLY_TO),
-    task("page-2", "content_generation", "[sim:500-once]"),
+    task("page-2", "content_generation", "[sim:missing-once]"),
     task("page-3", "content_generation", "[sim:expire-once]"),
     task("poison-line", "content_generation", "[sim:refuse]"),
     task("label-1", "bulk_classification", model="gpt-4o-mini"),
-    task("label-2", "bulk_classification", "[sim:missing-once]", model="gpt-4o-mini"),
+    task("label-2", "bulk_classification", model="gpt-4o-mini"),
 )
 
 ENDS: Mapping[str, tuple[Status, str | None]] = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
-from lowtide.core.collection import Reading, named_faults, token_limit_wait_s, took_none
+from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, took_none
 from lowtide.core.lines import ResultLine
 from lowtide.core.outcomes import Again, Answered, Bury, Response
 
@@ -129,12 +129,20 @@ def test_a_batch_whose_named_lines_are_none_of_ours_has_had_its_try_or_it_would_
     assert {(outcome.code, outcome.counts) for outcome in again.values()} == {("bad_line", True)}
 
 
-def test_a_batch_that_failed_with_no_line_named_has_had_its_try():
-    again = left(Reading(), ended(ProviderStatus.FAILED, ValidationFault(code="mismatched_model", message="No.")))
+def test_a_batch_that_failed_for_a_line_that_nobody_named_is_halved_and_no_line_has_had_its_try():
+    batch = ended(ProviderStatus.FAILED, ValidationFault(code="mismatched_model", message="No."))
+    again = left(Reading(), batch)
+    assert suspects(batch)
     assert {(outcome.code, outcome.message, outcome.counts) for outcome in again.values()} == {
-        ("mismatched_model", "No.", True)
+        ("mismatched_model", "No.", False)
     }
-    assert left(Reading(), ended(ProviderStatus.FAILED))["a-1"].code == "batch_failed"
+
+
+@pytest.mark.parametrize("faults", [(), (ValidationFault(code="server_error", message="Oops."),)])
+def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_of_the_whole(faults):
+    batch = ended(ProviderStatus.FAILED, *faults)
+    assert not suspects(batch)
+    assert {outcome.counts for outcome in left(Reading(), batch).values()} == {True}
 
 
 # --- the enqueued-token limit ------------------------------------------------------------------------------------

@@ -154,3 +154,22 @@ def test_the_jitter_differs_from_task_to_task():
     waits = {backoff_s(1, base_s=60, cap_s=300, seed=str(number)) for number in range(100)}
     assert len(waits) == 100
     assert max(waits) - min(waits) > 20
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("lane", [Lane.FLEX, Lane.PRIORITY])
+def test_a_server_that_refuses_our_service_tier_refuses_the_lane_and_not_the_task(status, lane):
+    body = {"detail": [{"loc": ["body", "service_tier"], "msg": "extra inputs are not permitted"}]}
+    outcome = judge(Response(status, body), lane)
+    assert isinstance(outcome, Again)
+    assert outcome.flex_refused
+    assert not outcome.counts
+    assert isinstance(judge(Response(status, body), Lane.DEFAULT), Bury)
+
+
+@pytest.mark.parametrize(
+    "body", [{"detail": "no such model"}, {"message": "no such model"}, {"error": "no such model"}]
+)
+def test_the_reason_is_read_from_wherever_a_server_says_it(body):
+    outcome = judge(Response(404, body), Lane.DEFAULT)
+    assert outcome == Bury("http_404", "no such model")

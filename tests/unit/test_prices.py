@@ -197,9 +197,9 @@ def test_no_more_tokens_are_cached_than_were_sent():
         ({"service_tier": "fast"}, Lane.PRIORITY, Lane.PRIORITY),
         ({"service_tier": "auto"}, Lane.FLEX, Lane.FLEX),
         ({"service_tier": ["flex"]}, Lane.DEFAULT, Lane.DEFAULT),
-        ({"service_tier": None}, Lane.FLEX, Lane.FLEX),
-        ({}, Lane.FLEX, Lane.FLEX),
-        (None, Lane.PRIORITY, Lane.PRIORITY),
+        ({"service_tier": None}, Lane.FLEX, Lane.DEFAULT),
+        ({}, Lane.FLEX, Lane.DEFAULT),
+        (None, Lane.PRIORITY, Lane.DEFAULT),
         ({"service_tier": "default"}, Lane.BATCH, Lane.BATCH),
     ],
 )

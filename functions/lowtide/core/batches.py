@@ -357,13 +357,14 @@ def choose_parts(parts: Sequence[PartRow], limits: SealLimits, now: datetime, *,
     ``flush`` says that no more is coming.
     """
     groups: list[list[PartRow]] = []
-    for part in sorted(parts, key=lambda part: (part.oldest_at, part.part_id)):
+    alone = [[part] for part in parts if part.alone]
+    for part in sorted((part for part in parts if not part.alone), key=lambda part: (part.oldest_at, part.part_id)):
         if groups and _fits(groups[-1], part, limits):
             groups[-1].append(part)
         else:
             groups.append([part])
     full, last = groups[:-1], groups[-1:]
-    return full + [group for group in last if flush or _due(group, limits, now)]
+    return alone + full + [group for group in last if flush or _due(group, limits, now)]
 
 
 def _fits(group: Sequence[PartRow], part: PartRow, limits: SealLimits) -> bool:

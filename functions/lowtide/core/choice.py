@@ -60,7 +60,9 @@ def _objection(lane: Lane, task: AcceptedTask, strikes: Strikes, left_s: float, 
         case Lane.DEFAULT:
             return None
         case Lane.PRIORITY:
-            return None if model.priority else f"{model.name} has no priority"
+            if not model.priority:
+                return f"{model.name} has no priority"
+            return "priority was refused" if strikes.flex_refusals else None
         case Lane.FLEX:
             if not model.flex:
                 return f"{model.name} has no flex"

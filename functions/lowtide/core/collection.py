@@ -81,6 +81,20 @@ def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
     }
 
 
+def suspects(batch: ProviderBatch) -> bool:
+    """Did it fail for one of its lines without saying which: then halves of it find out, and end at the culprit.
+
+    A failure that does not speak of the input (``server_error``, or no code at all) says nothing about the lines: such
+    a batch goes again whole, and its tries are counted.
+    """
+    if batch.status is not ProviderStatus.FAILED or took_none(batch) or named_faults(batch):
+        return False
+    return any(fault.code is not None and not fault.code.startswith(_PROVIDERS_OWN) for fault in batch.faults)
+
+
+_PROVIDERS_OWN = ("server_", "internal_", "service_", "http_5", "rate_limit", "timeout")
+
+
 def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
     """``progress``: this batch settles some line, so that going again without a count comes to an end."""
     match batch.status:
@@ -90,7 +104,8 @@ def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
                 # Another line was at fault: this one has not had its try.
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)
             code = (fault.code if fault else None) or "batch_failed"
-            return Again(code, (fault.message if fault else None) or "the batch failed validation")
+            message = (fault.message if fault else None) or "the batch failed validation"
+            return Again(code, message, counts=not suspects(batch))
         case ProviderStatus.EXPIRED:
             return Again("batch_expired", "the batch expired before this line ran")
         case ProviderStatus.CANCELLED:

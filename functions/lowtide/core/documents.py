@@ -11,7 +11,7 @@ from typing import Any
 
 from .lanes import Lane
 from .outcomes import Response
-from .prices import PriceTable, billed_lane, usage_of
+from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .records import (
     DeadLetter,
     ErrorInfo,
@@ -50,7 +50,8 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
     usage = usage_of(response.body, task.endpoint)
     lane = billed_lane(response.body, attempt.lane)
     model = task.model
-    cost = prices.cost(model, lane, usage, now.date())
+    told = reports_usage(response.body)
+    cost = prices.cost(model, lane, usage, now.date()) if told else None
     record = ResultRecord(
         id=record_id(task),
         custom_id=task.task_id,
@@ -68,7 +69,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         batch_id=attempt.batch_id,
         usage=usage,
         cost_usd=None if cost is None else cost + attempt.strikes.spent_usd,
-        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()),
+        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()) if told else None,
         accepted_at=task.accepted_at,
         finished_at=now,
         deadline_met=now <= task.deadline_at,

@@ -51,7 +51,7 @@ def parse_result_line(raw: bytes) -> ResultLine | None:
     return ResultLine(
         custom_id=line["custom_id"],
         response=_response(line.get("response")),
-        error_code=_text(error.get("code")),
+        error_code=_text(error.get("code")) or _text(error.get("type")),
         error_message=_text(error.get("message")),
     )
 

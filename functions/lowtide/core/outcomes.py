@@ -6,6 +6,7 @@ One table for both paths: a real-time reply and a line of a batch's output are j
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -71,6 +72,7 @@ _TOO_MANY_REQUESTS = 429
 _MOST_DOUBLINGS = 60
 """Past any cap, and within a float: a task that waits out a long storm of 429s is tried thousands of times."""
 _UNAUTHORIZED = 401
+_LANE_FIELD = "service_tier"
 
 
 def judge(response: Response, lane: Lane) -> Outcome:
@@ -92,6 +94,9 @@ def judge(response: Response, lane: Lane) -> Outcome:
         return Again(code, message, counts=False, flex_refused=flex_refused, delay_s=response.retry_after_s)
     if status in _BUSY_STATUSES or status in _SERVER_FAULT:
         return Again(code, message, delay_s=response.retry_after_s)
+    if lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in json.dumps(response.body, default=str):
+        # The field that we added is at fault, not the task: this server or this model does not know the lane.
+        return Again(code, message, counts=False, flex_refused=True)
     return Bury(code, message)
 
 
@@ -122,11 +127,13 @@ def backoff_s(failures: int, *, base_s: float, cap_s: float, seed: str) -> float
 
 
 def _error_of(body: Any, status: int) -> tuple[str, str]:
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):
-        return f"http_{status}", error[:500]
+    body = body if isinstance(body, dict) else {}
+    error = body.get("error")
     if not isinstance(error, dict):
-        return f"http_{status}", f"the provider answered with HTTP {status}"
+        # Servers built on other frameworks say it as ``detail``, ``message``, or ``error`` in a word.
+        told = next((text for text in (body.get("message"), body.get("detail"), error) if text), None)
+        text = told if isinstance(told, str) else json.dumps(told, default=str) if told else None
+        return f"http_{status}", (text or f"the provider answered with HTTP {status}")[:500]
     code = error.get("code") or error.get("type") or f"http_{status}"
     message = error.get("message") or f"the provider answered with HTTP {status}"
     return str(code)[:100], str(message)[:500]

@@ -57,6 +57,8 @@ class PartRow(Value):
     tightest_deadline: Utc
     created_at: Utc
     not_before: Utc | None = None
+    alone: bool = False
+    """In a batch of its own: half of one that failed for a line that nobody named."""
     state: PartState = PartState.OPEN
     lease_until: Utc | None = None
     batch_id: str | None = None

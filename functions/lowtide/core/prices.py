@@ -129,14 +129,20 @@ def usage_of(body: Any, endpoint: Endpoint) -> Usage:
 
 
 def billed_lane(body: Any, asked: Lane) -> Lane:
-    """The lane that is billed: what the answer says it was served on, else what was asked for.
+    """The lane that is billed: what the answer says it was served on.
 
-    Priority falls back to default under load, and says so. A batch is billed as a batch whatever its lines say.
+    Priority falls back to default under load, and says so; an answer that names no tier comes from a server that has
+    none, which grants no discount. A batch is billed as a batch whatever its lines say.
     """
     tier = body.get("service_tier") if isinstance(body, dict) else None
-    if asked is Lane.BATCH or not isinstance(tier, str):
+    if asked is Lane.BATCH:
         return asked
-    return SERVICE_TIERS.get(tier, asked)
+    return SERVICE_TIERS.get(tier, asked) if isinstance(tier, str) else Lane.DEFAULT
+
+
+def reports_usage(body: Any) -> bool:
+    """Does the answer say what it used? One that does not has no price: a cost of 0 would be a guess."""
+    return bool(_object(body, "usage"))
 
 
 def _object(value: Any, key: str) -> dict[str, Any]:

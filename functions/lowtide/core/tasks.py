@@ -46,6 +46,7 @@ class Strikes(Value):
     failures: int = 0
     """Attempts that used up one of the allowed tries."""
     flex_refusals: int = 0
+    """How often the lane that it asked for, flex or priority, would not take it."""
     spent_usd: Usd = Decimal(0)
     """Billed by attempts that did not answer."""
     first_failed_at: Utc | None = None

@@ -15,7 +15,7 @@ from itertools import count
 
 from lowtide.core import documents
 from lowtide.core.batches import BatchRow, BatchState, BatchTally, Clean, Collect, Done, ProviderBatch, Return, Seen
-from lowtide.core.collection import Finished, Reading, named_faults, token_limit_wait_s, took_none
+from lowtide.core.collection import Finished, Reading, named_faults, suspects, token_limit_wait_s, took_none
 from lowtide.core.documents import Try
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
@@ -130,14 +130,20 @@ class _Collection:
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch):
             line = sent[custom_id]
             strikes = documents.struck(line.line.strikes, row.collected_at, counts=outcome.counts)
-            if strikes.failures < self._system.routes.retries.attempts:
+            culprit = suspects(provider_batch) and len(sent) == 1
+            if strikes.failures < self._system.routes.retries.attempts and not culprit:
                 again.append((line, PartLine(task=line.line.task, strikes=strikes)))
             else:
                 bury = Bury(outcome.code, outcome.message)
                 shard.append((line, self._document(line, bury, response, strikes)))
         for start in range(0, len(shard), SHARD_LINES):
             self._settle(shard[start : start + SHARD_LINES])
-        self._retry(again, row.collected_at)
+        if suspects(provider_batch):
+            half = (len(again) + 1) // 2
+            self._retry(again[:half], row.collected_at, "-1")
+            self._retry(again[half:], row.collected_at, "-2")
+        else:
+            self._retry(again, row.collected_at)
         self._report(len(sent), reading.unknown)
         self._batch.apply(Clean(self._batch.owner, self._tally.model_copy(update={"retried": len(again)})))
 
@@ -237,18 +243,22 @@ class _Collection:
         self._system.metrics.count("cost_usd", float(receipt.cost_usd), tier="LOW")
         self._system.metrics.count("list_cost_usd", float(receipt.list_cost_usd), tier="LOW")
 
-    def _retry(self, again: Sequence[tuple[_Sent, PartLine]], collected_at: datetime) -> None:
+    def _retry(self, again: Sequence[tuple[_Sent, PartLine]], collected_at: datetime, half: str = "") -> None:
         """Durable, then claimed, then visible: a pure function of the batch's input and output."""
         if not again:
             return
         system, row = self._system, self._batch.row
-        part_id = f"r-{row.batch_id}"
+        part_id = f"r-{row.batch_id}{half}"
         lines = [line for _, line in again]
         retries = system.routes.retries
         worst = max(1, *(line.strikes.failures for line in lines))
         wait = backoff_s(worst, base_s=retries.batch_base_s, cap_s=retries.cap_s, seed=part_id)
         part = part_row(system, part_id, row.lot, lines, collected_at).model_copy(
-            update={"state": PartState.CLOSED, "not_before": collected_at + timedelta(seconds=wait)}
+            update={
+                "state": PartState.CLOSED,
+                "not_before": collected_at + timedelta(seconds=wait),
+                "alone": bool(half),
+            }
         )
         write_part(system, part, lines)
         holders = frozenset(row.part_ids)
