@@ -1,33 +1,46 @@
-"""Poller: on a schedule, looks at submitted batches and collects those that have ended."""
+"""Poller: on a schedule or a hint, looks at submitted batches and collects those that have ended."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from lowtide import wiring
-from lowtide.ports import System
+from lowtide.ports import Message, System
 from lowtide.settings import Settings
+from lowtide.steps.hint import follow
 from lowtide.steps.turns import collect_due
 
 SHARE = 0.6
 """Of the function's time, in which a batch is begun; the rest is for what is under way."""
 
 
-def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """A scheduled event. Two at once, or one again, do no harm: leases and conditional writes see to it."""
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """A scheduled event, or an SQS event of hints. Two at once, or one again, do no harm: leases and conditional writes
+    see to it."""
     system = wiring.system(Settings.from_environment())
+    if "Records" in event:
+        again = wiring.run(_follow, system, wiring.messages(event), context)
+        return {"batchItemFailures": [{"itemIdentifier": message.id} for message in again]}
     done = wiring.run(_collect, system, context)
     wiring.heartbeat(system, "poller")
     return {"done": done}
 
 
 async def _collect(system: System, context: Any) -> int:
-    left_s = context.get_remaining_time_in_millis() / 1000
     try:
-        return await collect_due(system, stop_at=system.clock.now() + timedelta(seconds=left_s * SHARE))
+        return await collect_due(system, stop_at=_stop_at(system, context))
     finally:
         _publish_oldest(system)
+
+
+async def _follow(system: System, messages: list[Message], context: Any) -> list[Message]:
+    return await follow(system, messages, stop_at=_stop_at(system, context))
+
+
+def _stop_at(system: System, context: Any) -> datetime:
+    left_s = context.get_remaining_time_in_millis() / 1000
+    return system.clock.now() + timedelta(seconds=left_s * SHARE)
 
 
 def _publish_oldest(system: System) -> None:

@@ -17,7 +17,7 @@ class Settings(Value):
 
     ``secret_arn`` is needed by the functions that call the provider, ``tier`` by consumers. ``routes_parameter`` names
     an SSM parameter that holds routes.toml; without it the shipped one is in force. ``base_url`` replaces the
-    OpenAI provider's.
+    OpenAI provider's. ``hints_url`` and ``webhook_secret_arn`` are there where the deployment takes webhooks.
     """
 
     deployment: str
@@ -33,6 +33,8 @@ class Settings(Value):
     routes_parameter: str | None = None
     base_url: str | None = None
     tier: Tier | None = None
+    hints_url: str | None = None
+    webhook_secret_arn: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -27,12 +27,14 @@ from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
 from lowtide.adapters.aws.table import Table
+from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
 from lowtide.adapters.clock import WallClock
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import ProviderSpec, Routes
 from lowtide.ports import AnswerApi, BatchApi, Clock, Message, Metrics, Offload, System
 from lowtide.settings import Settings, variable
+from lowtide.steps.admit import Door
 from lowtide.steps.report import History
 
 if TYPE_CHECKING:
@@ -93,7 +95,17 @@ def run(
     try:
         return _process.loop().run_until_complete(step(system, *args, **kwargs))
     finally:
-        _flush(system)
+        _flush(system.metrics)
+
+
+@contextmanager
+def door(settings: Settings) -> Iterator[Door]:
+    """What webhooks come in by; its metrics are published however it ends. Raises ConfigError where there is none."""
+    opened = _process.wired_for(settings, _process.outside).door()
+    try:
+        yield opened
+    finally:
+        _flush(opened.metrics)
 
 
 def messages(event: Mapping[str, Any]) -> list[Message]:
@@ -109,7 +121,7 @@ def history(settings: Settings) -> History:
 def heartbeat(system: System, function: str) -> None:
     """The last act of a good run of ``assembler``, ``poller``, …: an alarm fires where it stays away."""
     system.metrics.count("heartbeat", function=function)
-    _flush(system)
+    _flush(system.metrics)
 
 
 @contextmanager
@@ -124,9 +136,9 @@ def rehearsal(outside: Outside) -> Iterator[None]:
         _process.start_over(before)
 
 
-def _flush(system: System) -> None:
-    if isinstance(system.metrics, EmfMetrics):
-        system.metrics.flush()
+def _flush(metrics: Metrics) -> None:
+    if isinstance(metrics, EmfMetrics):
+        metrics.flush()
 
 
 class _Process:
@@ -193,6 +205,17 @@ class _Wired:
             offload=self.outside.offload,
         )
 
+    def door(self) -> Door:
+        if (url := self.settings.hints_url) is None:
+            raise ConfigError(f"{variable('hints_url')} not set in the environment; webhooks need a queue for hints")
+        return Door(
+            secret=lambda: self._webhook_secrets.key(OPENAI),
+            hints=self._queue(url),
+            passed_on=DynamoWebhookIds(self._table),
+            clock=self.outside.clock,
+            metrics=self._metrics,
+        )
+
     async def close(self) -> None:
         if self.outside.http_client is None:
             for provider in self._providers.values():
@@ -241,6 +264,12 @@ class _Wired:
             raise ConfigError(
                 f"{variable('secret_arn')} not set in the environment; a call to a provider needs its key"
             )
+        return ProviderKeys(self._aws.client("secretsmanager", config=_AWS), arn, self.outside.clock)
+
+    @cached_property
+    def _webhook_secrets(self) -> ProviderKeys:
+        if (arn := self.settings.webhook_secret_arn) is None:
+            raise ConfigError(f"{variable('webhook_secret_arn')} not set in the environment; webhooks are signed")
         return ProviderKeys(self._aws.client("secretsmanager", config=_AWS), arn, self.outside.clock)
 
     def _answers(self, name: str, spec: ProviderSpec) -> Callable[[], AnswerApi]:

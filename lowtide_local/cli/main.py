@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,8 +83,9 @@ def simulate(
 
 
 @app.command()
-def schema() -> None:
-    """The JSON Schema of the task message."""
+def schema(*, json: Json = False) -> None:
+    """The JSON Schema of the task message: one JSON document, with --json or without."""
+    del json
     from .schema import schema_command  # noqa: PLC0415
 
     schema_command()
@@ -92,6 +94,9 @@ def schema() -> None:
 def main() -> None:
     """The entry point. No traceback reaches a user for what went wrong outside this program."""
     treat_terminate_as_interrupt()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character must not cost the work's outcome
     try:
         try:
             app()
@@ -108,6 +113,11 @@ def main() -> None:
         _fail(where + (error.strerror or str(error)), ExitCode.FAILURE)
     except LowtideError as error:
         _fail(str(error), ExitCode.FAILURE)
+    except Exception as error:
+        # A defect of ours. A traceback may quote a prompt, so it is shown to those alone who ask for it.
+        if "LOWTIDE_TRACEBACK" in os.environ:
+            raise
+        _fail(f"a defect of lowtide ({type(error).__name__}); LOWTIDE_TRACEBACK=1 shows where", ExitCode.FAILURE)
 
 
 def _fail(message: str, code: ExitCode) -> None:

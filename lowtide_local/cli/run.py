@@ -16,9 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bar
 
 from lowtide_local.report.run_report import RunReport
-from lowtide_local.run.command import Onlooker, Progress, run
 from lowtide_local.run.endpoint import Endpoint
-from lowtide_local.run.outputs import FILES
+from lowtide_local.run.onlooker import Onlooker, Progress
 from lowtide_local.run.reading import check_input
 
 from .signals import interruptible
@@ -33,8 +32,11 @@ STILL_S = 60.0
 
 
 def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as_json: bool) -> ExitCode:
-    check_input(tasks, out, FILES)
+    check_input(tasks, out)
     endpoint = Endpoint.of(base_url)
+    # The provider's SDK takes half a second to load: what is wrong with the command is told before.
+    from lowtide_local.run.command import run  # noqa: PLC0415
+
     with _onlooker() as onlooker:
         work = run(tasks, out, endpoint, batch=batch, onlooker=onlooker)
         report = asyncio.run(interruptible(work, f"what was done is kept in {out}: repeat the command to go on"))

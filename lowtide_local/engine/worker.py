@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from lowtide.core.errors import AccountRefused
 from lowtide.core.tiers import Tier
 from lowtide.ports import Depth, Message, Outgoing, Queue, System
 from lowtide.steps.accept import accept_messages
@@ -175,7 +176,10 @@ class Worker:
     async def _poller(self) -> None:
         while True:
             await self.system.clock.sleep(self._pace.poll_s)
-            await collect_due(self.system)
+            try:
+                await collect_due(self.system)
+            except* AccountRefused as refused:
+                raise Halted(str(refused.exceptions[0])) from None
             if self._fed:
                 await submit_due(self.system)
 

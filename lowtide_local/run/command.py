@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
+
+import httpx2
+from openai import DefaultAsyncHttpxClient
 
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
-from lowtide.adapters.openai.client import build_client
+from lowtide.adapters.openai.client import LIMITS, TIMEOUT, build_client
 from lowtide.core.acceptance import accept
 from lowtide.core.errors import Refused
 from lowtide.core.jsontext import decode
@@ -27,6 +30,7 @@ from .contact import Contact, WatchedAnswers, WatchedBatches
 from .endpoint import Endpoint, has_batches
 from .feed import Feed
 from .notices import RunMetrics
+from .onlooker import Onlooker, Progress
 from .outputs import report_of, write_outputs
 from .reading import lines
 
@@ -41,28 +45,6 @@ RETRY_BATCH_S = 2.0
 POLL_MAX_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Counts of tasks while a run goes on. ``fed`` is false while the file is still being read."""
-
-    accepted: int
-    answered: int
-    dead: int
-    fed: bool
-
-
-class Onlooker(Protocol):
-    """Who waits for a run to end."""
-
-    def progress(self, progress: Progress) -> None:
-        """Called several times a second."""
-        ...
-
-    def notice(self, text: str) -> None:
-        """One line about something that may take long, or needs a person."""
-        ...
-
-
 async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlooker: Onlooker) -> RunReport:
     """Raises Stop where it cannot begin or go on; then what was done is kept in ``out``. OSError where the records
     cannot be written."""
@@ -74,12 +56,13 @@ async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlook
         await _check_endpoint(endpoint, routes, tasks, batch=batch)
     with directory.opened(out, mark, clock) as engine:
         contact = Contact(endpoint.base_url, onlooker.notice)
-        system = _system(engine, endpoint, routes, contact)
-        if directory.finished_at(engine) is None:
-            engine.void_leases()
-            directory.lift_rest(engine)
-            await _work(system, engine, tasks, contact, onlooker)
-            await statement.ask(endpoint, engine)
+        async with DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT) as http_client:
+            system = _system(engine, endpoint, routes, contact, http_client)
+            if directory.finished_at(engine) is None:
+                engine.void_leases()
+                directory.lift_rest(engine)
+                await _work(system, engine, tasks, contact, onlooker)
+                await statement.ask(endpoint, engine)
         report = _report(system, engine, tasks)
         write_outputs(system, engine, out, report)
         directory.finish(engine, report.finished_at)
@@ -127,7 +110,9 @@ def _batchable(tasks: Path, routes: Routes) -> int:
     return count
 
 
-def _system(engine: Engine, endpoint: Endpoint, routes: Routes, contact: Contact) -> System:
+def _system(
+    engine: Engine, endpoint: Endpoint, routes: Routes, contact: Contact, http_client: httpx2.AsyncClient
+) -> System:
     run_name = directory.deployment_of(engine)
     system = assemble(
         engine,
@@ -137,6 +122,7 @@ def _system(engine: Engine, endpoint: Endpoint, routes: Routes, contact: Contact
         deployment=run_name,
         base_url=endpoint.base_url,
         api_key=endpoint.api_key,
+        http_client=http_client,
     )
     return replace(
         system,

@@ -31,10 +31,14 @@ class Endpoint:
     def of(cls, base_url: str | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
         """Raises Stop where the URL is none, or where a key is needed and there is none."""
         url = (base_url or environment.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+        if "@" in url:
+            raise usage("--base-url holds a user or a password; give the key in OPENAI_API_KEY and a URL without them")
         host = _host(url)
         if host is None:
             raise usage(f"--base-url {url} is no http(s) URL; give one such as {OPENAI_URL}")
         key = environment.get("OPENAI_API_KEY", "").strip()
+        if not (key.isascii() and (key.isprintable() or not key)):
+            raise usage("OPENAI_API_KEY is no key: it holds characters that no header can carry; copy it again")
         if not key and not is_loopback(host):
             raise usage(f"no key for {url}: set OPENAI_API_KEY")
         return cls(base_url=url, api_key=key)

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lowtide.core.records import Status
+from lowtide.core.tasks import TaskState
 from lowtide.ports import System
+from lowtide.steps.deliver import document_of
 from lowtide_local.engine.engine import Engine
 from lowtide_local.report.files import write_jsonl
 from lowtide_local.report.run_report import RunReport
@@ -18,9 +19,6 @@ from lowtide_local.report.write import write_receipt, write_report
 from .feed import refusals
 from .reconcile import BilledLine, checks
 from .records import batch_stories, figures, settled
-
-FILES = ("results.jsonl", "dead.jsonl", "refused.jsonl", "receipt.json", "report.html")
-"""What a run writes into DIR."""
 
 
 def report_of(system: System, engine: Engine, title: str, billed: Sequence[BilledLine] | None) -> RunReport:
@@ -52,6 +50,6 @@ def _records(system: System, engine: Engine) -> Iterator[Any]:
 
 
 def _letters(system: System, engine: Engine) -> Iterator[Any]:
-    for _, document in settled(system, engine):
-        if document.record.status is Status.DEAD and document.letter is not None:
-            yield document.letter.model_dump_json().encode()
+    for row in engine.tasks.scan():
+        if row.state is TaskState.DEAD and (letter := document_of(system, row).letter) is not None:
+            yield letter.model_dump_json().encode()

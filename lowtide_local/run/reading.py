@@ -18,6 +18,9 @@ LINE_BYTES = 50_000_000
 BOM = b"\xef\xbb\xbf"
 """Some editors put it at the start of a UTF-8 file; it is no part of the first line."""
 
+WRITTEN = ("results.jsonl", "dead.jsonl", "refused.jsonl", "receipt.json", "report.html")
+"""What a run leaves in DIR, over anything of that name."""
+
 _SKIP_BYTES = 1 << 20
 
 
@@ -53,7 +56,7 @@ def lines(file: BinaryIO, *, offset: int = 0, number: int = 0) -> Iterator[Line]
         yield Line(number, (read.removeprefix(BOM) if number == 1 else read).strip(), offset)
 
 
-def check_input(tasks: Path, out: Path, written: tuple[str, ...]) -> None:
+def check_input(tasks: Path, out: Path) -> None:
     """Raises Stop for what is no readable file with something in it, or would be overwritten in ``out``."""
     try:
         if not stat.S_ISREG(tasks.stat().st_mode):
@@ -65,5 +68,5 @@ def check_input(tasks: Path, out: Path, written: tuple[str, ...]) -> None:
         raise usage(f"cannot read {tasks}: {error.strerror or error}") from None
     if empty:
         raise usage(f"{tasks} is empty: give a file with one task per line")
-    if tasks.resolve() in [(out / name).resolve() for name in written]:
+    if tasks.resolve() in [(out / name).resolve() for name in WRITTEN]:
         raise usage(f"{tasks} would be overwritten by the run's own {tasks.name}; give another --out")

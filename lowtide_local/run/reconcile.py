@@ -15,7 +15,7 @@ from lowtide.core.model import usd_text
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status, Usage
 from lowtide.core.task import custom_id
-from lowtide.core.tasks import SETTLED
+from lowtide.core.tasks import SETTLED, TaskState
 from lowtide.ports import System
 from lowtide_local.engine.engine import Engine
 from lowtide_local.report.run_report import Check
@@ -59,6 +59,7 @@ def checks(system: System, engine: Engine, receipt: Receipt, billed: Sequence[Bi
 
 def _nothing_is_open(engine: Engine, receipt: Receipt) -> Iterator[Check]:
     counts = engine.tasks.counts()
+    counts.pop(TaskState.TOMBSTONE, None)  # waits for a task that nobody has brought
     accepted = sum(counts.values())
     ended = sum(count for state, count in counts.items() if state in SETTLED)
     yield Check(
@@ -78,7 +79,7 @@ def _ledger(ledger: Receipt, receipt: Receipt) -> Check:
 
 def _batches(system: System, engine: Engine) -> Iterator[Check]:
     reported = {
-        row.provider_batch.id: row.provider_batch
+        row.provider_batch.id: row
         for row in engine.batches.scan()
         if row.provider_batch is not None and row.provider_batch.usage
     }
@@ -88,7 +89,11 @@ def _batches(system: System, engine: Engine) -> Iterator[Check]:
     for _, document in settled(system, engine):
         if document.record.batch_id is not None and document.record.status is Status.ANSWERED:
             ours[document.record.batch_id].append(document.record.usage)
-    wrong = [batch_id for batch_id, batch in reported.items() if not _agrees(batch, ours[batch_id])]
+    wrong = [
+        batch_id
+        for batch_id, row in reported.items()
+        if not _agrees(row.provider_batch, [*ours[batch_id], row.tally.in_vain])
+    ]
     yield Check(
         name="each batch's tokens are what the provider reported for it",
         held=not wrong,
@@ -96,8 +101,8 @@ def _batches(system: System, engine: Engine) -> Iterator[Check]:
     )
 
 
-def _agrees(batch: ProviderBatch, usages: Iterable[Usage]) -> bool:
-    usage = batch.usage or {}
+def _agrees(batch: ProviderBatch | None, usages: Iterable[Usage]) -> bool:
+    usage = (batch.usage if batch is not None else None) or {}
     summed = list(usages)
     return all(
         usage.get(name) in (None, sum(getattr(each, name) for each in summed))
@@ -107,11 +112,13 @@ def _agrees(batch: ProviderBatch, usages: Iterable[Usage]) -> bool:
 
 def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Iterator[Check]:
     answered, repaid = {}, {}
-    for row, document in settled(system, engine):
+    for row in engine.tasks.scan():
+        if row.state not in SETTLED:
+            continue
         # Every attempt's id begins with the task's digest, so a task's lines are found without knowing its attempts.
         digest = _digest(custom_id(row.tenant, row.task_id, row.attempt))
         repaid[digest] = row.repaid
-        if document.record.status is Status.ANSWERED:
+        if row.state is TaskState.ANSWERED:
             answered[digest] = custom_id(row.tenant, row.task_id, row.attempt)
     lines = Counter(line.ours for line in billed)
     unknown = [ours for ours in lines if _digest(ours) not in repaid]
@@ -147,8 +154,7 @@ def _dollars(system: System, answered: Iterable[str], billed: Sequence[BilledLin
     ours = set(answered)
     prices = {line.ours: system.prices.cost(line.model, line.lane, line.usage, line.at.date()) for line in billed}
     theirs = sum((price for name, price in prices.items() if name in ours and price is not None), Decimal(0))
-    records = [document.record for _, document in settled(system, engine)]
-    paid = sum((record.cost_usd or Decimal(0) for record in records), Decimal(0))
+    paid = sum((document.record.cost_usd or Decimal(0) for _, document in settled(system, engine)), Decimal(0))
     return Check(
         name="the provider's bill, priced line by line, is the sum of the receipts",
         held=theirs == paid,

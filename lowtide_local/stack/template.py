@@ -80,7 +80,7 @@ def load(path: Path, parameters: Mapping[str, str] | None = None) -> Template:
     functions = {
         name: _function(name, resource["Properties"], shared, evaluator)
         for name, resource in document["Resources"].items()
-        if resource["Type"] == "AWS::Serverless::Function"
+        if resource["Type"] == "AWS::Serverless::Function" and _there(resource, evaluator)
     }
     visibilities = {
         name: int(resource.get("Properties", {}).get("VisibilityTimeout", _SQS_VISIBILITY_S))
@@ -96,15 +96,26 @@ def transform(template: Template) -> dict[str, Any]:
     resources = {
         name: resource
         for name, resource in template.document["Resources"].items()
-        if resource["Type"] in DATA_PLANE
-        and ("Condition" not in resource or evaluator.condition(resource["Condition"]))
+        if resource["Type"] in DATA_PLANE and _there(resource, evaluator)
     }
     outputs = evaluator.value(template.document.get("Outputs", {}))
     return {
         "AWSTemplateFormatVersion": template.document["AWSTemplateFormatVersion"],
-        "Resources": evaluator.value(resources),
-        "Outputs": {name: output for name, output in outputs.items() if _refers(output["Value"]) <= resources.keys()},
+        "Resources": {name: _unconditional(resource) for name, resource in evaluator.value(resources).items()},
+        "Outputs": {
+            name: _unconditional(output)
+            for name, output in outputs.items()
+            if _refers(output["Value"]) <= resources.keys()
+        },
     }
+
+
+def _there(resource: Mapping[str, Any], evaluator: Evaluator) -> bool:
+    return "Condition" not in resource or evaluator.condition(resource["Condition"])
+
+
+def _unconditional(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "Condition"}
 
 
 def _function(name: str, own: Mapping[str, Any], shared: Mapping[str, Any], evaluator: Evaluator) -> Function:

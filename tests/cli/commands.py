@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Timer
+from typing import Any, Self
 from urllib.request import urlopen
 
 LOWTIDE = (sys.executable, "-m", "lowtide_local.cli.main")
@@ -29,7 +32,7 @@ shuffled = true
 
 def environment(**extra: str | None) -> dict[str, str]:
     """Without this machine's key, endpoint and taste in terminals; None takes a variable away."""
-    ours = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "TERM"}
+    ours = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "TERM", "PYTHONUNBUFFERED"}
     variables: dict[str, str | None] = {name: value for name, value in os.environ.items() if name not in ours}
     variables |= {"TERM": "xterm", "COLUMNS": "120", **extra}
     return {name: value for name, value in variables.items() if value is not None}
@@ -42,6 +45,11 @@ def patched(code: str) -> tuple[str, ...]:
 
 SOON = patched("import lowtide_local.run.command as run; run.RETRY_BATCH_S = 0.1")
 """The command, with less patience between the tries of a batch's lines."""
+
+WITHOUT_GRACE = patched(
+    "from datetime import timedelta\nimport lowtide.core.batches as batches; batches.GRACE = timedelta(seconds=1)"
+)
+"""The command, sure after a second that a batch it does not find was not created. The simulated list does not lag."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,27 @@ def finish(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, out, err)
 
 
+def wait_until(holds: Callable[[], object]) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < give_up, "it never came to that"
+        time.sleep(0.02)
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
+    """The first line on stderr that has ``text``."""
+    assert process.stderr is not None
+    watchdog = Timer(PATIENCE_S, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stderr:
+            if text in line:
+                return line
+    finally:
+        watchdog.cancel()
+    raise AssertionError(f"it ended without saying {text!r}")
+
+
 class Simulator:
     """``lowtide simulate``, at ``url``."""
 
@@ -93,7 +122,7 @@ class Simulator:
         self.root = self.url.removesuffix("/v1")
         self.port = int(self.root.rpartition(":")[2])
 
-    def __enter__(self) -> Simulator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -53,6 +53,11 @@ def test_the_smallest_amounts_are_kept_exactly(store: Store) -> None:
     assert store.ledger.total().tasks == 30
 
 
+def test_an_entry_that_is_taken_back_leaves_nothing(store: Store) -> None:
+    store.ledger.put([("task/1", receipt("0.5", lane="flex")), ("redriven/1", -receipt("0.5", lane="flex"))])
+    assert store.ledger.total() == Receipt()
+
+
 def test_names_may_be_any_text(store: Store) -> None:
     store.ledger.put([("run/ligne é/1", receipt("1")), ("run/ligne é/2", receipt("1"))])
     assert store.ledger.total().tasks == 2

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from lowtide.core.records import Pointer, Status
-from lowtide.core.tasks import Accept, Release, Strikes, TaskEvent, TaskRow, TaskState, Verdict
+from lowtide.core.tasks import Accept, Cancel, Redrive, Release, Strikes, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.ports import Change
 from tests.contract.cases import LATER, NOW, SOON, claim_call, claim_part, on, settle, task
 from tests.contract.conftest import Store
@@ -86,7 +87,54 @@ def test_a_settled_task_is_never_called_again(store: Store, status: Status) -> N
     store.tasks.apply([Change(accepted.key, settle("call-1", status=status))], NOW)
     [again] = store.tasks.apply([Change(accepted.key, claim_call(accepted, holder="call-2"))], LATER)
     assert not again.changed
-    assert again.verdict is Verdict.REPEATED
+    assert again.verdict is (Verdict.CANCELLED if status is Status.CANCELLED else Verdict.REPEATED)
+
+
+def test_a_cancel_before_the_first_claim_is_met_by_it(store: Store) -> None:
+    accepted = task()
+    cancel = on(accepted.key, Cancel(accepted.tenant, accepted.task_id))
+    [first], [second] = store.tasks.apply(cancel, NOW), store.tasks.apply(cancel, NOW)
+    assert (first.verdict, second.verdict) == (Verdict.APPLIED, Verdict.REPEATED)
+    [met] = store.tasks.apply([Change(accepted.key, claim_part(accepted))], SOON)
+    [again] = store.tasks.apply([Change(accepted.key, claim_part(accepted, "p_2"))], LATER)
+    assert (met.verdict, again.verdict) == (Verdict.CANCELLED, Verdict.CANCELLED)
+    assert met.row == again.row
+    [row] = store.tasks.get([accepted.key])
+    assert row == met.row
+    assert row is not None
+    assert row.document is not None
+    assert (row.document.record.status, row.document.record.finished_at) == (Status.CANCELLED, SOON)
+
+
+def test_an_answer_in_vain_is_written_down_once(store: Store) -> None:
+    accepted = task()
+    store.tasks.apply(on(accepted.key, claim_part(accepted), Cancel("acme", "t_1", accepted)), NOW)
+    late = on(accepted.key, settle("p_1", pointer=Pointer(key="results/1.jsonl", offset=0, length=10)))
+    [first], [second] = store.tasks.apply(late, SOON), store.tasks.apply(late, SOON)
+    assert (first.verdict, second.verdict) == (Verdict.IN_VAIN, Verdict.IN_VAIN)
+    [row] = store.tasks.get([accepted.key])
+    assert row == first.row == second.row
+    assert row is not None
+    assert (row.state, row.repaid) == (TaskState.CANCELLED, 1)
+
+
+def test_a_redrive_is_repeated_until_its_message_is_met_and_nothing_else_claims_the_row(store: Store) -> None:
+    accepted = task()
+    dies = settle("call-1", status=Status.DEAD, pointer=Pointer(key="results/1.jsonl", offset=0, length=10))
+    store.tasks.apply(on(accepted.key, claim_call(accepted), dies), NOW)
+    revived = task(generation=1, accepted_at=SOON)
+    change = on(accepted.key, Redrive(revived, Decimal("0.25")))
+    [first], [second] = store.tasks.apply(change, SOON), store.tasks.apply(change, SOON)
+    assert (first.verdict, second.verdict) == (Verdict.APPLIED, Verdict.REPEATED)
+    [row] = store.tasks.get([accepted.key])
+    assert row is not None
+    assert (row.state, row.generation, row.attempt, row.strikes.spent_usd) == (TaskState.QUEUED, 1, 1, Decimal("0.25"))
+    [old] = store.tasks.apply([Change(accepted.key, claim_call(accepted, "call-2", LATER))], SOON)
+    assert old.verdict is Verdict.REPEATED
+    [new] = store.tasks.apply([Change(accepted.key, claim_call(revived, "call-3", LATER))], SOON)
+    assert new.verdict is Verdict.APPLIED
+    [late] = store.tasks.apply(change, SOON)
+    assert late.verdict is Verdict.STALE
 
 
 def test_the_same_id_of_two_tenants_is_two_tasks(store: Store) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -21,32 +20,26 @@ import orjson
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client
-from lowtide.core.batches import BatchRow
 from lowtide.core.prices import PriceTable
-from lowtide.core.records import ResultRecord
 from lowtide.core.routes import Routes
-from lowtide.core.tasks import TaskRow
 from lowtide.core.tiers import Tier
-from lowtide.ports import Message, Outgoing, System
-from lowtide.steps.accept import accept_messages
-from lowtide.steps.answer import Report, answer
-from lowtide.steps.deliver import document_of
-from lowtide.steps.turns import assemble, collect_due
+from lowtide.ports import Outgoing, System
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine, in_place
 from lowtide_local.engine.metrics import RecordedMetrics
-from lowtide_local.engine.worker import Pace, Worker
 from lowtide_local.run.assembly import shipped_prices, shipped_routes
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario
+from tests.sweep.life import Life
+
+__all__ = ["Dies", "Life", "World", "later", "routes", "task", "with_batching"]
 
 T = TypeVar("T")
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-PACE = Pace(assemble_s=120, poll_s=60, watch_s=240)
 LONGEST_LIFE_S = 14 * 86_400
 """What is not settled by then never will be."""
 
@@ -195,87 +188,6 @@ class World:
                 offload=in_place,
             )
         )
-
-
-@dataclass
-class Life:
-    """A process at work in a world, driven step by step or left to itself."""
-
-    world: World
-    engine: Engine
-    system: System
-
-    async def work(self) -> None:
-        """Everything that is on the intake queue or under way, to its end."""
-        worker = Worker(self.system, PACE, lambda name: self.engine.queue(name).next_visible_at())
-        worker.no_more()
-        await worker.run(flush=False)
-
-    def accept(self) -> None:
-        """Ingest, until the intake queue is empty."""
-        while messages := self.system.intake.receive(10, visibility_s=60):
-            accept_messages(self.system, messages)
-            self.system.intake.delete(messages)
-
-    async def answer(self, tier: Tier, *, slots: int = 10, **options: Any) -> Report:
-        """One invocation of a tier's consumer with all that is visible; what is done is deleted."""
-        messages = self.system.tiers[tier].receive(10, visibility_s=60)
-        report = await answer(
-            self.system, tier, messages, slots=asyncio.Semaphore(slots), **{"visibility_s": 60, **options}
-        )
-        self.system.tiers[tier].delete(report.done)
-        return report
-
-    async def assemble(self) -> None:
-        await assemble(self.system, flush=True)
-
-    async def collect(self) -> int:
-        return await collect_due(self.system)
-
-    async def pass_time(self, seconds: float) -> None:
-        await self.system.clock.sleep(seconds)
-
-    async def finish(self, *, step_s: float = 60, most: int = 5_000) -> None:
-        """Turns of the assembler and the poller until no batch and no part is active."""
-        for _ in range(most):
-            await self.assemble()
-            await self.collect()
-            if not self.system.parts.active() and not self.system.batches.active():
-                return
-            await self.pass_time(step_s)
-        raise AssertionError("there is no end to it")
-
-    def row(self, task_id: str) -> TaskRow:
-        [row] = self.system.tasks.get([f"{task_id} default"])
-        assert row is not None, f"{task_id} has no row"
-        return row
-
-    def record(self, task_id: str) -> ResultRecord:
-        return document_of(self.system, self.row(task_id)).record
-
-    def batch(self) -> BatchRow:
-        """The one batch that is active."""
-        [batch] = self.system.batches.active()
-        return batch
-
-    def letters(self) -> list[dict[str, Any]]:
-        """Every dead letter that was sent, repeats among them."""
-        return [orjson.loads(message.body) for message in self._look("dead-letters")]
-
-    def waiting(self, tier: Tier) -> list[Message]:
-        return self._look(tier.value)
-
-    def _look(self, name: str) -> list[Message]:
-        """A look that counts as no receive: the transaction around it is undone."""
-        seen: list[Message] = []
-        with suppress(_Undone), self.engine.transaction():
-            seen += self.engine.queue(name).receive(1_000, visibility_s=0)
-            raise _Undone
-        return seen
-
-
-class _Undone(Exception):
-    pass
 
 
 class Dies(CrashPlan):

@@ -25,7 +25,7 @@ def lambda_roles(deployed):
 
 def test_no_role_has_rights_that_the_template_does_not_show(deployed):
     roles = lambda_roles(deployed)
-    assert len(roles) == 5
+    assert len(roles) == 6
     for role in roles.values():
         assert not role["Properties"].get("ManagedPolicyArns")
 
@@ -46,13 +46,14 @@ def test_nobody_scans_or_deletes_rows(deployed):
 
 
 def test_only_functions_that_call_the_provider_read_its_key(deployed):
+    provider_key = {"Fn::If": ["CreatesSecret", {"Ref": "ProviderSecret"}, {"Ref": "ProviderSecretArn"}]}
     readers = {
-        name
+        name: statement["Resource"]
         for name, role in lambda_roles(deployed).items()
         for statement in statements(role)
         if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
     }
-    assert readers == PROVIDER_CALLERS
+    assert readers == dict.fromkeys(PROVIDER_CALLERS, provider_key) | {"WebhookRole": {"Ref": "WebhookSecretArn"}}
 
 
 def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):

@@ -18,7 +18,7 @@ from lowtide_local.stack.template import Template
 
 ROOT = Path(__file__).parents[2]
 DEADLINES_S = {"CriticalQueue": 30, "HighQueue": 60, "NormalQueue": 3600}
-WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")
+WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue", "HintQueue")
 
 
 def test_cfn_lint_finds_nothing():
@@ -58,7 +58,7 @@ def test_every_queue_function_reports_item_by_item_and_is_held_back_at_its_polle
 
 def test_the_transformed_mappings_say_the_same(deployed):
     mappings = of_type(deployed, "AWS::Lambda::EventSourceMapping").values()
-    assert len(mappings) == 4
+    assert len(mappings) == 5
     for mapping in mappings:
         assert mapping["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert "MaximumConcurrency" in mapping["Properties"]["ScalingConfig"]

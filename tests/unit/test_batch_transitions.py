@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lowtide.core.batches import (
     GRACE,
+    BatchDecision,
     BatchEvent,
     BatchRow,
     BatchState,
@@ -26,6 +27,8 @@ from lowtide.core.batches import (
     Seal,
     Seen,
     Start,
+    Stop,
+    Unanswered,
     Upload,
     may_intend_again,
     transition,
@@ -52,7 +55,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
     }
 
 
-MINE = events_of("me")
+MINE = events_of("me") | {"stop": Stop(Unanswered.CANCEL)}
 THEIRS = events_of("them")
 WAY = ("lease", "seal", "upload", "intend", "run", "collect", "clean", "done")
 """From birth to the end."""
@@ -84,6 +87,7 @@ return    .     .       .          .         +        .          .      .
 collect   .     .       .          .         +        +          .      .
 clean     .     .       .          .         .        +          .      .
 done      +     .       .          .         .        .          +      .
+stop      +     +       +          +         +        .          .      .
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [
@@ -214,6 +218,27 @@ def test_a_second_intent_waits_out_the_grace_of_the_first() -> None:
     assert not may_intend_again(row, NOW + GRACE - timedelta(milliseconds=1))
     assert may_intend_again(row, NOW + GRACE)
     assert not may_intend_again(ROWS["uploading"], LATER)
+
+
+@pytest.mark.parametrize("state", ["open", "sealed", "uploading", "submitting", "running"])
+def test_an_operator_stops_a_batch_without_its_lease_and_nobody_waits_for_the_next_look(state: str) -> None:
+    waiting = ROWS[state].model_copy(update={"not_before": SOON, "next_poll_at": SOON, "polls": 9})
+    row = moved(waiting, Stop(Unanswered.AGAIN))
+    assert (row.state.value, row.stop, row.lease) == (state, Unanswered.AGAIN, "me")
+    assert (row.not_before, row.next_poll_at, row.polls) == (None, None, 0)
+
+
+def test_an_operator_may_change_his_mind_until_the_batch_is_collected() -> None:
+    row = moved(moved(ROWS["running"], Stop(Unanswered.AGAIN)), Stop(Unanswered.CANCEL))
+    assert transition(row, Stop(Unanswered.CANCEL), NOW) == BatchDecision(BatchVerdict.REPEATED, row)
+    collecting = moved(row, MINE["collect"])
+    assert collecting.stop is Unanswered.CANCEL
+    assert transition(collecting, Stop(Unanswered.AGAIN), NOW).verdict is BatchVerdict.REFUSED
+
+
+def test_a_batch_that_is_returned_stays_stopped() -> None:
+    row = moved(moved(ROWS["running"], MINE["stop"]), MINE["return"])
+    assert (row.state, row.stop) == (BatchState.SEALED, Unanswered.CANCEL)
 
 
 ORDER = list(BatchState)

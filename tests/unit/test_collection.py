@@ -124,6 +124,12 @@ def test_the_others_of_a_batch_with_a_named_line_have_not_had_their_try():
     assert {(outcome.code, outcome.counts) for outcome in again.values()} == {("batch_failed", False)}
 
 
+def test_a_word_on_the_batch_as_a_whole_beside_a_named_line_costs_the_others_nothing():
+    reading = Reading(finished={"b-1"})
+    faults = (ValidationFault(code="invalid_file", message="No."), ValidationFault(code="bad_line", line=2))
+    assert not any(outcome.counts for outcome in left(reading, ended(ProviderStatus.FAILED, *faults)).values())
+
+
 def test_a_batch_whose_named_lines_are_none_of_ours_has_had_its_try_or_it_would_go_round_for_ever():
     again = left(Reading(), ended(ProviderStatus.FAILED, ValidationFault(code="bad_line", message="No.", line=99)))
     assert {(outcome.code, outcome.counts) for outcome in again.values()} == {("bad_line", True)}

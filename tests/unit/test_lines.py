@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.core.lines import estimated_tokens, parse_result_line, request_line
+from lowtide.core.lines import embedding_inputs, estimated_tokens, parse_result_line, request_line
 from lowtide.core.outcomes import Response, judge_line
 from lowtide.core.records import LineResponse
 from lowtide.core.task import Endpoint
@@ -136,3 +136,10 @@ def test_an_estimate_counts_the_input_and_the_output_that_the_request_allows():
     assert estimated_tokens({"max_completion_tokens": 100}, 400) == 200
     assert estimated_tokens({"max_output_tokens": 7}, 0) == 7
     assert estimated_tokens({}, 40) == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"), [("text", 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([[1, 2], [3]], 2), ([], 0)]
+)
+def test_embedding_inputs_are_texts_or_lists_of_tokens(given, inputs):
+    assert embedding_inputs({"input": given}) == inputs

@@ -1,23 +1,31 @@
 """The task message: what is taken, and that every refusal names field, problem and remedy."""
 
 import json
+import os
 import string
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowtide.core.acceptance import accept
 from lowtide.core.errors import Refused
-from lowtide.core.jsontext import decode
+from lowtide.core.jsontext import carriable, decode
 from lowtide.core.message import MESSAGE_BYTES, TaskMessage, content_hash, parse_task, split_message
+from lowtide.core.parts import PartLine
+from lowtide.core.routes import Routes
 from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
 
-WORKLOAD = Path(__file__).resolve().parents[3] / "shared" / "tools" / "make_workload.py"
+SHARED = Path(os.environ.get("LOWTIDE_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+WORKLOAD = SHARED / "tools" / "make_workload.py"
+
+ROUTES = Routes.load(files("lowtide").joinpath("routes.toml").read_text(encoding="utf-8"))
 
 CHAT = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Where is my card?"}]}
 
@@ -250,11 +258,45 @@ def test_what_no_json_can_carry_is_refused(value):
     assert refusal(task(payload={"x": value}, request=None)).code == "invalid_json"
 
 
-def test_nesting_beyond_what_can_be_carried_is_refused():
+@pytest.mark.parametrize("levels", [99, 150, 197, 254, 400])
+def test_nesting_beyond_what_can_be_carried_is_refused(levels):
     deep = {}
-    for _ in range(400):
+    for _ in range(levels):
         deep = {"x": deep}
     assert refusal(task(payload=deep, request=None)).code == "invalid_json"
+
+
+def test_what_is_accepted_at_the_deepest_can_be_read_again_from_a_part():
+    deep = {}
+    for _ in range(96):
+        deep = {"x": deep}
+    raw = task(payload=deep, request=None, priority="LOW")
+    accepted = accept(raw, origin="1", sent_at=datetime(2026, 3, 2, tzinfo=UTC), routes=ROUTES)
+    line = PartLine(task=accepted)
+    assert PartLine.model_validate_json(line.model_dump_json()) == line
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"task_id": "b", "task_id": "c"}',
+        '{"task_id": "b", "payload": {"x": 123456789012345678901234567890}}',
+        '{"task_id": "b", "payload": {"x": "\\ud800"}}',
+        '{"task_id": "b", "payload": {"x": 1e999}}',
+    ],
+)
+def test_one_task_of_a_pack_that_cannot_be_carried_takes_no_other_with_it(broken):
+    good, bad = split_message('{"tasks": [' + json.dumps(task()) + "," + broken + "]}")
+    assert parse_task(good).task_id == task()["task_id"]
+    assert refusal(bad).code == "invalid_json"
+    assert refusal(bad).task_id is not None
+    json.dumps(carriable(bad)).encode()
+
+
+def test_a_pack_whose_tasks_are_given_twice_is_refused_as_a_whole():
+    with pytest.raises(Refused) as caught:
+        split_message('{"tasks": [{"task_id": "a"}], "tasks": [{"task_id": "b"}]}')
+    assert (caught.value.code, caught.value.field) == ("invalid_json", "tasks")
 
 
 def test_a_refusal_carries_the_id_as_the_sender_wrote_it():
@@ -297,7 +339,7 @@ def test_a_refusal_never_tells_what_a_prompt_says():
 )
 def test_text_that_could_not_be_passed_on_unchanged_is_no_json_here(text):
     with pytest.raises(Refused) as caught:
-        decode(text)
+        parse_task(decode(text))
     assert caught.value.code == "invalid_json"
 
 

@@ -106,7 +106,11 @@ def test_every_answer_that_can_be_thought_of_has_an_outcome_with_a_code(status, 
 # --- a line of a batch -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled", "request_timeout", "a_code_nobody_knows"])
+def test_a_line_that_a_cancelled_batch_never_ran_has_not_had_its_try():
+    assert judge_line(None, "batch_cancelled", "why") == Again("batch_cancelled", "why", counts=False)
+
+
+@pytest.mark.parametrize("code", ["batch_expired", "request_timeout", "a_code_nobody_knows"])
 def test_a_line_with_an_error_code_may_yet_succeed(code):
     assert judge_line(None, code, "why") == Again(code, "why")
 

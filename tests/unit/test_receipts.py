@@ -53,6 +53,12 @@ records = st.builds(
 receipts = st.builds(Receipt.of, records, repaid=st.integers(0, 3))
 
 
+@given(receipts, receipts)
+def test_what_is_taken_back_was_never_there(a, b):
+    assert (a + b) + -a == b
+    assert a + -a == Receipt()
+
+
 @given(receipts, receipts, receipts)
 def test_receipts_add_in_any_order_and_grouping(a, b, c):
     assert a + b == b + a

@@ -14,7 +14,12 @@ from lowtide.core.task import Endpoint
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LOT = Lot(provider="openai", model="gpt-5-mini", endpoint=Endpoint.CHAT)
 LIMITS = SealLimits(
-    requests=10, bytes=1_000, tokens=500, max_wait=timedelta(minutes=15), deadline_margin=timedelta(minutes=30)
+    inputs=50_000,
+    requests=10,
+    bytes=1_000,
+    tokens=500,
+    max_wait=timedelta(minutes=15),
+    deadline_margin=timedelta(minutes=30),
 )
 
 

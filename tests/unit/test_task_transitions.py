@@ -13,8 +13,10 @@ from lowtide.core.records import Pointer, Status
 from lowtide.core.tasks import (
     SETTLED,
     Accept,
+    Cancel,
     Carry,
     Decision,
+    Redrive,
     Release,
     Restage,
     Strikes,
@@ -32,6 +34,9 @@ ELSEWHERE = task(origin="message-2/0")
 OTHER = task(content_hash="other")
 """Another task under the same id."""
 STRIKES = Strikes(failures=1, spent_usd=Decimal("0.01"), first_failed_at=NOW, last_failed_at=NOW)
+REVIVED = task(generation=1, accepted_at=LATER, deadline_at=LATER + timedelta(hours=24))
+"""What a redrive sends."""
+SPENT = Decimal("0.02")
 POINTER = Pointer(key="results/1.jsonl", offset=10, length=20)
 
 
@@ -47,6 +52,9 @@ def after(*events: TaskEvent, now: datetime = NOW) -> TaskRow:
 
 
 CALL = claim_call(TASK, "call-1", SOON)
+CANCEL = Cancel("acme", "t_1")
+STAGED_CANCEL = Cancel("acme", "t_1", TASK)
+DIES = settle("call-1", status=Status.DEAD, pointer=POINTER)
 ROWS: dict[str, TaskRow | None] = {
     "none": None,
     "queued": after(Accept(TASK)),
@@ -55,8 +63,12 @@ ROWS: dict[str, TaskRow | None] = {
     "lapsed": after(claim_call(TASK, "call-1", NOW)),
     "staged": after(claim_part(TASK, "p_1")),
     "answered": after(CALL, settle("call-1")),
-    "dead": after(CALL, settle("call-1", status=Status.DEAD)),
-    "cancelled": after(CALL, settle("call-1", status=Status.CANCELLED)),
+    "dead": after(CALL, DIES),
+    "redriven": after(CALL, DIES, Redrive(REVIVED, SPENT)),
+    "tombstone": after(CANCEL),
+    "cancelling": after(Accept(TASK), CANCEL),
+    "cancelled": after(claim_part(TASK, "p_1"), STAGED_CANCEL),
+    "recalled": after(claim_part(TASK, "p_1"), settle("p_1", status=Status.CANCELLED, pointer=POINTER)),
 }
 EVENTS: dict[str, TaskEvent] = {
     "accept": Accept(TASK),
@@ -81,33 +93,50 @@ EVENTS: dict[str, TaskEvent] = {
     "settle old": settle("call-1", "p_1", attempt=0),
     "settle early": settle("call-1", "p_1", attempt=2),
     "settle foreign": settle("call-9", "p_9"),
+    "settle dead": settle("p_1", status=Status.DEAD),
+    "cancel": CANCEL,
+    "cancel in part": STAGED_CANCEL,
+    "redrive": Redrive(REVIVED, SPENT),
+    "redrive early": Redrive(task(generation=2), SPENT),
+    "redrive other": Redrive(task(generation=1, content_hash="other"), SPENT),
+    "call revived": claim_call(REVIVED, "call-3", LATER + timedelta(hours=1)),
+    "part revived": claim_part(REVIVED, "p_3"),
 }
-# + applied, = repeated, D duplicate, C conflict, B busy, N not yet, . stale
-SIGNS = dict(zip("+=DCBN.", Verdict, strict=True))
+# + applied, = repeated, D duplicate, C conflict, B busy, N not yet, . stale, X cancelled, V in vain
+SIGNS = dict(zip("+=DCBN.XV", Verdict, strict=True))
+CHANGING = (Verdict.APPLIED, Verdict.CANCELLED, Verdict.IN_VAIN)
 TABLE = """
-                 none queued waiting calling lapsed staged answered dead cancelled
-accept             +    =      =       =       =      =      =       =      =
-accept elsewhere   +    D      D       D       D      D      D       D      D
-accept other       +    C      C       C       C      C      C       C      C
-call               +    +      N       B       +      =      =       =      =
-call elsewhere     +    +      N       B       +      D      D       D      D
-call other         +    C      C       C       C      C      C       C      C
-part               +    +      N       B       +      =      =       =      =
-part elsewhere     +    +      N       B       +      D      D       D      D
-part other         +    C      C       C       C      C      C       C      C
-restage            .    .      .       .       .      +      .       .      .
-restage old        .    .      .       .       .      .      .       .      .
-restage foreign    .    .      .       .       .      .      .       .      .
-carry              .    .      .       .       .      +      .       .      .
-carry foreign      .    .      .       .       .      .      .       .      .
-release            .    .      .       +       +      .      .       .      .
-release old        .    .      .       .       .      .      .       .      .
-release foreign    .    .      .       .       .      .      .       .      .
-settle call        .    .      .       +       +      .      =       .      .
-settle part        .    .      .       .       .      +      .       .      .
-settle old         .    .      .       .       .      .      .       .      .
-settle early       .    .      .       .       .      .      .       .      .
-settle foreign     .    .      .       .       .      .      .       .      .
+                 none queued waiting calling lapsed staged answered dead redriven tombstone cancelling cancelled recalled
+accept            +     =       =       =      =      =       =      =      =         +         =          =        =
+accept elsewhere  +     D       D       D      D      D       D      D      D         +         D          D        D
+accept other      +     C       C       C      C      C       C      C      C         +         C          C        C
+call              +     +       N       B      +      =       =      =      =         X         X          X        X
+call elsewhere    +     +       N       B      +      D       D      D      D         X         D          D        D
+call other        +     C       C       C      C      C       C      C      C         X         C          C        C
+part              +     +       N       B      +      =       =      =      =         X         X          X        X
+part elsewhere    +     +       N       B      +      D       D      D      D         X         D          D        D
+part other        +     C       C       C      C      C       C      C      C         X         C          C        C
+restage           .     .       .       .      .      +       .      .      .         .         .          .        .
+restage old       .     .       .       .      .      .       .      .      .         .         .          .        .
+restage foreign   .     .       .       .      .      .       .      .      .         .         .          .        .
+carry             .     .       .       .      .      +       .      .      .         .         .          .        .
+carry foreign     .     .       .       .      .      .       .      .      .         .         .          .        .
+release           .     .       .       +      +      .       .      .      .         .         .          .        .
+release old       .     .       .       .      .      .       .      .      .         .         .          .        .
+release foreign   .     .       .       .      .      .       .      .      .         .         .          .        .
+settle call       .     .       .       +      +      .       =      .      .         .         .          .        .
+settle part       .     .       .       .      .      +       .      .      .         .         .          V        .
+settle old        .     .       .       .      .      .       .      .      .         .         .          .        .
+settle early      .     .       .       .      .      .       .      .      .         .         .          .        .
+settle foreign    .     .       .       .      .      .       .      .      .         .         .          .        .
+settle dead       .     .       .       .      .      +       .      .      .         .         .          .        .
+cancel            +     +       +       +      +      .       .      .      +         =         =          =        =
+cancel in part    +     +       +       +      +      +       .      .      +         =         =          =        =
+redrive           .     .       .       .      .      .       .      +      =         .         .          .        .
+redrive early     .     .       .       .      .      .       .      .      .         .         .          .        .
+redrive other     .     .       .       .      .      .       .      .      .         .         .          .        .
+call revived      +     +       N       B      +      =       =      =      +         X         X          X        X
+part revived      +     +       N       B      +      =       =      =      +         X         X          X        X
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [
@@ -128,7 +157,8 @@ def test_the_table_has_every_row_every_event_and_every_state() -> None:
 def test_every_state_takes_every_event(row: str, event: str, verdict: Verdict) -> None:
     decision = transition(ROWS[row], EVENTS[event], NOW)
     assert decision.verdict is verdict
-    assert decision.changed is (verdict is Verdict.APPLIED)
+    assert decision.changed or verdict is not Verdict.APPLIED
+    assert not decision.changed or verdict in CHANGING
     if not decision.changed:
         assert decision.row is ROWS[row]
 
@@ -141,7 +171,7 @@ def test_an_event_that_is_repeated_changes_nothing(row: str, event: str, verdict
     assert second.verdict is not Verdict.APPLIED
 
 
-REPEATABLE = ("accept", "part", "restage", "carry", "settle call", "settle part")
+REPEATABLE = ("accept", "part", "restage", "carry", "settle call", "settle part", "cancel", "cancel in part", "redrive")
 
 
 @pytest.mark.parametrize(
@@ -234,6 +264,93 @@ def test_a_second_line_about_the_same_attempt_is_not_a_repetition() -> None:
     assert transition(row, second, NOW) == Decision(Verdict.STALE, row)
 
 
+def test_a_cancel_before_the_first_claim_waits_for_the_task_whatever_its_content() -> None:
+    row = applied(transition(None, CANCEL, NOW))
+    assert (row.state, row.tenant, row.task_id, row.active) == (TaskState.TOMBSTONE, "acme", "t_1", False)
+    met = transition(row, claim_part(OTHER, "p_1"), LATER)
+    assert met.verdict is Verdict.CANCELLED
+    assert met.row is not None
+    assert (met.row.state, met.row.content_hash, met.row.attempt) == (TaskState.CANCELLED, "other", 0)
+    assert (met.row.settled_at, met.row.error_code) == (LATER, "cancelled")
+    assert met.row.document is not None
+    assert met.row.document.record.status is Status.CANCELLED
+    assert met.row.document.letter is None
+
+
+def test_a_feeder_that_meets_a_tombstone_sends_its_task_to_its_end() -> None:
+    row = applied(transition(ROWS["tombstone"], Accept(TASK), LATER))
+    assert (row.state, row.content_hash, row.accepted_at) == (TaskState.CANCELLING, "hash-1", TASK.accepted_at)
+    assert transition(row, CALL, LATER).verdict is Verdict.CANCELLED
+
+
+def test_a_call_in_flight_that_is_cancelled_counts_as_paid_and_brings_nothing() -> None:
+    row = applied(transition(ROWS["calling"], CANCEL, NOW))
+    assert (row.state, row.repaid, row.holder, row.claimed_until) == (TaskState.CANCELLING, 1, None, None)
+    late = transition(row, settle("call-1"), NOW)
+    assert late == Decision(Verdict.STALE, row)
+    ended = transition(row, CALL, LATER)
+    assert ended.verdict is Verdict.CANCELLED
+    assert ended.row is not None
+    assert (ended.row.repaid, ended.row.attempt) == (1, 1)
+    assert transition(ended.row, CALL, LATER) == Decision(Verdict.CANCELLED, ended.row)
+    assert transition(ended.row, settle("call-1"), LATER) == Decision(Verdict.IN_VAIN, ended.row)
+
+
+def test_a_staged_task_is_cancelled_with_its_record_and_not_without_the_task() -> None:
+    assert transition(ROWS["staged"], CANCEL, NOW) == Decision(Verdict.STALE, ROWS["staged"])
+    row = applied(transition(ROWS["staged"], STAGED_CANCEL, NOW))
+    assert (row.state, row.repaid, row.holder) == (TaskState.CANCELLED, 0, "p_1")
+    assert row.document is not None
+    assert (row.document.record.attempts, row.document.record.lane) == (1, None)
+
+
+def test_an_answer_to_a_cancelled_line_is_counted_once_and_settles_nothing() -> None:
+    late = transition(ROWS["cancelled"], settle("p_1", pointer=POINTER), LATER)
+    assert late.verdict is Verdict.IN_VAIN
+    assert late.changed
+    assert late.row is not None
+    assert (late.row.state, late.row.repaid, late.row.pointer) == (TaskState.CANCELLED, 1, None)
+    assert transition(late.row, settle("p_1", pointer=POINTER), LATER) == Decision(Verdict.IN_VAIN, late.row)
+
+
+def test_a_redrive_begins_the_next_generation_and_keeps_what_was_spent() -> None:
+    struck = Release("call-1", 1, NOW, STRIKES, unsure=1)
+    dead = after(CALL, struck, claim_call(TASK, "call-2", SOON), settle("call-2", attempt=2, status=Status.DEAD))
+    row = applied(transition(dead, Redrive(REVIVED, SPENT), LATER))
+    assert (row.state, row.generation, row.attempt, row.repaid) == (TaskState.QUEUED, 1, 2, 1)
+    assert row.strikes == Strikes(spent_usd=SPENT)
+    assert (row.accepted_at, row.deadline_at) == (REVIVED.accepted_at, REVIVED.deadline_at)
+    assert (row.settled_at, row.lane, row.error_code, row.holder) == (None, None, None, None)
+
+
+def test_a_redriven_row_keeps_the_old_record_until_its_message_is_met() -> None:
+    row = applied(transition(ROWS["dead"], Redrive(REVIVED, SPENT), NOW))
+    assert row.redriving
+    assert row.pointer == POINTER
+    claimed = applied(transition(row, claim_call(REVIVED, "call-3", LATER), NOW))
+    assert (claimed.attempt, claimed.pointer, claimed.redriving) == (2, None, False)
+    assert transition(claimed, Redrive(REVIVED, SPENT), NOW).verdict is Verdict.STALE
+
+
+def test_a_delivery_of_an_earlier_life_claims_nothing() -> None:
+    assert transition(ROWS["redriven"], CALL, LATER).verdict is Verdict.REPEATED
+    assert transition(ROWS["redriven"], claim_part(ELSEWHERE, "p_2"), LATER).verdict is Verdict.DUPLICATE
+
+
+def test_a_late_answer_of_an_earlier_life_settles_nothing() -> None:
+    claimed = applied(transition(ROWS["redriven"], claim_call(REVIVED, "call-3", LATER), NOW))
+    assert transition(ROWS["redriven"], settle("call-1"), NOW).verdict is Verdict.STALE
+    assert transition(claimed, settle("call-1"), NOW).verdict is Verdict.STALE
+
+
+def test_a_task_dies_and_is_redriven_as_often_as_the_operator_likes() -> None:
+    claimed = applied(transition(ROWS["redriven"], claim_call(REVIVED, "call-3", LATER), NOW))
+    dead = applied(transition(claimed, settle("call-3", attempt=2, status=Status.DEAD), NOW))
+    assert transition(dead, Redrive(REVIVED, SPENT), NOW).verdict is Verdict.STALE
+    row = applied(transition(dead, Redrive(task(generation=2), SPENT), NOW))
+    assert (row.generation, row.attempt) == (2, 2)
+
+
 events = st.sampled_from(sorted(EVENTS)).map(EVENTS.__getitem__)
 steps = st.tuples(events, st.sampled_from((0, 30, 60, 3600)).map(lambda seconds: timedelta(seconds=seconds)))
 
@@ -252,12 +369,17 @@ def test_whatever_happens_a_row_only_moves_forward(history: list[tuple[TaskEvent
         assert decision.row is not None
         assert decision.row.attempt - row.attempt in (0, 1)
         assert decision.row.repaid >= row.repaid
-        assert decision.row.content_hash == row.content_hash
+        assert decision.row.content_hash == row.content_hash or row.state is TaskState.TOMBSTONE
         assert decision.row.rev == row.rev
         assert decision.changed == (decision.row != row)
-        if row.state in SETTLED:
-            assert decision.row is row
+        redriven = row.state is TaskState.DEAD and decision.row.generation == row.generation + 1
+        if row.state in SETTLED and not redriven:
+            assert decision.row.state is row.state
+            assert decision.row.document == row.document
+            assert decision.row is row or decision.verdict is Verdict.IN_VAIN
+        assert redriven or decision.row.generation == row.generation or row.state is TaskState.TOMBSTONE
         row = decision.row
-        held = row.state in (TaskState.CALLING, TaskState.STAGED)
+        held = row.state in (TaskState.CALLING, TaskState.STAGED, TaskState.ANSWERED, TaskState.DEAD)
         assert (row.claimed_until is not None) == (row.state is TaskState.CALLING)
-        assert (row.holder is not None) == (held or row.state in SETTLED)
+        assert (row.holder is not None) == held or row.state is TaskState.CANCELLED
+        assert row.document is None or row.state in SETTLED or row.redriving

@@ -46,6 +46,9 @@ def _accepted(
     tier, reason = (decided := classify(message, routes)).tier, decided.reason
     deadline_at = _deadline(message, tier, sent_at, routes)
     obstacle = _unbatchable(message, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
+    asked = message.request.body.get("service_tier") if message.request is not None else None
+    if tier is Tier.LOW and obstacle is None and asked in (Lane.DEFAULT, Lane.PRIORITY):
+        reason = f"{reason}; service_tier {asked} not followed, LOW is batched"
     return AcceptedTask(
         message=raw,
         tenant=message.tenant,

@@ -10,10 +10,12 @@
 
     running ──Collect──▶ collecting ──Clean──▶ cleaning ──Done──▶ done
 
+    open … running ──Stop──▶ the same, on its way to an early end
+
 Intent comes first, then the call: ``submitting`` is written before the provider is asked to create. Whoever wakes in
 ``submitting`` looks at the provider before creating, waits out a grace period and intends again. ``Return`` takes a
-submission back whole, with a new number, so that a look-up does not find the old one. Every event but ``Start``
-names the lease it acts under, and every write is conditional on ``rev`` as well.
+submission back whole, with a new number, so that a look-up does not find the old one. Every event but ``Start`` and an
+operator's ``Stop`` names the lease it acts under, and every write is conditional on ``rev`` as well.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any, assert_never
 
 from .model import Utc, Value
 from .parts import Lot, PartRow
+from .records import Usage
 
 
 class BatchState(StrEnum):
@@ -84,12 +87,23 @@ class ProviderBatch(Value):
         return self.status in TERMINAL
 
 
+class Unanswered(StrEnum):
+    """What is to become of the tasks of a cancelled batch that it has not answered."""
+
+    AGAIN = "again"
+    """They go into a later batch; the attempt is not counted."""
+    CANCEL = "cancel"
+    """They are cancelled with it."""
+
+
 class BatchTally(Value):
-    """What became of a batch's lines."""
+    """What became of a batch's lines. ``in_vain`` was billed for answers to tasks that had been cancelled."""
 
     answered: int = 0
     retried: int = 0
     dead: int = 0
+    cancelled: int = 0
+    in_vain: Usage = Usage()
 
 
 class BatchRow(Value):
@@ -124,6 +138,8 @@ class BatchRow(Value):
     next_poll_at: Utc | None = None
     collected_at: Utc | None = None
     tally: BatchTally = BatchTally()
+    stop: Unanswered | None = None
+    """An operator has cancelled the batch; once it is collected, nothing of this changes any more."""
     done_at: Utc | None = None
 
     @property
@@ -138,6 +154,13 @@ class BatchRow(Value):
 @dataclass(frozen=True, slots=True)
 class Start:
     batch: BatchRow
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An operator cancels the batch. Whoever has it in hand goes by this from the next write on."""
+
+    unanswered: Unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +245,7 @@ class Done:
     owner: str
 
 
-BatchEvent = Start | Lease | Seal | Upload | Intend | Run | Seen | Postpone | Return | Collect | Clean | Done
+BatchEvent = Start | Stop | Lease | Seal | Upload | Intend | Run | Seen | Postpone | Return | Collect | Clean | Done
 
 
 class BatchVerdict(StrEnum):
@@ -253,6 +276,9 @@ _FROM: dict[type, frozenset[BatchState]] = {
 }
 
 
+_ENDED = frozenset({BatchState.COLLECTING, BatchState.CLEANING, BatchState.DONE})
+
+
 def transition(row: BatchRow | None, event: BatchEvent, now: datetime) -> BatchDecision:
     """What ``event`` does to ``row`` at ``now``. Total: every state takes every event."""
     if isinstance(event, Start):
@@ -261,6 +287,8 @@ def transition(row: BatchRow | None, event: BatchEvent, now: datetime) -> BatchD
         return BatchDecision(BatchVerdict.REPEATED, row)
     if row is None:
         return BatchDecision(BatchVerdict.REFUSED, None)
+    if isinstance(event, Stop):
+        return _stop(row, event)
     if isinstance(event, Lease):
         if row.state is BatchState.DONE:
             return BatchDecision(BatchVerdict.REFUSED, row)
@@ -272,6 +300,16 @@ def transition(row: BatchRow | None, event: BatchEvent, now: datetime) -> BatchD
     if row.lease != event.owner or row.state not in _FROM[type(event)]:
         return BatchDecision(BatchVerdict.REFUSED, row)
     return BatchDecision(BatchVerdict.APPLIED, row.model_copy(update=_changes(row, event, now)), changed=True)
+
+
+def _stop(row: BatchRow, event: Stop) -> BatchDecision:
+    if row.stop is event.unanswered:
+        return BatchDecision(BatchVerdict.REPEATED, row)
+    if row.state in _ENDED:
+        return BatchDecision(BatchVerdict.REFUSED, row)
+    # Nobody is to wait for the next look or the next try: there is something to do at once.
+    stopped = row.model_copy(update={"stop": event.unanswered, "not_before": None, "next_poll_at": None, "polls": 0})
+    return BatchDecision(BatchVerdict.APPLIED, stopped, changed=True)
 
 
 def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, object]:
@@ -324,7 +362,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
             return {"state": BatchState.CLEANING, "tally": event.tally}
         case Done():
             return {"state": BatchState.DONE, "done_at": now, "lease": None, "lease_until": None}
-        case Start() | Lease():
+        case Start() | Stop() | Lease():
             raise AssertionError("handled by transition")
         case _:
             assert_never(event)
@@ -344,6 +382,8 @@ class SealLimits:
     """What one batch may hold, and how long a part may wait for company."""
 
     requests: int
+    inputs: int
+    """Of embeddings; other endpoints have none to count."""
     bytes: int
     tokens: int
     max_wait: timedelta
@@ -371,6 +411,7 @@ def _fits(group: Sequence[PartRow], part: PartRow, limits: SealLimits) -> bool:
     together = [*group, part]
     return (
         sum(each.tasks for each in together) <= limits.requests
+        and sum(each.inputs for each in together) <= limits.inputs
         and sum(each.bytes for each in together) <= limits.bytes
         and sum(each.tokens for each in together) <= limits.tokens
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .batches import ProviderBatch, ProviderStatus
 from .lines import ResultLine
-from .outcomes import Again, Answered, Bury, Response, judge_line
+from .outcomes import BATCH_CANCELLED, Again, Answered, Bury, Response, judge_line
 
 TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
 TOKEN_LIMIT_WAITS_MIN = (5, 10, 20, 40, 80)
@@ -99,16 +99,16 @@ def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
     """``progress``: this batch settles some line, so that going again without a count comes to an end."""
     match batch.status:
         case ProviderStatus.FAILED:
-            fault = next(iter(batch.faults), None)
-            if fault is not None and fault.line is not None and progress:
+            if progress:
                 # Another line was at fault: this one has not had its try.
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)
+            fault = next(iter(batch.faults), None)
             code = (fault.code if fault else None) or "batch_failed"
             message = (fault.message if fault else None) or "the batch failed validation"
             return Again(code, message, counts=not suspects(batch))
         case ProviderStatus.EXPIRED:
             return Again("batch_expired", "the batch expired before this line ran")
         case ProviderStatus.CANCELLED:
-            return Again("batch_cancelled", "the batch was cancelled before this line ran", counts=False)
+            return Again(BATCH_CANCELLED, "the batch was cancelled before this line ran", counts=False)
         case _:
-            return Again("missing", "neither the output nor the error file speaks of this line")
+            return Again("missing", "neither the output nor the error file speaks of this line", unsure=True)

@@ -6,7 +6,6 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 from .lanes import Lane
@@ -22,7 +21,7 @@ from .records import (
     Status,
     Usage,
 )
-from .task import AcceptedTask
+from .task import AcceptedTask, record_id
 from .tasks import Strikes
 
 DEEPEST = 100
@@ -38,11 +37,6 @@ class Try:
     reason: str
     strikes: Strikes
     batch_id: str | None = None
-
-
-def record_id(task: AcceptedTask) -> str:
-    """Stable for a task, so that a receiver can drop the second copy of a record."""
-    return "rec_" + sha256(task.key.encode()).hexdigest()[:32]
 
 
 def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:

@@ -7,6 +7,7 @@ LowtideError
 ├── TooLarge            a message or an object beyond what its carrier takes
 ├── Unreachable         a network call that got no answer; whether it took effect is unknown
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
+├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
 └── Contended           a row that other writers kept changing; come back later
 """
 
@@ -62,6 +63,10 @@ class ProviderRefused(LowtideError):
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class AccountRefused(LowtideError):
+    """The provider refuses the account (key, quota, spend limit). What was to be sent waits."""
 
 
 class Contended(LowtideError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
@@ -14,16 +14,25 @@ from .refusals import RefusalCode
 _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def decode(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises Refused (``invalid_json``).
+DEEPEST = 100
+"""Levels of nesting that are carried: pydantic writes 255 and reads back only 200, some of which are our own."""
 
-    Stricter than most parsers, because the value is passed on and hashed: a name twice in one object, NaN and
-    Infinity, numbers beyond 64 bits and broken Unicode are refused, where others would quietly change them.
+
+class Twice(dict[str, Any]):
+    """An object in which a name was given twice. Which of the two was meant, nobody knows."""
+
+    name: str
+
+
+def decode(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises Refused (``invalid_json``) where it is none.
+
+    What is JSON and yet cannot be passed on unchanged is found by ``canonical``, task by task: one such task in a pack
+    must not take the others with it.
     """
     try:
         read = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = json.loads(read, object_pairs_hook=_object, parse_constant=_constant)
-        canonical(value)
+        return json.loads(read, object_pairs_hook=_object)
     except json.JSONDecodeError as fault:
         place = f"{fault.msg.removesuffix(' at')} at line {fault.lineno}, column {fault.colno}"
         raise Refused(RefusalCode.INVALID_JSON, f"not JSON: {place}; send one JSON object") from None
@@ -33,15 +42,15 @@ def decode(text: str | bytes) -> Any:
         raise Refused(RefusalCode.INVALID_JSON, "not JSON that can be carried: nested too deeply; flatten it") from None
     except ValueError as fault:
         raise Refused(RefusalCode.INVALID_JSON, f"not JSON that can be carried: {fault}") from None
-    return value
 
 
 def canonical(value: Any) -> bytes:
     """UTF-8 with sorted keys and no whitespace: equal for equal values, however they were written.
 
     Raises ValueError for what would not survive the journey: no JSON value at all, NaN, numbers beyond 64 bits,
-    broken Unicode, nesting beyond 254 levels.
+    broken Unicode, a name twice in one object, nesting beyond 100 levels.
     """
+    _sound(value)
     try:
         text = orjson.dumps(value, option=_CANONICAL)
     except TypeError as fault:
@@ -51,14 +60,36 @@ def canonical(value: Any) -> bytes:
     return text
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{json.dumps(twice[:40])} is given twice in one object; keep one")
+def carriable(value: Any) -> Any:
+    """The value, or where it would not survive the journey its JSON text: for a dead letter, which must be written."""
+    try:
+        canonical(value)
+    except ValueError:
+        try:
+            return json.dumps(value)
+        except (RecursionError, TypeError, ValueError):
+            return "(nested too deeply to be shown)"
     return value
 
 
-def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON; send null or a number")
+def _sound(value: Any) -> None:
+    layer = [value]
+    for _ in range(DEEPEST + 1):
+        twice = next((each for each in layer if isinstance(each, Twice)), None)
+        if twice is not None:
+            raise ValueError(f"{json.dumps(twice.name[:40])} is given twice in one object; keep one")
+        inside = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
+        layer = [inner for each in inside for inner in each]
+        if not layer:
+            return
+    raise ValueError(f"it is nested beyond {DEEPEST} levels; flatten it")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    names = [name for name, _ in pairs]
+    twice = Twice(value)
+    twice.name = next(name for name in names if names.count(name) > 1)
+    return twice

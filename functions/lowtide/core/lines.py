@@ -92,6 +92,12 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def embedding_inputs(body: dict[str, Any]) -> int:
+    """How many inputs an embeddings request holds: a text or a list of token numbers is one."""
+    given = body.get("input")
+    return len(given) if isinstance(given, list) and not (given and isinstance(given[0], int)) else 1
+
+
 def estimated_tokens(body: dict[str, Any], size: int) -> int:
     """What a request will count against an enqueued-token limit: its input, and the output that it allows."""
     limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))

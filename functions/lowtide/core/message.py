@@ -20,7 +20,7 @@ from pydantic import (
 from .bodies import RULES, check_body
 from .errors import Refused
 from .faults import broken, refusal_of
-from .jsontext import canonical, decode
+from .jsontext import Twice, canonical, decode
 from .model import Value
 from .refusals import RefusalCode
 from .task import Endpoint
@@ -189,6 +189,8 @@ def split_message(body: str | bytes) -> list[Any]:
     if "tasks" not in content:
         return [content]
     tasks = content["tasks"]
+    if isinstance(content, Twice):
+        raise Refused(RefusalCode.INVALID_JSON, f"{content.name} is given twice beside tasks; keep one", field="tasks")
     if len(content) > 1:
         stray = path([next(name for name in content if name != "tasks")])
         raise Refused(RefusalCode.UNKNOWN_FIELD, f"{stray} is given beside tasks: remove it", field=stray)

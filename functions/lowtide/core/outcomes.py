@@ -43,6 +43,8 @@ class Again:
     unsure: bool = False
     flex_refused: bool = False
     delay_s: float | None = None
+    account: bool = False
+    """The account was refused, not this line: whoever sends more has to wait for an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ Outcome = Answered | Again | Bury | Halt
 
 # Permanent for the account, not for the item. Source: the provider's guide to error codes.
 _ACCOUNT_CODES = frozenset({"insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated"})
+LONGEST_RETRY_AFTER_S = 900.0
+"""One that says more is asked again all the same: windows of rate limits are minutes, and tasks have deadlines."""
 _BUSY_STATUSES = frozenset({408, 409})
 _OK = range(200, 300)
 _SERVER_FAULT = range(500, 600)
@@ -72,7 +76,10 @@ _TOO_MANY_REQUESTS = 429
 _MOST_DOUBLINGS = 60
 """Past any cap, and within a float: a task that waits out a long storm of 429s is tried thousands of times."""
 _UNAUTHORIZED = 401
+_FAILED = "failed"
 _LANE_FIELD = "service_tier"
+BATCH_CANCELLED = "batch_cancelled"
+"""The provider's code for a line of a cancelled batch that did not run."""
 
 
 def judge(response: Response, lane: Lane) -> Outcome:
@@ -84,16 +91,20 @@ def judge(response: Response, lane: Lane) -> Outcome:
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
     code, message = _error_of(response.body, status)
     if status in _OK:
-        if isinstance(response.body, dict):
+        if isinstance(response.body, dict) and response.body.get("status") != _FAILED:
             return Answered()
+        if isinstance(response.body, dict):
+            # A response of /v1/responses that says that it failed: no answer, whatever its HTTP status.
+            return Again(code, message, unsure=True)
         return Again("invalid_response", "the provider answered with no JSON object", unsure=True)
     if status == _UNAUTHORIZED or code in _ACCOUNT_CODES or code.endswith("_spend_limit_exceeded"):
         return Halt(code, message)
+    delay_s = _believed(response.retry_after_s)
     if status == _TOO_MANY_REQUESTS or code == "slow_down":
         flex_refused = lane is Lane.FLEX and code == "resource_unavailable"
-        return Again(code, message, counts=False, flex_refused=flex_refused, delay_s=response.retry_after_s)
+        return Again(code, message, counts=False, flex_refused=flex_refused, delay_s=delay_s)
     if status in _BUSY_STATUSES or status in _SERVER_FAULT:
-        return Again(code, message, delay_s=response.retry_after_s)
+        return Again(code, message, delay_s=delay_s)
     if lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in json.dumps(response.body, default=str):
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
         return Again(code, message, counts=False, flex_refused=True)
@@ -104,13 +115,15 @@ def judge_line(response: Response | None, error_code: str | None, error_message:
     """A line of a batch's output or error file. ``error`` codes are open, so each may yet succeed."""
     if response is None or response.status is None:
         code = error_code or "no_response"
-        return Again(code, error_message or f"the batch ended without an answer ({code})")
+        message = error_message or f"the batch ended without an answer ({code})"
+        # A line that a cancelled batch never ran has not had its try.
+        return Again(code, message, counts=code != BATCH_CANCELLED)
     match judge(response, Lane.BATCH):
-        case Again(code, message):
+        case Again(code, message, unsure=unsure):
             # Inside a batch nothing waits its turn: every failed line has had its try.
-            return Again(code, message)
+            return Again(code, message, unsure=unsure)
         case Halt(code, message):
-            return Again(code, message, counts=False)
+            return Again(code, message, counts=False, account=True)
         case outcome:
             return outcome
 
@@ -124,6 +137,10 @@ def backoff_s(failures: int, *, base_s: float, cap_s: float, seed: str) -> float
     ceiling = min(cap_s, base_s * 2.0**doublings)
     dice = int.from_bytes(sha256(f"{seed} {failures}".encode()).digest()[:8], "big") / 2**64
     return ceiling * (0.5 + dice / 2)
+
+
+def _believed(retry_after_s: float | None) -> float | None:
+    return None if retry_after_s is None else min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
 
 
 def _error_of(body: Any, status: int) -> tuple[str, str]:

@@ -43,6 +43,11 @@ class PartLine(Value):
     strikes: Strikes = Strikes()
 
 
+def part_object(part_id: str) -> str:
+    """The key of the object with a part's lines."""
+    return f"parts/{part_id}.jsonl"
+
+
 class PartRow(Value):
     """``bytes`` and ``tokens`` are estimates of the request lines that the part will become."""
 
@@ -51,6 +56,8 @@ class PartRow(Value):
     lot: Lot
     object_key: str
     tasks: int
+    inputs: int = 0
+    """Of embeddings, which have a limit of their own in a batch; 0 elsewhere."""
     bytes: int
     tokens: int
     oldest_at: Utc

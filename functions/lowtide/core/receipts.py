@@ -1,7 +1,7 @@
 """Receipts: what a task or a run cost, what list price would have been, what was saved.
 
-A receipt is a sum: adding is associative and commutative, ``Receipt()`` is its zero. So a ledger may be folded in any
-order, and shard by shard.
+A receipt is a sum: adding is associative and commutative, ``Receipt()`` is its zero, ``-receipt`` takes it back. So a
+ledger may be folded in any order, and shard by shard.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class Share(Value):
             cost_usd=self.cost_usd + other.cost_usd,
             list_cost_usd=self.list_cost_usd + other.list_cost_usd,
         )
+
+    def __neg__(self) -> Share:
+        return Share(tasks=-self.tasks, cost_usd=-self.cost_usd, list_cost_usd=-self.list_cost_usd)
 
 
 class BatchLine(Value):
@@ -97,6 +100,13 @@ class Receipt(Value):
     def __add__(self, other: Receipt) -> Receipt:
         return Receipt.sum((self, other))
 
+    def __neg__(self) -> Receipt:
+        """What takes this receipt out of a sum: its record was replaced."""
+        return Receipt(
+            **{name: -getattr(self, name) for name in (*COUNTS, *MONEY)},
+            **{name: {key: -share for key, share in getattr(self, name).items()} for name in GROUPS},
+        )
+
     @classmethod
     def sum(cls, receipts: Iterable[Receipt]) -> Receipt:
         """In one pass: 50,000 receipts take a fraction of a second."""
@@ -115,6 +125,7 @@ class Receipt(Value):
             name: {
                 key: Share(tasks=tasks, cost_usd=cost, list_cost_usd=listed)
                 for key, (tasks, cost, listed) in sorted(group.items())
+                if tasks or cost or listed  # what was taken back whole leaves no line
             }
             for name, group in groups.items()
         }

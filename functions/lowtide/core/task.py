@@ -23,7 +23,8 @@ class AcceptedTask(Value):
 
     ``message`` is the task as it came, so that a dead letter can give it back. ``origin`` names the delivery that
     brought it (an SQS message id and the place in its pack, or a line of a file): the same origin again is a
-    redelivery, another origin with the same content is a duplicate.
+    redelivery, another origin with the same content is a duplicate. ``generation`` counts the redrives: what an
+    earlier one left behind on a queue claims nothing.
     """
 
     message: dict[str, Any]
@@ -42,6 +43,7 @@ class AcceptedTask(Value):
     origin: str
     routes_version: str
     batchable: bool
+    generation: int = 0
     reply_to: str | None = None
     traceparent: str | None = None
 
@@ -60,6 +62,15 @@ class AcceptedTask(Value):
 def task_key(tenant: str, task_id: str) -> str:
     """The key of a task's row. Task ids hold no spaces, so the pair cannot be read two ways."""
     return f"{task_id} {tenant}"
+
+
+def record_id(task: AcceptedTask) -> str:
+    """Stable for a task, so that a receiver can drop the second copy of a record."""
+    return "rec_" + sha256(task.key.encode()).hexdigest()[:32]
+
+
+CUSTOM_ID_CHARS = 48
+"""No ``custom_id`` is longer: a digest of 40, a dash, and more attempts than there will be."""
 
 
 def custom_id(tenant: str, task_id: str, attempt: int) -> str:

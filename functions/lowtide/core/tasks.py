@@ -9,181 +9,61 @@
        └──ClaimPart─────────┴──▶ staged ──Restage──▶ staged (attempt + 1) ──Settle──▶ answered | dead
                                    └─ Carry: into another part, the same attempt
 
+    (none) ──Cancel──▶ tombstone ──Accept──▶ cancelling ──claim──▶ cancelled
+    queued, calling ──Cancel──▶ cancelling          staged ──Cancel──▶ cancelled          dead ──Redrive──▶ queued
+
+A record is written by whoever has the task itself: its message (a claim that meets ``tombstone`` or ``cancelling``) or
+its part (``Cancel`` of a staged task brings it). A redrive begins the next generation; it replaces the record.
+
 A claim on no row makes the row: ingest writes no state. Every change is one conditional write on ``rev``, and an event
 that is applied twice changes nothing the second time; where its sender goes by it, the verdict is ``REPEATED``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from enum import StrEnum
 from typing import assert_never
 
-from .lanes import Lane
-from .model import Usd, Utc, Value
-from .records import Pointer, ResultDocument, Status
+from .cancellations import CANCELLED_CODE, cancelled
+from .records import Status
 from .task import AcceptedTask
+from .task_events import (
+    Accept,
+    Cancel,
+    Carry,
+    ClaimCall,
+    ClaimPart,
+    Decision,
+    Redrive,
+    Release,
+    Restage,
+    Settle,
+    TaskEvent,
+    Verdict,
+)
+from .task_rows import SETTLED, Strikes, TaskRow, TaskState, born
 from .tiers import Tier
 
-
-class TaskState(StrEnum):
-    QUEUED = "queued"
-    CALLING = "calling"
-    STAGED = "staged"
-    ANSWERED = "answered"
-    DEAD = "dead"
-    CANCELLED = "cancelled"
-
-
-SETTLED = frozenset({TaskState.ANSWERED, TaskState.DEAD, TaskState.CANCELLED})
-
-
-class Strikes(Value):
-    """What a task has been through: carried from attempt to attempt, on its row or on its line in a part."""
-
-    failures: int = 0
-    """Attempts that used up one of the allowed tries."""
-    flex_refusals: int = 0
-    """How often the lane that it asked for, flex or priority, would not take it."""
-    spent_usd: Usd = Decimal(0)
-    """Billed by attempts that did not answer."""
-    first_failed_at: Utc | None = None
-    last_failed_at: Utc | None = None
-
-
-class TaskRow(Value):
-    """``holder`` is the call or the part that the present attempt belongs to."""
-
-    rev: int = 0
-    tenant: str
-    task_id: str
-    content_hash: str
-    origin: str
-    tier: Tier
-    type: str | None
-    model: str
-    accepted_at: Utc
-    deadline_at: Utc
-    state: TaskState
-    attempt: int = 0
-    generation: int = 0
-    repaid: int = 0
-    strikes: Strikes = Strikes()
-    holder: str | None = None
-    claimed_until: Utc | None = None
-    not_before: Utc | None = None
-    settled_at: Utc | None = None
-    lane: Lane | None = None
-    error_code: str | None = None
-    document: ResultDocument | None = None
-    pointer: Pointer | None = None
-
-    @property
-    def active(self) -> bool:
-        return self.state not in SETTLED
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """A feeder that knows its tasks beforehand (``run``) writes them down before it queues them."""
-
-    task: AcceptedTask
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimCall:
-    """Immediately before a real-time call. Nobody else may call before ``until``."""
-
-    task: AcceptedTask
-    holder: str
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimPart:
-    """A drained task joins a part whose object is already durable."""
-
-    task: AcceptedTask
-    part_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Restage:
-    """From an attempt that failed in a batch into its retry part."""
-
-    attempt: int
-    from_parts: frozenset[str]
-    part_id: str
-    strikes: Strikes
-
-
-@dataclass(frozen=True, slots=True)
-class Carry:
-    """From a part whose batch was written before the claim came (a drain that outlived its lease) into another part.
-
-    The attempt has not begun, so it keeps its number.
-    """
-
-    from_parts: frozenset[str]
-    part_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A call gives its task back to the queue. ``unsure`` is 1 where the provider may have billed it all the same."""
-
-    holder: str
-    attempt: int
-    not_before: datetime
-    strikes: Strikes
-    unsure: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """The end. The document is durable in this very write, or already durable where ``pointer`` says.
-
-    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer.
-    """
-
-    holders: frozenset[str]
-    attempt: int
-    status: Status
-    lane: Lane | None
-    error_code: str | None = None
-    document: ResultDocument | None = None
-    pointer: Pointer | None = None
-    unsure: int = 0
-
-
-TaskEvent = Accept | ClaimCall | ClaimPart | Restage | Carry | Release | Settle
-
-
-class Verdict(StrEnum):
-    APPLIED = "applied"
-    REPEATED = "repeated"
-    """This event, or this delivery of the task, took effect before: go on as if it had just now."""
-    DUPLICATE = "duplicate"
-    """Same content from another delivery, and the task is safe: drop it, count it."""
-    CONFLICT = "conflict"
-    """Same id, other content: refuse it; the first task is untouched."""
-    BUSY = "busy"
-    """A call in flight holds the task: come back when ``row.claimed_until`` has passed."""
-    NOT_YET = "not_yet"
-    """The task waits for its retry: come back at ``row.not_before``."""
-    STALE = "stale"
-    """The event speaks of an attempt that is no longer the task's: drop it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """``row`` is the row as it is after the decision; it is to be written only where ``changed``."""
-
-    verdict: Verdict
-    row: TaskRow | None
-    changed: bool = False
+__all__ = [
+    "SETTLED",
+    "Accept",
+    "Cancel",
+    "Carry",
+    "ClaimCall",
+    "ClaimPart",
+    "Decision",
+    "Redrive",
+    "Release",
+    "Restage",
+    "Settle",
+    "Strikes",
+    "TaskEvent",
+    "TaskRow",
+    "TaskState",
+    "Verdict",
+    "born",
+    "transition",
+]
 
 
 def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision:
@@ -203,24 +83,12 @@ def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision
             return _release(row, event)
         case Settle():
             return _settle(row, event, now)
+        case Cancel():
+            return _cancel(row, event, now)
+        case Redrive():
+            return _redrive(row, event)
         case _:
             assert_never(event)
-
-
-def born(task: AcceptedTask) -> TaskRow:
-    """The row of a task that nobody has touched yet."""
-    return TaskRow(
-        tenant=task.tenant,
-        task_id=task.task_id,
-        content_hash=task.content_hash,
-        origin=task.origin,
-        tier=task.tier,
-        type=task.type,
-        model=task.model,
-        accepted_at=task.accepted_at,
-        deadline_at=task.deadline_at,
-        state=TaskState.QUEUED,
-    )
 
 
 def _again(row: TaskRow, task: AcceptedTask) -> Decision:
@@ -231,6 +99,8 @@ def _again(row: TaskRow, task: AcceptedTask) -> Decision:
 def _accept(row: TaskRow | None, task: AcceptedTask) -> Decision:
     if row is None:
         return Decision(Verdict.APPLIED, born(task), changed=True)
+    if row.state is TaskState.TOMBSTONE:
+        return Decision(Verdict.APPLIED, _met(row, task), changed=True)
     if row.content_hash != task.content_hash:
         return Decision(Verdict.CONFLICT, row)
     return _again(row, task)
@@ -241,9 +111,21 @@ def _claim(
 ) -> Decision:
     if row is None:
         row = born(task)
+    elif row.state is TaskState.TOMBSTONE:
+        row = _met(row, task)
     elif row.content_hash != task.content_hash:
         return Decision(Verdict.CONFLICT, row)
-    taken = {"state": state, "holder": holder, "claimed_until": until, "attempt": row.attempt + 1, "not_before": None}
+    elif task.generation < row.generation:
+        return _again(row, task)
+    taken: dict[str, object] = {
+        "state": state,
+        "holder": holder,
+        "claimed_until": until,
+        "attempt": row.attempt + 1,
+        "not_before": None,
+        "document": None,
+        "pointer": None,
+    }
     match row.state:
         case TaskState.QUEUED:
             if row.not_before is not None and row.not_before > now:
@@ -254,8 +136,16 @@ def _claim(
                 return Decision(Verdict.BUSY, row)
             # The caller died between its claim and its settling write; the provider may have answered it.
             return Decision(Verdict.APPLIED, row.model_copy(update=taken | {"repaid": row.repaid + 1}), changed=True)
-        case TaskState.STAGED | TaskState.ANSWERED | TaskState.DEAD | TaskState.CANCELLED:
+        case TaskState.STAGED | TaskState.ANSWERED | TaskState.DEAD:
             return _again(row, task)
+        case TaskState.CANCELLING if row.origin == task.origin:
+            return Decision(Verdict.CANCELLED, _cancelled(row, task, now), changed=True)
+        case TaskState.CANCELLED if row.origin == task.origin:
+            return Decision(Verdict.CANCELLED, row)
+        case TaskState.CANCELLING | TaskState.CANCELLED:
+            return Decision(Verdict.DUPLICATE, row)
+        case TaskState.TOMBSTONE:
+            raise AssertionError("a tombstone that is met is cancelling")
         case _:
             assert_never(row.state)
 
@@ -267,7 +157,12 @@ def _restage(row: TaskRow | None, event: Restage) -> Decision:
         return Decision(Verdict.REPEATED, row)
     if row.holder not in event.from_parts or row.attempt != event.attempt:
         return Decision(Verdict.STALE, row)
-    moved = {"holder": event.part_id, "attempt": event.attempt + 1, "strikes": event.strikes}
+    moved = {
+        "holder": event.part_id,
+        "attempt": event.attempt + 1,
+        "strikes": event.strikes,
+        "repaid": row.repaid + event.unsure,
+    }
     return Decision(Verdict.APPLIED, row.model_copy(update=moved), changed=True)
 
 
@@ -298,6 +193,9 @@ def _release(row: TaskRow | None, event: Release) -> Decision:
 def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
     if row is None:
         return Decision(Verdict.STALE, row)
+    if _answers_cancelled(row, event):
+        counted = row.model_copy(update={"holder": None, "repaid": row.repaid + 1})
+        return Decision(Verdict.IN_VAIN, row if row.holder is None else counted, changed=row.holder is not None)
     if row.state in SETTLED:
         before = (row.attempt, row.state.value, row.pointer)
         same = before == (event.attempt, event.status.value, event.pointer) and row.holder in event.holders
@@ -315,3 +213,83 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
         "repaid": row.repaid + event.unsure,
     }
     return Decision(Verdict.APPLIED, row.model_copy(update=ended), changed=True)
+
+
+def _answers_cancelled(row: TaskRow, event: Settle) -> bool:
+    """An answer to the very attempt that was cancelled in its part. Once it is counted, ``holder`` is gone.
+
+    A record behind a pointer was written by the collection of a cancelled batch: nothing can come after that.
+    """
+    return (
+        row.state is TaskState.CANCELLED
+        and row.pointer is None
+        and event.status is Status.ANSWERED
+        and row.attempt == event.attempt
+        and (row.holder is None or row.holder in event.holders)
+    )
+
+
+def _cancel(row: TaskRow | None, event: Cancel, now: datetime) -> Decision:
+    if row is None:
+        return Decision(Verdict.APPLIED, _tombstone(event, now), changed=True)
+    match row.state:
+        case TaskState.QUEUED | TaskState.CALLING:
+            # Whether the call in flight is billed nobody can tell now: its answer will find no claim.
+            in_flight = int(row.state is TaskState.CALLING)
+            left = {"holder": None, "claimed_until": None, "not_before": None, "document": None, "pointer": None}
+            changes = left | {"state": TaskState.CANCELLING, "repaid": row.repaid + in_flight}
+            return Decision(Verdict.APPLIED, row.model_copy(update=changes), changed=True)
+        case TaskState.STAGED if event.task is not None:
+            return Decision(Verdict.APPLIED, _cancelled(row, event.task, now), changed=True)
+        case TaskState.TOMBSTONE | TaskState.CANCELLING | TaskState.CANCELLED:
+            return Decision(Verdict.REPEATED, row)
+        case TaskState.STAGED | TaskState.ANSWERED | TaskState.DEAD:
+            return Decision(Verdict.STALE, row)
+        case _:
+            assert_never(row.state)
+
+
+def _tombstone(event: Cancel, now: datetime) -> TaskRow:
+    """What is not known of the task is left blank: no content, no delivery, no time."""
+    return TaskRow(
+        tenant=event.tenant,
+        task_id=event.task_id,
+        content_hash="",
+        origin="",
+        tier=Tier.NORMAL,
+        type=None,
+        model="",
+        accepted_at=now,
+        deadline_at=now,
+        state=TaskState.TOMBSTONE,
+    )
+
+
+def _met(tombstone: TaskRow, task: AcceptedTask) -> TaskRow:
+    """The tombstone is this task's, whatever its content: the first that comes."""
+    return born(task).model_copy(update={"state": TaskState.CANCELLING, "rev": tombstone.rev})
+
+
+def _cancelled(row: TaskRow, task: AcceptedTask, now: datetime) -> TaskRow:
+    document = cancelled(task, attempts=row.attempt, spent_usd=row.strikes.spent_usd, now=now)
+    ended = {"state": TaskState.CANCELLED, "settled_at": now, "error_code": CANCELLED_CODE, "document": document}
+    return row.model_copy(update=ended)
+
+
+def _redrive(row: TaskRow | None, event: Redrive) -> Decision:
+    task = event.task
+    if row is None or row.content_hash != task.content_hash:
+        return Decision(Verdict.STALE, row)
+    if row.redriving and row.generation == task.generation:
+        return Decision(Verdict.REPEATED, row)
+    if row.state is not TaskState.DEAD or row.generation + 1 != task.generation:
+        return Decision(Verdict.STALE, row)
+    kept = {
+        "rev": row.rev,
+        "attempt": row.attempt,
+        "repaid": row.repaid,
+        "strikes": Strikes(spent_usd=event.spent_usd),
+        "document": row.document,
+        "pointer": row.pointer,
+    }
+    return Decision(Verdict.APPLIED, born(task).model_copy(update=kept), changed=True)

@@ -9,6 +9,7 @@ from typing import Any
 from lowtide.core.acceptance import accept
 from lowtide.core.documents import refused_letter
 from lowtide.core.errors import Refused, safely_told
+from lowtide.core.jsontext import carriable
 from lowtide.core.message import split_message
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter
@@ -81,6 +82,6 @@ def _judge(system: System, message: Message) -> Intake:
 
 def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refused) -> None:
     # On the dead-letter queue every refusal at the door has one code; the field and the remedy are in the message.
-    letter = refused_letter(raw, "invalid_task", refusal.message, system.clock.now())
+    letter = refused_letter(carriable(raw), "invalid_task", refusal.message, system.clock.now())
     intake.refused.append((origin, letter))
     system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)

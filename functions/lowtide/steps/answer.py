@@ -197,11 +197,13 @@ class _Caller:
                 # Settled at this very place of a message not deleted: what it owed may not have been sent. A
                 # duplicate beside it in the same message stands at another place.
                 return _Ended(Delivery.settled(task, row))
+            case Verdict.CANCELLED:
+                return _Ended(Delivery.settled(task, row))
             case Verdict.DUPLICATE:
                 return _Ended(Delivery.duplicate(task))
             case Verdict.REPEATED:
                 return _Ended()
-            case Verdict.APPLIED | Verdict.STALE:
+            case Verdict.APPLIED | Verdict.STALE | Verdict.IN_VAIN:
                 raise AssertionError(f"a claim cannot be {claim.verdict} here")
             case _:
                 assert_never(claim.verdict)
@@ -278,7 +280,8 @@ class _Caller:
         decision = await self._rows(Change(task.key, settle, row))
         if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:
             return _Ended(Delivery.settled(task, decision.row, document))
-        # Another took the claim over while this call was out: that one settles, and the takeover counted this one.
+        # Another took the claim over while this call was out, or the task was cancelled: that counted this call, and
+        # the message comes again to find out.
         self._system.metrics.log("late_answer", attempt=row.attempt, tier=task.tier.value)
         claimed_until = None if decision.row is None else decision.row.claimed_until
         return _Ended(delay_s=_until(claimed_until, self._system.clock.now()))

@@ -8,42 +8,58 @@ part: durable, then claimed, then visible. The provider's files are deleted last
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
 
 from lowtide.core import documents
-from lowtide.core.batches import BatchRow, BatchState, BatchTally, Clean, Collect, Done, ProviderBatch, Return, Seen
+from lowtide.core.batches import (
+    BatchRow,
+    BatchState,
+    BatchTally,
+    Clean,
+    Collect,
+    Done,
+    ProviderBatch,
+    ProviderStatus,
+    Return,
+    Seen,
+    Unanswered,
+)
+from lowtide.core.cancellations import cancelled
 from lowtide.core.collection import Finished, Reading, named_faults, suspects, token_limit_wait_s, took_none
 from lowtide.core.documents import Try
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.lines import parse_result_line
 from lowtide.core.manifest import ManifestLine
-from lowtide.core.outcomes import Answered, Bury, Response, backoff_s
+from lowtide.core.outcomes import Again, Answered, Bury, Response, backoff_s
 from lowtide.core.parts import Open, PartLine, PartState
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Pointer, ResultDocument, Status
-from lowtide.core.tasks import Carry, Restage, Settle, Strikes, TaskEvent, TaskRow, Verdict
+from lowtide.core.tasks import Decision, Restage, Settle, Strikes, TaskEvent, TaskRow, Verdict
 from lowtide.ports import BatchApi, Change, System
 
+from .deliver import own_entry, task_entry
 from .drain import part_row, write_part
+from .finish import finish_parts
 from .lease import LeasedBatch, leased
 from .letters import send_letters
-from .seal import finish_parts
+from .submit import ACCOUNT_WAIT_S
 
 SHARD_LINES = 500
 """Documents in one object, one settling call and one ledger entry."""
 
-LOST_AFTER = timedelta(hours=1)
-"""How long a provider may answer that it does not know a batch that it made, before its lines count as missing."""
+LOST_AFTER = timedelta(hours=48)
+"""How long a provider may answer that it does not know a batch that it made, before its lines count as missing and are
+bought again, counted as repaid: longer than any batch is promised to take."""
 
 
-async def collect(system: System, row: BatchRow) -> BatchRow:
-    """Looks at a submitted batch and takes it as far towards ``done`` as it goes now."""
+async def collect(system: System, row: BatchRow, *, hinted: bool = False) -> BatchRow:
+    """Looks at a submitted batch and takes it as far towards ``done`` as it goes now. ``hinted``: before its time."""
     now = system.clock.now()
-    if row.state is BatchState.RUNNING and row.next_poll_at is not None and now < row.next_poll_at:
+    if not hinted and row.state is BatchState.RUNNING and row.next_poll_at is not None and now < row.next_poll_at:
         return row
     with leased(system, row) as batch:
         if batch is None:
@@ -70,6 +86,16 @@ class _Sent:
     number: int
     entry: ManifestLine
     line: PartLine
+    unsure: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A line that goes again: as it was sent, as it goes on, and why."""
+
+    sent: _Sent
+    line: PartLine
+    why: Again
 
 
 class _Collection:
@@ -79,6 +105,7 @@ class _Collection:
         self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
         self._shards = count()
         self._tally = BatchTally()
+        self._refused: Again | None = None
 
     async def advance(self) -> None:
         if self._batch.row.state is BatchState.RUNNING and not await self._look():
@@ -87,6 +114,9 @@ class _Collection:
             await self._collect()
         if self._batch.row.state is BatchState.CLEANING:
             await self._clean()
+        if self._refused is not None:
+            self._system.metrics.count("account_refused")
+            raise AccountRefused(f"{self._refused.code}: {self._refused.message}")
 
     async def _look(self) -> bool:
         """Has it ended, and is it now ours to collect?"""
@@ -102,6 +132,8 @@ class _Collection:
             self._system.metrics.log("batch_unknown_at_provider", batch_id=batch.row.batch_id)
             seen = known
         elif not seen.ended:
+            if batch.row.stop is not None and seen.status is not ProviderStatus.CANCELLING:
+                await self._api.cancel(known.id)
             _look_later(self._system, batch, seen)
             return False
         if took_none(seen):
@@ -126,16 +158,20 @@ class _Collection:
             if len(shard) == SHARD_LINES:
                 self._settle(shard)
                 shard = []
-        again: list[tuple[_Sent, PartLine]] = []
+        again: list[_Failed] = []
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch):
             line = sent[custom_id]
+            if row.stop is Unanswered.CANCEL:
+                shard.append((line, self._cancelled(line)))
+                continue
             strikes = documents.struck(line.line.strikes, row.collected_at, counts=outcome.counts)
             culprit = suspects(provider_batch) and len(sent) == 1
             if strikes.failures < self._system.routes.retries.attempts and not culprit:
-                again.append((line, PartLine(task=line.line.task, strikes=strikes)))
+                again.append(_Failed(line, PartLine(task=line.line.task, strikes=strikes), outcome))
             else:
                 bury = Bury(outcome.code, outcome.message)
-                shard.append((line, self._document(line, bury, response, strikes)))
+                unsure = replace(line, unsure=int(outcome.unsure))
+                shard.append((unsure, self._document(line, bury, response, strikes)))
         for start in range(0, len(shard), SHARD_LINES):
             self._settle(shard[start : start + SHARD_LINES])
         if suspects(provider_batch):
@@ -146,6 +182,7 @@ class _Collection:
             self._retry(again, row.collected_at)
         self._report(len(sent), reading.unknown)
         self._batch.apply(Clean(self._batch.owner, self._tally.model_copy(update={"retried": len(again)})))
+        self._refused = next((failed.why for failed in again if failed.why.account), None)
 
     def _sent(self) -> dict[str, _Sent]:
         """What the batch sent, by ``custom_id``, in the order of its file."""
@@ -192,6 +229,18 @@ class _Collection:
             case Bury(code, message):
                 return documents.dead(task, attempt, code, message, response, row.collected_at)
 
+    def _cancelled(self, sent: _Sent) -> ResultDocument:
+        row = self._batch.row
+        if row.collected_at is None:
+            raise AssertionError("collecting has begun")
+        return cancelled(
+            sent.line.task,
+            attempts=sent.entry.attempt,
+            spent_usd=sent.line.strikes.spent_usd,
+            now=row.collected_at,
+            batch_id=self._provider_batch_id(),
+        )
+
     def _provider_batch_id(self) -> str | None:
         provider_batch = self._batch.row.provider_batch
         return provider_batch.id if provider_batch is not None and provider_batch.id else None
@@ -212,13 +261,13 @@ class _Collection:
             pointer = Pointer(key=key, offset=offset, length=len(line))
             changes.append(Change(sent.line.task.key, _settling(sent, document, holders, pointer)))
             offset += len(line)
-        now = system.clock.now()
+        decisions = system.tasks.apply(changes, system.clock.now())
         settled = [
             (sent, document, decision.row)
-            for (sent, document), decision in zip(shard, system.tasks.apply(changes, now), strict=True)
+            for (sent, document), decision in zip(shard, decisions, strict=True)
             if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None
         ]
-        receipt = Receipt.sum(Receipt.of(document.record, repaid=row_.repaid) for _, document, row_ in settled)
+        receipts = [(own_entry(row_), Receipt.of(document.record, repaid=row_.repaid)) for _, document, row_ in settled]
         letters = [
             (f"{document.record.id} {row_.generation}", document.letter)
             for _, document, row_ in settled
@@ -232,27 +281,50 @@ class _Collection:
         send_letters(system, letters)
         if replies:
             system.replies.send(replies)
-        system.ledger.put([(f"batch/{name}", receipt)])
-        self._count(receipt)
+        together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
+        system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
+        self._count(Receipt.sum(receipt for _, receipt in receipts))
+        self._count_in_vain(shard, decisions)
 
     def _count(self, receipt: Receipt) -> None:
-        self._tally = BatchTally(answered=self._tally.answered + receipt.answered, dead=self._tally.dead + receipt.dead)
-        for status, amount in ((Status.ANSWERED, receipt.answered), (Status.DEAD, receipt.dead)):
+        counts = {status: getattr(receipt, status.value) for status in Status}
+        self._tally = self._tally.model_copy(
+            update={status.value: getattr(self._tally, status.value) + amount for status, amount in counts.items()}
+        )
+        for status, amount in counts.items():
             if amount:
                 self._system.metrics.count("tasks_settled", amount, tier="LOW", status=status.value)
         self._system.metrics.count("cost_usd", float(receipt.cost_usd), tier="LOW")
         self._system.metrics.count("list_cost_usd", float(receipt.list_cost_usd), tier="LOW")
 
-    def _retry(self, again: Sequence[tuple[_Sent, PartLine]], collected_at: datetime, half: str = "") -> None:
+    def _count_in_vain(self, shard: Sequence[tuple[_Sent, ResultDocument]], decisions: Sequence[Decision]) -> None:
+        """Answers to tasks that were cancelled while their lines ran: nobody gets them, and they were billed."""
+        entries = []
+        for (_, document), decision in zip(shard, decisions, strict=True):
+            row = decision.row
+            if decision.verdict is not Verdict.IN_VAIN or row is None or row.document is None:
+                continue
+            usage = document.record.usage
+            self._tally = self._tally.model_copy(update={"in_vain": self._tally.in_vain + usage})
+            entries.append((task_entry(row), Receipt.of(row.document.record, repaid=row.repaid)))
+            if decision.changed:
+                self._system.metrics.count("repaid")
+        if entries:
+            self._system.ledger.put(entries)
+
+    def _retry(self, again: Sequence[_Failed], collected_at: datetime, half: str = "") -> None:
         """Durable, then claimed, then visible: a pure function of the batch's input and output."""
         if not again:
             return
         system, row = self._system, self._batch.row
         part_id = f"r-{row.batch_id}{half}"
-        lines = [line for _, line in again]
+        lines = [failed.line for failed in again]
         retries = system.routes.retries
-        worst = max(1, *(line.strikes.failures for line in lines))
+        # By attempts, counted or not: what comes back again and again comes back later each time.
+        worst = max(failed.sent.entry.attempt for failed in again)
         wait = backoff_s(worst, base_s=retries.batch_base_s, cap_s=retries.cap_s, seed=part_id)
+        if any(failed.why.account for failed in again):
+            wait = max(wait, ACCOUNT_WAIT_S)
         part = part_row(system, part_id, row.lot, lines, collected_at).model_copy(
             update={
                 "state": PartState.CLOSED,
@@ -263,7 +335,13 @@ class _Collection:
         write_part(system, part, lines)
         holders = frozenset(row.part_ids)
         changes: list[Change[TaskRow, TaskEvent]] = [
-            Change(line.task.key, Restage(sent.entry.attempt, holders, part_id, line.strikes)) for sent, line in again
+            Change(
+                failed.line.task.key,
+                Restage(
+                    failed.sent.entry.attempt, holders, part_id, failed.line.strikes, unsure=int(failed.why.unsure)
+                ),
+            )
+            for failed in again
         ]
         now = system.clock.now()
         system.tasks.apply(changes, now)
@@ -277,51 +355,12 @@ class _Collection:
             metrics.count("unknown_lines", unknown)
             metrics.log("unknown_lines", batch_id=self._batch.row.batch_id, lines=unknown)
 
-    def _carry_stragglers(self) -> None:
-        """Claims that came after the file was written, from a drain that outlived its lease: into a part of their own.
-
-        The part holds every line that the batch did not send, whoever claims it: a pure function of what was written.
-        """
-        system, row = self._system, self._batch.row
-        unsent = self._unsent()
-        if not unsent:
-            return
-        part_id = f"s-{row.batch_id}"
-        event = Carry(frozenset(row.part_ids), part_id)
-        changes: list[Change[TaskRow, TaskEvent]] = [Change(line.task.key, event) for line in unsent]
-        now = system.clock.now()
-        # Durable before any claim names it; where no claim does, it is left for the bucket's lifecycle.
-        part = part_row(system, part_id, row.lot, unsent, row.created_at).model_copy(update={"state": PartState.CLOSED})
-        write_part(system, part, unsent)
-        carried = [d for d in system.tasks.apply(changes, now) if d.verdict in (Verdict.APPLIED, Verdict.REPEATED)]
-        if carried:
-            system.metrics.log("stragglers", batch_id=row.batch_id, tasks=len(carried))
-            system.parts.apply([Change(part_id, Open(part))], now)
-
-    def _unsent(self) -> list[PartLine]:
-        row = self._batch.row
-        if row.manifest_key is None:
-            raise AssertionError("a sealed batch has its manifest")
-        entries = (ManifestLine.model_validate_json(raw) for raw in self._system.objects.lines(row.manifest_key))
-        sent = {(entry.part_id, entry.offset) for entry in entries}
-        unsent = []
-        for part in self._system.parts.get(row.part_ids):
-            if part is None or part.batch_id != row.batch_id:
-                continue
-            offset = 0
-            for raw in self._system.objects.lines(part.object_key):
-                if (part.part_id, offset) not in sent:
-                    unsent.append(PartLine.model_validate_json(raw))
-                offset += len(raw) + 1
-        return unsent
-
     async def _clean(self) -> None:
-        self._carry_stragglers()
         row = self._batch.row
+        finish_parts(self._system, row)
         seen = row.provider_batch
         refs = [row.input_ref, seen.output_ref if seen else None, seen.error_ref if seen else None]
         await self._api.clean([ref for ref in refs if ref])
-        finish_parts(self._system, row)
         self._batch.apply(Done(self._batch.owner))
         self._system.metrics.log("batch_done", batch_id=row.batch_id, tally=row.tally.model_dump())
 
@@ -335,4 +374,5 @@ def _settling(sent: _Sent, document: ResultDocument, holders: frozenset[str], po
         lane=record.lane,
         error_code=record.error.code if record.error else None,
         pointer=pointer,
+        unsure=sent.unsure,
     )

@@ -13,7 +13,7 @@ from lowtide.core.documents import refused_letter
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter, Pointer, ResultDocument
 from lowtide.core.task import AcceptedTask, custom_id
-from lowtide.core.tasks import TaskRow
+from lowtide.core.tasks import TaskRow, TaskState
 from lowtide.ports import Message, System
 
 from .letters import send_letters
@@ -25,7 +25,7 @@ INLINE_BYTES = 100 * 1024
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What one task of a message owes. ``entry`` names a ledger entry of its own, for what a second copy of the
-    message would bring again: ingest, cut off, sends some tasks twice.
+    message would bring again (ingest, cut off, sends some tasks twice), and for what may yet be replaced.
     """
 
     receipt: Receipt
@@ -73,10 +73,10 @@ def deliver(system: System, entry: str, deliveries: Sequence[Delivery]) -> None:
     send_letters(system, letters)
     if replies:
         system.replies.send(replies)
-    together = [(entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None))]
-    system.ledger.put(
-        together + [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
-    )
+    entries = [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
+    if len(entries) < len(whole):
+        entries.append((entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None)))
+    system.ledger.put(entries)
     for delivery in whole:
         _publish(system, delivery)
 
@@ -90,7 +90,21 @@ def _filled(system: System, delivery: Delivery) -> Delivery:
     if document.letter is not None:
         letter = (f"{document.record.id} {row.generation}", document.letter)
     receipt = Receipt.of(document.record, repaid=row.repaid)
-    return replace(delivery, document=document, letter=letter, receipt=receipt)
+    return replace(delivery, document=document, letter=letter, receipt=receipt, entry=own_entry(row))
+
+
+def own_entry(row: TaskRow) -> str | None:
+    """The ledger entry of a task that ended without an answer; None for an answered one, which shares its message's or
+    its shard's.
+
+    A dead task may be redriven while its message or its batch is still to be delivered a second time, and a cancelled
+    one may meet several deliveries: an entry by task and generation says the same whoever puts it, and whenever.
+    """
+    return None if row.state is TaskState.ANSWERED else task_entry(row)
+
+
+def task_entry(row: TaskRow) -> str:
+    return f"task/{row.key} {row.generation}"
 
 
 def _publish(system: System, delivery: Delivery) -> None:

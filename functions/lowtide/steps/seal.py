@@ -19,12 +19,13 @@ from lowtide.core.batches import BatchRow, BatchState, Done, Seal, SealLimits, S
 from lowtide.core.errors import safely_told
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
-from lowtide.core.parts import Finish, Join, Lot, PartLine, PartRow, PartVerdict
+from lowtide.core.parts import Join, Lot, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.prompts import request_body
-from lowtide.core.task import Endpoint, custom_id
+from lowtide.core.task import custom_id
 from lowtide.core.tasks import TaskState
 from lowtide.ports import Change, System
 
+from .finish import finish_parts
 from .lease import LeasedBatch, leased
 
 READ_ROWS = 500
@@ -80,11 +81,9 @@ def _ready(system: System, now: datetime) -> dict[Lot, list[PartRow]]:
 
 def _limits(system: System, lot: Lot) -> SealLimits:
     provider, batching = system.routes.provider(lot.provider), system.routes.batching
-    requests = min(provider.max_requests, batching.max_requests)
-    if lot.endpoint is Endpoint.EMBEDDINGS:
-        requests = min(requests, provider.max_embedding_inputs)
     return SealLimits(
-        requests=requests,
+        requests=min(provider.max_requests, batching.max_requests),
+        inputs=provider.max_embedding_inputs,
         bytes=int(min(provider.max_bytes, batching.max_bytes) * HEADROOM),
         tokens=batching.max_tokens,
         max_wait=timedelta(seconds=batching.max_wait_s),
@@ -136,14 +135,12 @@ def _join(system: System, row: BatchRow) -> list[PartRow]:
     parts = system.parts.get(row.part_ids)
     changes = [Change(part_id, Join(row.batch_id), part) for part_id, part in zip(row.part_ids, parts, strict=True)]
     decisions = system.parts.apply(changes, system.clock.now())
-    return [d.row for d in decisions if d.verdict is not PartVerdict.STALE and d.row is not None]
-
-
-def finish_parts(system: System, row: BatchRow) -> None:
-    """The batch is through with its parts. Parts that never joined it stay as they are."""
-    parts = system.parts.get(row.part_ids)
-    changes = [Change(part_id, Finish(row.batch_id), part) for part_id, part in zip(row.part_ids, parts, strict=True)]
-    system.parts.apply(changes, system.clock.now())
+    # A part that is done already was given up as empty, in a life that died before it said so: its drain carries on.
+    return [
+        d.row
+        for d in decisions
+        if d.verdict is not PartVerdict.STALE and d.row is not None and d.row.state is PartState.JOINED
+    ]
 
 
 def _render(

@@ -66,7 +66,12 @@ class _Submission:
 
     async def _upload(self) -> None:
         batch = self._batch
+        untouched = batch.row.state is BatchState.SEALED
         if not batch.apply(Upload(batch.owner)):
+            return
+        if untouched and batch.row.stop is not None:
+            if batch.apply(Intend(batch.owner, None)):
+                await self._create()
             return
         if batch.row.file_key is None:
             raise AssertionError("a sealed batch has its file")
@@ -88,6 +93,11 @@ class _Submission:
 
     async def _create(self) -> None:
         batch = self._batch
+        if batch.row.stop is not None:
+            # Called off before it was created: to be collected like one that was cancelled before its first line.
+            never_ran = ProviderBatch(id="", status=ProviderStatus.CANCELLED, input_ref=batch.row.input_ref)
+            batch.apply(Run(batch.owner, never_ran))
+            return
         created = await self._api.create(self._key, batch.row.lot.endpoint, batch.row.input_ref)
         batch.apply(Run(batch.owner, created))
         self._log("batch_submitted", provider_batch_id=created.id, requests=batch.row.requests)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import httpx2
+from httpx2 import AsyncClient
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 LIMITS = httpx2.Limits(max_connections=256, max_keepalive_connections=64)
@@ -25,7 +28,7 @@ def build_client(*, base_url: str | None, api_key: str, http_client: httpx2.Asyn
         api_key=api_key or _NO_KEY,
         max_retries=0,
         timeout=TIMEOUT,
-        http_client=http_client or DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT),
+        http_client=http_client or _http_client(base_url),
     )
     # The first request would look the platform up on a thread, for a telemetry header. An event loop on virtual time
     # waits for no thread, and nobody here needs the header.
@@ -37,3 +40,10 @@ def is_openai(client: AsyncOpenAI) -> bool:
     """Is it OpenAI itself, and not one that speaks its protocol? Some of those refuse fields they do not know."""
     host = client.base_url.host
     return host == "openai.com" or host.endswith(".openai.com")
+
+
+def _http_client(base_url: str | None) -> AsyncClient:
+    """A proxy of the environment is for the way out: what is on this machine is asked directly."""
+    host = urlsplit(base_url or "").hostname or ""
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    return DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT, trust_env=not local)

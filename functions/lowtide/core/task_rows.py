@@ -1,0 +1,104 @@
+"""A task's row: what is remembered of a task, from its first claim to a month after its end."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+from .lanes import Lane
+from .model import Usd, Utc, Value
+from .records import Pointer, ResultDocument
+from .task import AcceptedTask, task_key
+from .tiers import Tier
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"
+    CALLING = "calling"
+    STAGED = "staged"
+    TOMBSTONE = "tombstone"
+    """Cancelled before anybody brought the task. It is no accepted task yet, and may never be one."""
+    CANCELLING = "cancelling"
+    """Cancelled while its message is on its way, which will meet this row and write the record."""
+    ANSWERED = "answered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+SETTLED = frozenset({TaskState.ANSWERED, TaskState.DEAD, TaskState.CANCELLED})
+"""Ended, with a record."""
+
+_AT_WORK = frozenset({TaskState.QUEUED, TaskState.CALLING, TaskState.STAGED})
+
+
+class Strikes(Value):
+    """What a task has been through: carried from attempt to attempt, on its row or on its line in a part."""
+
+    failures: int = 0
+    """Attempts that used up one of the allowed tries."""
+    flex_refusals: int = 0
+    """How often the lane that it asked for, flex or priority, would not take it."""
+    spent_usd: Usd = Decimal(0)
+    """Billed by attempts that did not answer."""
+    first_failed_at: Utc | None = None
+    last_failed_at: Utc | None = None
+
+
+class TaskRow(Value):
+    """``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives."""
+
+    rev: int = 0
+    tenant: str
+    task_id: str
+    content_hash: str
+    origin: str
+    tier: Tier
+    type: str | None
+    model: str
+    accepted_at: Utc
+    deadline_at: Utc
+    state: TaskState
+    attempt: int = 0
+    generation: int = 0
+    repaid: int = 0
+    strikes: Strikes = Strikes()
+    holder: str | None = None
+    claimed_until: Utc | None = None
+    not_before: Utc | None = None
+    settled_at: Utc | None = None
+    lane: Lane | None = None
+    error_code: str | None = None
+    document: ResultDocument | None = None
+    pointer: Pointer | None = None
+
+    @property
+    def key(self) -> str:
+        return task_key(self.tenant, self.task_id)
+
+    @property
+    def active(self) -> bool:
+        """Is it worked on. What waits to be told that it is cancelled may be forgotten like what has ended."""
+        return self.state in _AT_WORK
+
+    @property
+    def redriving(self) -> bool:
+        """Redriven and not claimed since: the message may not have been sent. Until then the row keeps the record that
+        the redrive replaces, with the letter that has the task."""
+        return self.state is TaskState.QUEUED and (self.document is not None or self.pointer is not None)
+
+
+def born(task: AcceptedTask) -> TaskRow:
+    """The row of a task that nobody has touched yet."""
+    return TaskRow(
+        tenant=task.tenant,
+        task_id=task.task_id,
+        content_hash=task.content_hash,
+        origin=task.origin,
+        tier=task.tier,
+        type=task.type,
+        model=task.model,
+        accepted_at=task.accepted_at,
+        deadline_at=task.deadline_at,
+        state=TaskState.QUEUED,
+        generation=task.generation,
+    )

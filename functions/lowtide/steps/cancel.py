@@ -1,0 +1,127 @@
+"""Cancel: tasks, or a batch, at an operator's word and in any state.
+
+A task's record is written by whoever has the task itself. A staged one stands in its part, which is read here; any
+other is on its way in a message, whose claim will meet the row. A batch is told first in its row, then at the provider;
+the poller repeats what got lost, and collects what the batch has answered until then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from lowtide.core.batches import BatchDecision, BatchState, BatchVerdict, Stop, Unanswered
+from lowtide.core.errors import Contended, NotFound, ProviderRefused, Unreachable
+from lowtide.core.parts import PartLine, part_object
+from lowtide.core.task import AcceptedTask, task_key
+from lowtide.core.tasks import Cancel, TaskEvent, TaskRow, TaskState
+from lowtide.ports import Change, System
+
+from .deliver import Delivery, deliver
+from .redrive import redrive
+
+Name = tuple[str, str]
+"""(tenant, task_id)."""
+
+LOOKS = 5
+"""A task that is moved into another part between the look at its row and the write is looked at again."""
+
+
+class CancelOutcome(StrEnum):
+    CANCELLED = "cancelled"
+    """It has its record."""
+    CANCELLING = "cancelling"
+    """Nobody will work on it; its record is written when its message comes, or the first message with this id."""
+    ENDED = "ended"
+    """It had ended before."""
+
+
+def cancel_tasks(system: System, names: Sequence[Name]) -> list[CancelOutcome]:
+    """In the order of ``names``. Safe to repeat, and meant to be where it was cut off: what a record owes to ledger and
+    receivers is then delivered again. Raises Contended where a task would not hold still."""
+    outcomes: dict[Name, CancelOutcome] = {}
+    for _ in range(LOOKS):
+        outcomes |= _cancel(system, [name for name in dict.fromkeys(names) if name not in outcomes])
+        if len(outcomes) == len(set(names)):
+            return [outcomes[name] for name in names]
+    moving = next(task_id for tenant, task_id in names if (tenant, task_id) not in outcomes)
+    raise Contended(f"task {moving!r} was moved between parts under {LOOKS} tries to cancel it; come back later")
+
+
+async def cancel_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDecision:
+    """``batch_id`` is ours. What the batch has answered when it ends is kept; ``unanswered`` says what becomes of the
+    rest. REFUSED where there is no such batch (``row`` is None), or it has ended already."""
+    [decision] = system.batches.apply([Change(batch_id, Stop(unanswered))], system.clock.now())
+    row = decision.row
+    if decision.verdict is BatchVerdict.REFUSED or row is None:
+        return decision
+    if row.state is BatchState.RUNNING and row.provider_batch is not None and row.provider_batch.id:
+        try:
+            await system.batch_apis[row.lot.provider].cancel(row.provider_batch.id)
+        except (Unreachable, ProviderRefused) as error:
+            system.metrics.log("cancel_unheard", batch_id=batch_id, reason=str(error))
+    system.metrics.log("batch_stopped", batch_id=batch_id, unanswered=unanswered.value)
+    return decision
+
+
+def _cancel(system: System, names: Sequence[Name]) -> dict[Name, CancelOutcome]:
+    """Those that could be decided; a staged task whose part was not the one read is left out."""
+    rows = _rows(system, names)
+    if unsent := [name for name, row in rows.items() if row is not None and row.redriving]:
+        # Its message may never have been sent, and is what the record will be written from.
+        redrive(system, unsent)
+        rows = _rows(system, names)
+    tasks = _in_parts(system, [row for row in rows.values() if row is not None])
+    changes: list[Change[TaskRow, TaskEvent]] = []
+    for name, row in rows.items():
+        key = task_key(*name)
+        changes.append(Change(key, Cancel(*name, tasks.get(key)), row))
+    outcomes: dict[Name, CancelOutcome] = {}
+    deliveries = []
+    for name, decision in zip(rows, system.tasks.apply(changes, system.clock.now()), strict=True):
+        if decision.row is None:
+            raise AssertionError("a cancel of no row makes a tombstone")
+        if (outcome := _outcome(decision.row)) is not None:
+            outcomes[name] = outcome
+        if decision.row.state is TaskState.CANCELLED and (task := tasks.get(decision.row.key)) is not None:
+            deliveries.append(Delivery.settled(task, decision.row))
+    deliver(system, "cancel", deliveries)
+    return outcomes
+
+
+def _rows(system: System, names: Sequence[Name]) -> dict[Name, TaskRow | None]:
+    return dict(zip(names, system.tasks.get([task_key(*name) for name in names]), strict=True))
+
+
+def _outcome(row: TaskRow) -> CancelOutcome | None:
+    match row.state:
+        case TaskState.CANCELLED:
+            return CancelOutcome.CANCELLED
+        case TaskState.TOMBSTONE | TaskState.CANCELLING:
+            return CancelOutcome.CANCELLING
+        case TaskState.ANSWERED | TaskState.DEAD:
+            return CancelOutcome.ENDED
+        case TaskState.QUEUED | TaskState.CALLING | TaskState.STAGED:
+            return None
+
+
+def _in_parts(system: System, rows: Sequence[TaskRow]) -> dict[str, AcceptedTask]:
+    """By key, the tasks that stand in parts: staged ones, and cancelled ones whose record may be undelivered yet."""
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.holder is not None and row.state in (TaskState.STAGED, TaskState.CANCELLED):
+            wanted[row.holder].add(row.key)
+    return {task.key: task for part_id, keys in wanted.items() for task in _of_part(system, part_id, keys)}
+
+
+def _of_part(system: System, part_id: str, keys: set[str]) -> Iterator[AcceptedTask]:
+    # By the name of its object: a retry part's tasks are claimed for it before it has a row.
+    try:
+        for raw in system.objects.lines(part_object(part_id)):
+            task = PartLine.model_validate_json(raw).task
+            if task.key in keys:
+                yield task
+    except NotFound:
+        # A part of long ago. Whoever is staged has a part that is read again at the next look.
+        return
