@@ -44,7 +44,8 @@ def begin(tmp_path, *messages: object) -> World:
 
 
 def two_that_die(tmp_path, text: str = FAILS_ONCE) -> World:
-    """A dead call, a dead line of a batch, and an answered line beside it. (The provider tells requests by their text.)"""
+    """A dead call, a dead line of a batch, and an answered line beside it."""
+    # The provider knows a request that it has seen by its text.
     world = begin(
         tmp_path,
         task("call", "email_draft", f"{text} call"),

@@ -64,7 +64,7 @@ ROWS: dict[str, TaskRow | None] = {
     "staged": after(claim_part(TASK, "p_1")),
     "answered": after(CALL, settle("call-1")),
     "dead": after(CALL, DIES),
-    "redriven": after(CALL, DIES, Redrive(REVIVED, SPENT)),
+    "revived": after(CALL, DIES, Redrive(REVIVED, SPENT)),
     "tombstone": after(CANCEL),
     "cancelling": after(Accept(TASK), CANCEL),
     "cancelled": after(claim_part(TASK, "p_1"), STAGED_CANCEL),
@@ -106,37 +106,37 @@ EVENTS: dict[str, TaskEvent] = {
 SIGNS = dict(zip("+=DCBN.XV", Verdict, strict=True))
 CHANGING = (Verdict.APPLIED, Verdict.CANCELLED, Verdict.IN_VAIN)
 TABLE = """
-                 none queued waiting calling lapsed staged answered dead redriven tombstone cancelling cancelled recalled
-accept            +     =       =       =      =      =       =      =      =         +         =          =        =
-accept elsewhere  +     D       D       D      D      D       D      D      D         +         D          D        D
-accept other      +     C       C       C      C      C       C      C      C         +         C          C        C
-call              +     +       N       B      +      =       =      =      =         X         X          X        X
-call elsewhere    +     +       N       B      +      D       D      D      D         X         D          D        D
-call other        +     C       C       C      C      C       C      C      C         X         C          C        C
-part              +     +       N       B      +      =       =      =      =         X         X          X        X
-part elsewhere    +     +       N       B      +      D       D      D      D         X         D          D        D
-part other        +     C       C       C      C      C       C      C      C         X         C          C        C
-restage           .     .       .       .      .      +       .      .      .         .         .          .        .
-restage old       .     .       .       .      .      .       .      .      .         .         .          .        .
-restage foreign   .     .       .       .      .      .       .      .      .         .         .          .        .
-carry             .     .       .       .      .      +       .      .      .         .         .          .        .
-carry foreign     .     .       .       .      .      .       .      .      .         .         .          .        .
-release           .     .       .       +      +      .       .      .      .         .         .          .        .
-release old       .     .       .       .      .      .       .      .      .         .         .          .        .
-release foreign   .     .       .       .      .      .       .      .      .         .         .          .        .
-settle call       .     .       .       +      +      .       =      .      .         .         .          .        .
-settle part       .     .       .       .      .      +       .      .      .         .         .          V        .
-settle old        .     .       .       .      .      .       .      .      .         .         .          .        .
-settle early      .     .       .       .      .      .       .      .      .         .         .          .        .
-settle foreign    .     .       .       .      .      .       .      .      .         .         .          .        .
-settle dead       .     .       .       .      .      +       .      .      .         .         .          .        .
-cancel            +     +       +       +      +      .       .      .      +         =         =          =        =
-cancel in part    +     +       +       +      +      +       .      .      +         =         =          =        =
-redrive           .     .       .       .      .      .       .      +      =         .         .          .        .
-redrive early     .     .       .       .      .      .       .      .      .         .         .          .        .
-redrive other     .     .       .       .      .      .       .      .      .         .         .          .        .
-call revived      +     +       N       B      +      =       =      =      +         X         X          X        X
-part revived      +     +       N       B      +      =       =      =      +         X         X          X        X
+                 none queued waiting calling lapsed staged answered dead revived tombstone cancelling cancelled recalled
+accept            +     =       =       =      =      =       =      =      =        +         =          =        =
+accept elsewhere  +     D       D       D      D      D       D      D      D        +         D          D        D
+accept other      +     C       C       C      C      C       C      C      C        +         C          C        C
+call              +     +       N       B      +      =       =      =      =        X         X          X        X
+call elsewhere    +     +       N       B      +      D       D      D      D        X         D          D        D
+call other        +     C       C       C      C      C       C      C      C        X         C          C        C
+part              +     +       N       B      +      =       =      =      =        X         X          X        X
+part elsewhere    +     +       N       B      +      D       D      D      D        X         D          D        D
+part other        +     C       C       C      C      C       C      C      C        X         C          C        C
+restage           .     .       .       .      .      +       .      .      .        .         .          .        .
+restage old       .     .       .       .      .      .       .      .      .        .         .          .        .
+restage foreign   .     .       .       .      .      .       .      .      .        .         .          .        .
+carry             .     .       .       .      .      +       .      .      .        .         .          .        .
+carry foreign     .     .       .       .      .      .       .      .      .        .         .          .        .
+release           .     .       .       +      +      .       .      .      .        .         .          .        .
+release old       .     .       .       .      .      .       .      .      .        .         .          .        .
+release foreign   .     .       .       .      .      .       .      .      .        .         .          .        .
+settle call       .     .       .       +      +      .       =      .      .        .         .          .        .
+settle part       .     .       .       .      .      +       .      .      .        .         .          V        .
+settle old        .     .       .       .      .      .       .      .      .        .         .          .        .
+settle early      .     .       .       .      .      .       .      .      .        .         .          .        .
+settle foreign    .     .       .       .      .      .       .      .      .        .         .          .        .
+settle dead       .     .       .       .      .      +       .      .      .        .         .          .        .
+cancel            +     +       +       +      +      .       .      .      +        =         =          =        =
+cancel in part    +     +       +       +      +      +       .      .      +        =         =          =        =
+redrive           .     .       .       .      .      .       .      +      =        .         .          .        .
+redrive early     .     .       .       .      .      .       .      .      .        .         .          .        .
+redrive other     .     .       .       .      .      .       .      .      .        .         .          .        .
+call revived      +     +       N       B      +      =       =      =      +        X         X          X        X
+part revived      +     +       N       B      +      =       =      =      +        X         X          X        X
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [
@@ -333,18 +333,18 @@ def test_a_redriven_row_keeps_the_old_record_until_its_message_is_met() -> None:
 
 
 def test_a_delivery_of_an_earlier_life_claims_nothing() -> None:
-    assert transition(ROWS["redriven"], CALL, LATER).verdict is Verdict.REPEATED
-    assert transition(ROWS["redriven"], claim_part(ELSEWHERE, "p_2"), LATER).verdict is Verdict.DUPLICATE
+    assert transition(ROWS["revived"], CALL, LATER).verdict is Verdict.REPEATED
+    assert transition(ROWS["revived"], claim_part(ELSEWHERE, "p_2"), LATER).verdict is Verdict.DUPLICATE
 
 
 def test_a_late_answer_of_an_earlier_life_settles_nothing() -> None:
-    claimed = applied(transition(ROWS["redriven"], claim_call(REVIVED, "call-3", LATER), NOW))
-    assert transition(ROWS["redriven"], settle("call-1"), NOW).verdict is Verdict.STALE
+    claimed = applied(transition(ROWS["revived"], claim_call(REVIVED, "call-3", LATER), NOW))
+    assert transition(ROWS["revived"], settle("call-1"), NOW).verdict is Verdict.STALE
     assert transition(claimed, settle("call-1"), NOW).verdict is Verdict.STALE
 
 
 def test_a_task_dies_and_is_redriven_as_often_as_the_operator_likes() -> None:
-    claimed = applied(transition(ROWS["redriven"], claim_call(REVIVED, "call-3", LATER), NOW))
+    claimed = applied(transition(ROWS["revived"], claim_call(REVIVED, "call-3", LATER), NOW))
     dead = applied(transition(claimed, settle("call-3", attempt=2, status=Status.DEAD), NOW))
     assert transition(dead, Redrive(REVIVED, SPENT), NOW).verdict is Verdict.STALE
     row = applied(transition(dead, Redrive(task(generation=2), SPENT), NOW))
