@@ -20,7 +20,7 @@ from lowtide_local.engine.crashes import Crash, CrashPlan, Side, every_crash
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario, Window, WindowKind
 from tests.sweep.audit import faults
 from tests.sweep.day import begin
-from tests.sweep.world import Dies, World, task
+from tests.sweep.world import Dies, Life, World, task
 
 GRACE_S = GRACE.total_seconds()
 LOST = Mishap(kind=MishapKind.REPLY_LOST, batches=(1,))
@@ -170,7 +170,7 @@ def test_files_of_a_done_batch_whose_cleaning_did_nothing_are_deleted(tmp_path):
     async def story(life):
         api = life.system.batch_apis["openai"]
         deaf = replace(life.system, batch_apis={"openai": _Deaf(api)})
-        await life.__class__(world, life.engine, deaf).finish()
+        await Life(world, life.engine, deaf).finish()
         assert len(filenames(world)) == 2
         assert await sweep(life.system) == Swept(), "done a moment ago: what is listed may be on its way out"
         await life.pass_time(GRACE_S)
