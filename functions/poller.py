@@ -1,4 +1,4 @@
-"""Poller: on a schedule or a hint, looks at submitted batches and collects those that have ended."""
+"""Poller: on a schedule or a hint, looks at submitted batches, collects those that have ended, and sweeps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lowtide import wiring
 from lowtide.ports import Message, System
 from lowtide.settings import Settings
 from lowtide.steps.hint import follow
-from lowtide.steps.turns import collect_due
+from lowtide.steps.turns import collect_due, sweep_due
 
 SHARE = 0.6
 """Of the function's time, in which a batch is begun; the rest is for what is under way."""
@@ -28,10 +28,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 async def _collect(system: System, context: Any) -> int:
+    stop_at = _stop_at(system, context)
     try:
-        return await collect_due(system, stop_at=_stop_at(system, context))
+        return await collect_due(system, stop_at=stop_at)
     finally:
         _publish_oldest(system)
+        await sweep_due(system, stop_at=stop_at)
 
 
 async def _follow(system: System, messages: list[Message], context: Any) -> list[Message]:

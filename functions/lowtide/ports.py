@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from .core import batches, parts, tasks
@@ -218,6 +219,38 @@ class SubmissionKey:
     def text(self) -> str:
         return f"{self.deployment}.{self.batch_id}.{self.submission}"
 
+    @classmethod
+    def of_deployment(cls, deployment: str, text: str) -> SubmissionKey | None:
+        """The key whose ``text`` this is, where it is one of this deployment's. A batch's id has no dot, so the keys of
+        ``a`` and of ``a.b`` cannot be taken for each other's."""
+        batch_id, _, submission = text.removeprefix(f"{deployment}.").rpartition(".")
+        if "." in batch_id or not submission.isdecimal():
+            return None
+        key = cls(deployment, batch_id, int(submission))
+        return key if key.text == text else None
+
+
+class OwnedKind(StrEnum):
+    BATCH = "batch"
+    INPUT = "input"
+    OUTPUT = "output"
+    """An output or error file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A batch or a file at the provider that carries a deployment's id.
+
+    ``batch`` is the batch itself, or the one that wrote an output; None for an input. ``created_at`` is None where the
+    provider does not say.
+    """
+
+    kind: OwnedKind
+    id: str
+    key: SubmissionKey
+    created_at: datetime | None
+    batch: ProviderBatch | None = None
+
 
 class BatchApi(Protocol):
     """A provider's batches. Calls raise Unreachable or ProviderRefused, and never retry by themselves."""
@@ -250,6 +283,11 @@ class BatchApi(Protocol):
 
     async def clean(self, refs: Sequence[str]) -> None:
         """Deletes files at the provider. Idempotent."""
+        ...
+
+    def owned(self, deployment: str) -> AsyncIterator[Owned]:
+        """Every batch and file of the last days that carries this deployment's id, and nothing that may be another's.
+        A file that an owned batch wrote comes after that batch. Nothing where the provider has no lists."""
         ...
 
     async def supported(self) -> bool:

@@ -18,7 +18,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Depth, Message, Outgoing, Queue, System
 from lowtide.steps.accept import accept_messages
 from lowtide.steps.answer import answer
-from lowtide.steps.turns import assemble, collect_due, submit_due
+from lowtide.steps.turns import assemble, collect_due, submit_due, sweep_due
 
 REAL_TIME = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
 
@@ -182,6 +182,7 @@ class Worker:
                 raise Halted(str(refused.exceptions[0])) from None
             if self._fed:
                 await submit_due(self.system)
+            await sweep_due(self.system)
 
     async def _rest(self, name: str) -> None:
         moment = self._next_visible(name)

@@ -19,6 +19,7 @@ from lowtide.core.jsontext import decode
 from lowtide.core.routes import Routes
 from lowtide.core.tasks import TaskState
 from lowtide.ports import System
+from lowtide.steps.sweep import sweep
 from lowtide_local.cli.stop import Stop, usage
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.worker import Halted, Pace, Worker
@@ -62,6 +63,7 @@ async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlook
                 engine.void_leases()
                 directory.lift_rest(engine)
                 await _work(system, engine, tasks, contact, onlooker)
+                await sweep(system)
                 await statement.ask(endpoint, engine)
         report = _report(system, engine, tasks)
         write_outputs(system, engine, out, report)

@@ -20,7 +20,7 @@ from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Halt, Response, judge
 from lowtide.core.task import Endpoint
 from lowtide.core.wording import span
-from lowtide.ports import AnswerApi, BatchApi, Call, SubmissionKey
+from lowtide.ports import AnswerApi, BatchApi, Call, Owned, SubmissionKey
 from lowtide.steps.collect import LOST_AFTER
 from lowtide_local.cli.stop import Stop
 from lowtide_local.engine.worker import Halted
@@ -172,6 +172,11 @@ class WatchedBatches:
             if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
             self._tell(f"left at the provider, which will not delete them ({refusal.message}): {', '.join(refs)}")
+
+    async def owned(self, deployment: str) -> AsyncIterator[Owned]:
+        with self._contact.call():
+            async for each in self._api.owned(deployment):
+                yield each
 
     async def supported(self) -> bool:
         with self._contact.call():

@@ -37,5 +37,7 @@ def _told(event: str, fields: dict[str, object]) -> str | None:
             return f"{batch}: no headway ({fields.get('reason')}); trying again"
         case "batch_unknown_at_provider":
             return f"{batch}: the provider still does not know it; its tasks are sent anew"
+        case "orphan_batch":
+            return f"{batch}: {fields.get('provider_id')} was made for it a second time; cancelled if it still ran"
         case _:
             return None

@@ -52,6 +52,11 @@ WITHOUT_GRACE = patched(
 """The command, sure after a second that a batch it does not find was not created. The simulated list does not lag."""
 
 
+def with_small_files(size: int) -> tuple[str, ...]:
+    """The command, where no file may grow beyond ``size`` bytes: like a full disk, it refuses a write half-way."""
+    return patched(f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))")
+
+
 @dataclass(frozen=True)
 class Ended:
     code: int

@@ -7,13 +7,12 @@ import json
 import os
 import pty
 import re
-import resource
 import subprocess
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from commands import LOWTIDE, QUICK, batch_line, environment, lowtide, said, task, write_tasks
+from commands import LOWTIDE, QUICK, batch_line, environment, lowtide, said, task, with_small_files, write_tasks
 from rich.console import Console
 
 from lowtide.core.receipts import BatchLine, Receipt, Share
@@ -120,7 +119,7 @@ def test_schema_is_one_json_document():
 
 def test_a_full_disk_and_a_reader_that_leaves_early_are_no_tracebacks(tmp_path):
     with (tmp_path / "schema.json").open("w") as file:
-        ended = schema_into(file, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)))
+        ended = schema_into(file, program=with_small_files(10))
     assert (ended.returncode, ended.stderr) == (1, "lowtide: File too large\n")
     reads, writes = os.pipe()
     os.close(reads)
@@ -129,11 +128,9 @@ def test_a_full_disk_and_a_reader_that_leaves_early_are_no_tracebacks(tmp_path):
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
-def schema_into(file, **options):
-    command = [*LOWTIDE, "schema"]
-    return subprocess.run(
-        command, stdout=file, stderr=subprocess.PIPE, text=True, check=False, env=environment(), **options
-    )
+def schema_into(file, program=LOWTIDE):
+    command = [*program, "schema"]
+    return subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, check=False, env=environment())
 
 
 def test_wrong_usage_ends_with_2(tmp_path):

@@ -1,4 +1,4 @@
-"""What a scheduled function does in one turn: the assembler drains, seals and submits; the poller collects."""
+"""What a scheduled function does in one turn: the assembler drains, seals, submits; the poller collects and sweeps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .collect import collect
 from .drain import Drained, drain
 from .seal import seal
 from .submit import submit
+from .sweep import sweep_hourly
 
 TO_SUBMIT = frozenset({BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING})
 TO_COLLECT = frozenset({BatchState.RUNNING, BatchState.COLLECTING, BatchState.CLEANING})
@@ -45,6 +46,12 @@ async def collect_due(system: System, *, stop_at: datetime | None = None) -> int
     """How many batches are done that were not."""
     after = await _each(system, TO_COLLECT, collect, stop_at)
     return sum(row.state is BatchState.DONE for row in after)
+
+
+async def sweep_due(system: System, *, stop_at: datetime | None = None) -> None:
+    """At most once an hour, after what pays for itself; past ``stop_at`` the next turn does it."""
+    if not _past(system, stop_at):
+        await sweep_hourly(system)
 
 
 async def _each(

@@ -18,7 +18,7 @@ from openai import AsyncOpenAI
 from lowtide.core.batches import ProviderBatch
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.task import Endpoint
-from lowtide.ports import Clock, SubmissionKey
+from lowtide.ports import Clock, Owned, OwnedKind, SubmissionKey
 
 from .client import is_openai
 from .downloads import lines_of
@@ -35,6 +35,10 @@ _FILE_PAGES = 10
 """A file that was handed over a moment ago is among the newest thousand."""
 _BATCH_PAGES = 1_000
 """Of 100: twice what two days hold at 2,000 creations an hour."""
+_SWEPT_BACK = timedelta(days=7)
+"""How far ``owned`` looks: a sweep is hourly, and a batch is over after three days at the latest."""
+_SWEPT_PAGES = 100
+"""Of 100 in each list, the newest first: a sweep ends, however many others share the account."""
 _ABSENT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 
 
@@ -140,6 +144,26 @@ class OpenAIBatches:
         if refused is not None:
             raise refused
 
+    async def owned(self, deployment: str) -> AsyncIterator[Owned]:
+        """By metadata, by the input's name, or as the output of a batch so found. Both lists are read whole before
+        anything comes, so that what is deleted meanwhile does not break their pages."""
+        files = [row async for row in self._recent("/files", order="desc")]
+        keys = {str(row.get("id")): _key_named(deployment, row) for row in files}
+        writers: dict[str, tuple[SubmissionKey, ProviderBatch]] = {}
+        for row in [row async for row in self._recent("/batches")]:
+            batch = provider_batch(row)
+            if (key := _key_marked(deployment, row) or keys.get(batch.input_ref or "")) is None:
+                continue
+            writers |= {ref: (key, batch) for ref in (batch.output_ref, batch.error_ref) if ref}
+            yield Owned(OwnedKind.BATCH, batch.id, key, batch.created_at, batch)
+        for row in files:
+            file_id, created_at = str(row.get("id")), moment_of(row.get("created_at"))
+            if (named := keys[file_id]) is not None:
+                yield Owned(OwnedKind.INPUT, file_id, named, created_at)
+            elif file_id in writers:
+                key, batch = writers[file_id]
+                yield Owned(OwnedKind.OUTPUT, file_id, key, created_at, batch)
+
     async def supported(self) -> bool:
         """By ``GET /batches``: absent (404, 405, 501) or no list is no; any other answer to the request itself is
         yes. A key that is refused (401, 403) and a 5xx tell nothing and raise ProviderRefused.
@@ -182,6 +206,21 @@ class OpenAIBatches:
                 raise
         return None
 
+    async def _recent(self, path: str, **query: str) -> AsyncIterator[Mapping[str, Any]]:
+        """The rows of a list that have an id, as far back as a sweep looks; none where there is no such list."""
+        horizon = self._clock.now() - _SWEPT_BACK
+        listed = pages(lambda after: self._page(path, after, **query), limit=_SWEPT_PAGES, partial=True)
+        try:
+            async for page in listed:
+                for row in page:
+                    if isinstance(row.get("id"), str) and row["id"]:
+                        yield row
+                if _all_before(page, horizon):
+                    return
+        except ProviderRefused as error:
+            if error.status not in _ABSENT:
+                raise
+
     async def _page(self, path: str, after: str | None, **query: str) -> Any:
         asked = {"limit": "100", **query} | ({"after": after} if after is not None else {})
         return await self._get(f"{path}?{httpx2.QueryParams(asked)}")
@@ -199,6 +238,26 @@ def file_name(key: SubmissionKey) -> str:
     if safe != key.text:
         safe = f"{safe}-{sha256(key.text.encode()).hexdigest()[:12]}"
     return f"lowtide-{safe}.jsonl"
+
+
+def _key_named(deployment: str, row: Mapping[str, Any]) -> SubmissionKey | None:
+    """The key that an input's name carries, if it is one of this deployment's."""
+    name = row.get("filename")
+    if not isinstance(name, str):
+        return None
+    # The name is the key's but for what had to be changed; whichever key makes this very name is the one.
+    text = name.removeprefix("lowtide-").removesuffix(".jsonl")
+    batch_id, _, rest = text[len(deployment) + 1 :].rpartition(".")
+    key = SubmissionKey.of_deployment(deployment, f"{deployment}.{batch_id}.{rest.partition('-')[0]}")
+    return key if key is not None and file_name(key) == name else None
+
+
+def _key_marked(deployment: str, row: Mapping[str, Any]) -> SubmissionKey | None:
+    """The key in a batch's metadata, if it is one of this deployment's."""
+    metadata = row.get("metadata")
+    if not isinstance(metadata, Mapping) or metadata.get("lowtide_deployment") != deployment:
+        return None
+    return SubmissionKey.of_deployment(deployment, str(metadata.get("lowtide_key")))
 
 
 def _id_of(body: Any, what: str) -> str:
