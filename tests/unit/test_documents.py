@@ -9,7 +9,8 @@ import pytest
 
 from lowtide.core import documents
 from lowtide.core.acceptance import accept
-from lowtide.core.documents import DEEPEST, Try
+from lowtide.core.documents import Try
+from lowtide.core.jsontext import DEEPEST
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Response
 from lowtide.core.records import ResultDocument, Status

@@ -6,8 +6,10 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
+from .jsontext import DEEPEST, layers
 from .lanes import Lane
 from .outcomes import Response
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
@@ -23,9 +25,6 @@ from .records import (
 )
 from .task import AcceptedTask, record_id
 from .tasks import Strikes
-
-DEEPEST = 100
-"""Levels of nesting in a body that is kept as it came. pydantic writes 255 of them, and reads back only 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +145,4 @@ def _kept(body: Any) -> Any:
 
 
 def _nested(value: Any) -> bool:
-    layer = [value]
-    for _ in range(DEEPEST):
-        inside = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
-        layer = [inner for each in inside for inner in each]
-        if not layer:
-            return False
-    return True
+    return any(islice(layers(value), DEEPEST, DEEPEST + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -72,17 +73,22 @@ def carriable(value: Any) -> Any:
     return value
 
 
-def _sound(value: Any) -> None:
+def layers(value: Any) -> Iterator[list[Any]]:
+    """The value, then what is directly inside it, then what is inside that, … without recursion, as far as asked."""
     layer = [value]
-    for _ in range(DEEPEST + 1):
+    while layer:
+        yield layer
+        inside = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
+        layer = [inner for each in inside for inner in each]
+
+
+def _sound(value: Any) -> None:
+    for depth, layer in enumerate(layers(value)):
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested beyond {DEEPEST} levels; flatten it")
         twice = next((each for each in layer if isinstance(each, Twice)), None)
         if twice is not None:
             raise ValueError(f"{json.dumps(twice.name[:40])} is given twice in one object; keep one")
-        inside = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
-        layer = [inner for each in inside for inner in each]
-        if not layer:
-            return
-    raise ValueError(f"it is nested beyond {DEEPEST} levels; flatten it")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
