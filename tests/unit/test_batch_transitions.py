@@ -15,12 +15,14 @@ from lowtide.core.batches import (
     BatchState,
     BatchTally,
     BatchVerdict,
+    Checkpoint,
     Clean,
     Collect,
     Done,
     Intend,
     Lease,
     Postpone,
+    Progress,
     ProviderStatus,
     Return,
     Run,
@@ -36,6 +38,7 @@ from lowtide.core.batches import (
 from tests.contract.cases import LATER, NOW, SOON, batch, provider_batch
 
 TALLY = BatchTally(answered=7, retried=2, dead=1)
+PROGRESS = Progress(shards=3, digest="d", tally=TALLY)
 ENDED = provider_batch(ProviderStatus.COMPLETED)
 
 
@@ -50,6 +53,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
         "postpone": Postpone(owner, SOON),
         "return": Return(owner, SOON),
         "collect": Collect(owner, ENDED),
+        "check": Checkpoint(owner, PROGRESS),
         "clean": Clean(owner, TALLY),
         "done": Done(owner),
     }
@@ -85,6 +89,7 @@ seen      .     .       .          .         +        .          .      .
 postpone  .     .       +          +         .        .          .      .
 return    .     .       .          .         +        .          .      .
 collect   .     .       .          .         +        +          .      .
+check     .     .       .          .         .        +          .      .
 clean     .     .       .          .         .        +          .      .
 done      +     .       .          .         .        .          +      .
 stop      +     +       +          +         +        .          .      .

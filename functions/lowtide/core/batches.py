@@ -9,6 +9,7 @@
                                        └──────────────Return──────────────── (running)
 
     running ──Collect──▶ collecting ──Clean──▶ cleaning ──Done──▶ done
+                           ↺ Checkpoint: a shard more is settled
 
     open … running ──Stop──▶ the same, on its way to an early end
 
@@ -106,6 +107,17 @@ class BatchTally(Value):
     in_vain: Usage = Usage()
 
 
+class Progress(Value):
+    """How far a collection came: so many shards are settled, ``tally`` is theirs.
+
+    ``digest`` says whom they settled, and how: a later reading may pass over them only where it comes to the same.
+    """
+
+    shards: int
+    digest: str
+    tally: BatchTally
+
+
 class BatchRow(Value):
     """``requests``, ``bytes`` and ``tokens`` are known once it is sealed.
 
@@ -137,6 +149,7 @@ class BatchRow(Value):
     polls: int = 0
     next_poll_at: Utc | None = None
     collected_at: Utc | None = None
+    progress: Progress | None = None
     tally: BatchTally = BatchTally()
     stop: Unanswered | None = None
     """An operator has cancelled the batch; once it is collected, nothing of this changes any more."""
@@ -235,6 +248,14 @@ class Collect:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A shard more is settled, and more will follow: whoever collects next passes over these."""
+
+    owner: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Clean:
     owner: str
     tally: BatchTally
@@ -245,7 +266,9 @@ class Done:
     owner: str
 
 
-BatchEvent = Start | Stop | Lease | Seal | Upload | Intend | Run | Seen | Postpone | Return | Collect | Clean | Done
+BatchEvent = (
+    Start | Stop | Lease | Seal | Upload | Intend | Run | Seen | Postpone | Return | Collect | Checkpoint | Clean | Done
+)
 
 
 class BatchVerdict(StrEnum):
@@ -271,6 +294,7 @@ _FROM: dict[type, frozenset[BatchState]] = {
     Postpone: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
     Return: frozenset({BatchState.RUNNING}),
     Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
+    Checkpoint: frozenset({BatchState.COLLECTING}),
     Clean: frozenset({BatchState.COLLECTING}),
     Done: frozenset({BatchState.OPEN, BatchState.CLEANING}),
 }
@@ -358,6 +382,8 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 # Stamped once: what is written while collecting is a pure function of it.
                 "collected_at": row.collected_at or now,
             }
+        case Checkpoint():
+            return {"progress": event.progress}
         case Clean():
             return {"state": BatchState.CLEANING, "tally": event.tally}
         case Done():

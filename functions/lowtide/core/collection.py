@@ -6,7 +6,7 @@ sent and that neither file speaks of is missing, and missing may yet succeed.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 
 from .batches import ProviderBatch, ProviderStatus
@@ -29,10 +29,13 @@ class Finished:
 
 @dataclass
 class Reading:
-    """The state of one pass over the files: what was seen of which line."""
+    """The state of one pass over the files: what was seen of which line.
+
+    ``failed`` may hold a body for every line of the batch: whoever reads large files hands in a mapping on disk.
+    """
 
     finished: set[str] = field(default_factory=set)
-    failed: dict[str, tuple[Again, Response | None]] = field(default_factory=dict)
+    failed: MutableMapping[str, tuple[Again, Response | None]] = field(default_factory=dict)
     unknown: int = 0
 
     def take(self, line: ResultLine | None, expected: Container[str]) -> Finished | None:

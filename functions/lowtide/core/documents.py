@@ -132,10 +132,10 @@ def refused_letter(raw: object, code: str, message: str, now: datetime) -> DeadL
 def _line(response: Response | None) -> LineResponse | None:
     if response is None or response.status is None:
         return None
-    return LineResponse(status_code=response.status, request_id=response.request_id, body=_kept(response.body))
+    return LineResponse(status_code=response.status, request_id=response.request_id, body=kept(response.body))
 
 
-def _kept(body: Any) -> Any:
+def kept(body: Any) -> Any:
     """As it came; as JSON text where it is nested so deeply that a record of it could not be read again."""
     if not _nested(body):
         return body

@@ -16,19 +16,25 @@ from hashlib import sha256
 from typing import assert_never
 
 from lowtide.core.errors import safely_told
-from lowtide.core.lines import embedding_inputs, estimated_tokens, request_line
-from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict, part_object
-from lowtide.core.prompts import request_body
-from lowtide.core.task import CUSTOM_ID_CHARS, AcceptedTask, Endpoint, task_key
+from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
+from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Carry, ClaimPart, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.tiers import Tier
+from lowtide.core.weights import Weight, weigh
 from lowtide.ports import Change, Message, System
 
 from .carry import Unreadable, read_tasks
 from .deliver import Delivery, deliver
+from .part_file import PartFile
 
 SCOOP_MESSAGES = 200
 """Messages in hand at a time: enough to fill parts, few against SQS's 120,000 in flight."""
+
+SCOOP_BYTES = 4_000_000
+"""Of messages in hand: read, they take several times as much memory."""
+
+FIRST_RECEIVE = 10
+"""Messages that are received before it is known how large they are here; each may have 1 MiB."""
 
 
 @dataclass
@@ -40,11 +46,20 @@ class Drained:
     parts: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A task off the queue, with what it will take in a batch."""
+
+    message: Message
+    task: AcceptedTask
+    weight: Weight
+
+
 @dataclass
 class _Scoop:
     """What was received together. ``held`` messages carry a task that a call still holds: they come back."""
 
-    tasks: list[tuple[Message, AcceptedTask]] = field(default_factory=list)
+    tasks: list[_Drawn] = field(default_factory=list)
     deliveries: dict[str, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
     held: dict[str, int] = field(default_factory=dict)
 
@@ -52,9 +67,8 @@ class _Scoop:
 def drain(system: System, *, stop_at: datetime | None = None) -> Drained:
     """Until the queue is empty or ``stop_at`` has come."""
     drained = Drained()
-    low = system.tiers[Tier.LOW]
     while stop_at is None or system.clock.now() < stop_at:
-        messages = low.receive(SCOOP_MESSAGES, visibility_s=system.routes.batching.lease_s)
+        messages = _receive(system)
         if not messages:
             break
         parts = _stage(system, messages)
@@ -64,12 +78,28 @@ def drain(system: System, *, stop_at: datetime | None = None) -> Drained:
     return drained
 
 
+def _receive(system: System) -> list[Message]:
+    """As many as are worth a part and fit in memory."""
+    messages: list[Message] = []
+    size, most = 0, FIRST_RECEIVE
+    while most > 0:
+        found = system.tiers[Tier.LOW].receive(most, visibility_s=system.routes.batching.lease_s)
+        messages += found
+        size += sum(len(message.body) for message in found)
+        if len(found) < most:
+            break
+        # More of those would be as large as these.
+        room = (SCOOP_BYTES - size) * len(messages) // size
+        most = min(SCOOP_MESSAGES - len(messages), room)
+    return messages
+
+
 def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
     scoop = _read(system, messages)
     staged = []
     for lot, group in _by_lot(scoop.tasks).items():
         for slice_ in _slices(system, group):
-            part = _open(system, lot, [task for _, task in slice_])
+            part = _open(system, lot, slice_)
             _claim(system, part, slice_, scoop)
             staged.append((part, slice_))
     for message in messages:
@@ -81,26 +111,22 @@ def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
     return [part for part, _ in staged]
 
 
-def _close(
-    system: System, staged: Sequence[tuple[PartRow, Sequence[tuple[Message, AcceptedTask]]]], scoop: _Scoop
-) -> None:
+def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[_Drawn]]], scoop: _Scoop) -> None:
     changes = [Change(part.part_id, Close(), part) for part, _ in staged]
-    for (part, pairs), end in zip(staged, system.parts.apply(changes, system.clock.now()), strict=True):
+    for (part, slice_), end in zip(staged, system.parts.apply(changes, system.clock.now()), strict=True):
         if end.verdict is PartVerdict.STALE:
             system.metrics.log("drain_outlived_lease", part_id=part.part_id)
         if end.row is not None and end.row.state is PartState.DONE:
             # The batch that took it looked for claims before ours came: whoever has the messages next carries them.
-            scoop.held |= {message.id: 0 for message, _ in pairs}
+            scoop.held |= {drawn.message.id: 0 for drawn in slice_}
 
 
 def _read(system: System, messages: Sequence[Message]) -> _Scoop:
     scoop = _Scoop()
     for message in messages:
         try:
-            tasks = read_tasks(system, message)
-            for task in tasks:
-                request_body(task, system.routes)  # what cannot be rendered must not hold up a part
-            scoop.tasks += [(message, task) for task in tasks]
+            # Weighed here, because what cannot be rendered must not hold up a part.
+            scoop.tasks += [_Drawn(message, task, weigh(task, system.routes)) for task in read_tasks(system, message)]
         except Unreadable as error:
             unreadable = Delivery.unreadable(message, str(error), system.clock.now())
             scoop.deliveries[message.id].append(unreadable)
@@ -113,10 +139,10 @@ def _read(system: System, messages: Sequence[Message]) -> _Scoop:
     return scoop
 
 
-def _by_lot(tasks: Sequence[tuple[Message, AcceptedTask]]) -> dict[Lot, list[tuple[Message, AcceptedTask]]]:
-    lots: dict[Lot, list[tuple[Message, AcceptedTask]]] = defaultdict(list)
-    for message, task in tasks:
-        lots[lot_of(task)].append((message, task))
+def _by_lot(tasks: Sequence[_Drawn]) -> dict[Lot, list[_Drawn]]:
+    lots: dict[Lot, list[_Drawn]] = defaultdict(list)
+    for drawn in tasks:
+        lots[lot_of(drawn.task)].append(drawn)
     return lots
 
 
@@ -124,67 +150,45 @@ def lot_of(task: AcceptedTask) -> Lot:
     return Lot(provider=task.provider, model=task.model, endpoint=task.endpoint)
 
 
-def _slices(
-    system: System, group: Sequence[tuple[Message, AcceptedTask]]
-) -> Iterator[list[tuple[Message, AcceptedTask]]]:
+def _slices(system: System, group: Sequence[_Drawn]) -> Iterator[list[_Drawn]]:
     limits = system.routes.batching
-    held: list[tuple[Message, AcceptedTask]] = []
+    held: list[_Drawn] = []
     size = inputs = 0
-    for pair in group:
-        task = pair[1]
-        width = len(task.model_dump_json())
-        asks = embedding_inputs(task.body or {}) if task.endpoint is Endpoint.EMBEDDINGS else 0
-        many = inputs + asks > system.routes.provider(task.provider).max_embedding_inputs
-        if held and (len(held) >= limits.part_tasks or size + width > limits.part_bytes or many):
+    for drawn in group:
+        weight = drawn.weight
+        many = inputs + weight.inputs > system.routes.provider(drawn.task.provider).max_embedding_inputs
+        if held and (len(held) >= limits.part_tasks or size + weight.bytes > limits.part_bytes or many):
             yield held
             held, size, inputs = [], 0, 0
-        held.append(pair)
-        size += width
-        inputs += asks
+        held.append(drawn)
+        size += weight.bytes
+        inputs += weight.inputs
     if held:
         yield held
 
 
-def _open(system: System, lot: Lot, tasks: Sequence[AcceptedTask]) -> PartRow:
+def _open(system: System, lot: Lot, slice_: Sequence[_Drawn]) -> PartRow:
     now = system.clock.now()
-    lines = [PartLine(task=task) for task in tasks]
-    digest = sha256("\n".join([now.isoformat(), *(task.origin for task in tasks)]).encode()).hexdigest()
+    digest = sha256("\n".join([now.isoformat(), *(drawn.task.origin for drawn in slice_)]).encode()).hexdigest()
     lease_until = now + timedelta(seconds=system.routes.batching.lease_s)
-    part = part_row(system, f"p-{digest[:24]}", lot, lines, now).model_copy(update={"lease_until": lease_until})
-    write_part(system, part, lines)
+    with PartFile() as file:
+        for drawn in slice_:
+            file.add(PartLine(task=drawn.task), drawn.weight)
+        part = file.row(f"p-{digest[:24]}", lot, now).model_copy(update={"lease_until": lease_until})
+        file.put(system.objects, part)
     system.parts.apply([Change(part.part_id, Open(part))], now)
     return part
 
 
-def part_row(system: System, part_id: str, lot: Lot, lines: Sequence[PartLine], now: datetime) -> PartRow:
-    """The row of a part that holds ``lines``, with estimates of what they will take in a batch."""
-    bodies = [request_body(line.task, system.routes) for line in lines]
-    # As it will be written, escapes and all: a character outside ASCII takes six or twelve bytes there.
-    sizes = [len(request_line("0" * CUSTOM_ID_CHARS, lot.endpoint, body)) for body in bodies]
-    return PartRow(
-        part_id=part_id,
-        lot=lot,
-        object_key=part_object(part_id),
-        tasks=len(lines),
-        bytes=sum(sizes),
-        inputs=sum(embedding_inputs(body) for body in bodies) if lot.endpoint is Endpoint.EMBEDDINGS else 0,
-        tokens=sum(estimated_tokens(body, size) for body, size in zip(bodies, sizes, strict=True)),
-        oldest_at=min(line.task.accepted_at for line in lines),
-        tightest_deadline=min(line.task.deadline_at for line in lines),
-        created_at=now,
-    )
-
-
-def write_part(system: System, part: PartRow, lines: Sequence[PartLine]) -> None:
-    system.objects.put(part.object_key, b"".join(line.model_dump_json().encode() + b"\n" for line in lines))
-
-
-def _claim(system: System, part: PartRow, pairs: Sequence[tuple[Message, AcceptedTask]], scoop: _Scoop) -> None:
+def _claim(system: System, part: PartRow, slice_: Sequence[_Drawn], scoop: _Scoop) -> None:
     now = system.clock.now()
-    changes: list[Change[TaskRow, TaskEvent]] = [Change(task.key, ClaimPart(task, part.part_id)) for _, task in pairs]
+    changes: list[Change[TaskRow, TaskEvent]] = [
+        Change(drawn.task.key, ClaimPart(drawn.task, part.part_id)) for drawn in slice_
+    ]
     claims = system.tasks.apply(changes, now)
     _take_over(system, part, [claim.row for claim in claims if claim.verdict is Verdict.REPEATED])
-    for (message, task), claim in zip(pairs, claims, strict=True):
+    for drawn, claim in zip(slice_, claims, strict=True):
+        message, task = drawn.message, drawn.task
         match claim.verdict:
             case Verdict.CONFLICT:
                 scoop.deliveries[message.id].append(Delivery.conflict(task, now))

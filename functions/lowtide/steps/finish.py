@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 
 from lowtide.core.batches import BatchRow
 from lowtide.core.manifest import ManifestLine
-from lowtide.core.parts import Finish, Open, PartLine, PartState
+from lowtide.core.parts import Finish, Open, PartLine, PartRow, PartState
+from lowtide.core.portions import portions
 from lowtide.core.tasks import Carry, TaskEvent, TaskRow, TaskState, Verdict
+from lowtide.core.weights import weigh
 from lowtide.ports import Change, System
 
-from .drain import part_row, write_part
-
-READ_ROWS = 500
-"""Rows read at a time."""
+from .part_file import READ_BYTES, READ_ROWS, PartFile, placed
 
 
 def finish_parts(system: System, row: BatchRow) -> None:
@@ -31,41 +30,56 @@ def finish_parts(system: System, row: BatchRow) -> None:
 
 def _carry_stragglers(system: System, row: BatchRow) -> None:
     """Into a part of their own. It holds every line that the batch did not send, whoever claims it: a pure function of
-    what was written, so that repeating it writes the same bytes."""
+    what was written, so that repeating it writes the same bytes. Read, written and claimed as a stream."""
+    parts = [part for part in system.parts.get(row.part_ids) if part is not None and part.batch_id == row.batch_id]
+    if sum(part.tasks for part in parts) == row.requests:
+        return  # as many lines as the parts hold: it sent them all, and nothing has to be read
     part_id = f"s-{row.batch_id}"
-    unsent = list(_unsent(system, row))
-    if not _any_claimed(system, unsent, {*row.part_ids, part_id}):
+    if not _any_claimed(system, _portions(system, row, parts), {*row.part_ids, part_id}):
         return
     # Durable, then claimed, then visible.
-    part = part_row(system, part_id, row.lot, unsent, row.created_at).model_copy(update={"state": PartState.CLOSED})
-    write_part(system, part, unsent)
+    with PartFile() as file:
+        for _, line in _unsent(system, row, parts):
+            file.add(line, weigh(line.task, system.routes))
+        part = file.row(part_id, row.lot, row.created_at).model_copy(update={"state": PartState.CLOSED})
+        file.put(system.objects, part)
     now = system.clock.now()
     event = Carry(frozenset(row.part_ids), part_id)
-    changes: list[Change[TaskRow, TaskEvent]] = [Change(line.task.key, event) for line in unsent]
-    carried = [d for d in system.tasks.apply(changes, now) if d.verdict in (Verdict.APPLIED, Verdict.REPEATED)]
+    carried = 0
+    for lines in _portions(system, row, parts):
+        changes: list[Change[TaskRow, TaskEvent]] = [Change(line.task.key, event) for line in lines]
+        decisions = system.tasks.apply(changes, now)
+        carried += sum(decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) for decision in decisions)
     if carried:
-        system.metrics.log("stragglers", batch_id=row.batch_id, tasks=len(carried))
+        system.metrics.log("stragglers", batch_id=row.batch_id, tasks=carried)
         system.parts.apply([Change(part_id, Open(part))], now)
 
 
-def _any_claimed(system: System, lines: Sequence[PartLine], holders: set[str]) -> bool:
-    for start in range(0, len(lines), READ_ROWS):
-        rows = system.tasks.get([line.task.key for line in lines[start : start + READ_ROWS]])
+def _any_claimed(system: System, portions_: Iterator[list[PartLine]], holders: set[str]) -> bool:
+    for lines in portions_:
+        rows = system.tasks.get([line.task.key for line in lines])
         if any(row is not None and row.state is TaskState.STAGED and row.holder in holders for row in rows):
             return True
     return False
 
 
-def _unsent(system: System, row: BatchRow) -> Iterator[PartLine]:
-    """A batch without a manifest sent nothing."""
-    raws = system.objects.lines(row.manifest_key) if row.manifest_key is not None else ()
+def _portions(system: System, row: BatchRow, parts: Sequence[PartRow]) -> Iterator[list[PartLine]]:
+    unsent = _unsent(system, row, parts)
+    for portion in portions(unsent, lambda each: each[0], most=READ_ROWS, most_bytes=READ_BYTES):
+        yield [line for _, line in portion]
+
+
+def _unsent(system: System, row: BatchRow, parts: Sequence[PartRow]) -> Iterator[tuple[int, PartLine]]:
+    """(bytes, line) of each that the manifest does not name. It names lines in the order of the parts and in theirs.
+    A batch without a manifest sent nothing."""
+    raws = system.objects.lines(row.manifest_key) if row.manifest_key is not None else iter(())
     entries = (ManifestLine.model_validate_json(raw) for raw in raws)
-    sent = {(entry.part_id, entry.offset) for entry in entries}
-    for part in system.parts.get(row.part_ids):
-        if part is None or part.batch_id != row.batch_id:
-            continue
-        offset = 0
-        for raw in system.objects.lines(part.object_key):
-            if (part.part_id, offset) not in sent:
-                yield PartLine.model_validate_json(raw)
-            offset += len(raw) + 1
+    sent = ((entry.part_id, entry.offset) for entry in entries)
+    named = next(sent, None)
+    for part in sorted(parts, key=lambda part: part.part_id):
+        for offset, raw in placed(system.objects.lines(part.object_key)):
+            here = (part.part_id, offset)
+            while named is not None and named < here:
+                named = next(sent, None)
+            if named != here:
+                yield len(raw), PartLine.model_validate_json(raw)

@@ -41,7 +41,7 @@ async def follow(system: System, messages: Sequence[Message], *, stop_at: dateti
             again += hints
         else:
             try:
-                await collect(system, row, hinted=True)
+                await collect(system, row, hinted=True, stop_at=stop_at)
             except Exception as error:  # noqa: BLE001 - the other batches have hints as well
                 system.metrics.log("hint_failed", batch_id=row.batch_id, error=safely_told(error))
                 again += hints

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import islice
 from typing import BinaryIO
 
 from lowtide.core.batches import BatchRow, BatchState, Done, Seal, SealLimits, Start, choose_parts
@@ -20,6 +19,7 @@ from lowtide.core.errors import safely_told
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.parts import Join, Lot, PartLine, PartRow, PartState, PartVerdict
+from lowtide.core.portions import portions
 from lowtide.core.prompts import request_body
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import TaskState
@@ -27,9 +27,7 @@ from lowtide.ports import Change, System
 
 from .finish import finish_parts
 from .lease import LeasedBatch, leased
-
-READ_ROWS = 500
-"""Rows read at a time while a file is rendered."""
+from .part_file import READ_BYTES, READ_ROWS, placed
 
 HEADROOM = 0.95
 """Of the provider's size limit: a part's bytes are an estimate."""
@@ -169,17 +167,10 @@ def _render(
 def _claimed(system: System, parts: Sequence[PartRow]) -> Iterator[tuple[PartRow, int, int, PartLine, int]]:
     """(part, offset, length, line, attempt) of every line whose task's claim names its part."""
     for part in sorted(parts, key=lambda part: part.part_id):
-        placed = _placed(system.objects.lines(part.object_key))
-        while chunk := list(islice(placed, READ_ROWS)):
-            lines = [PartLine.model_validate_json(raw) for _, raw in chunk]
+        found = placed(system.objects.lines(part.object_key))
+        for portion in portions(found, lambda each: len(each[1]), most=READ_ROWS, most_bytes=READ_BYTES):
+            lines = [PartLine.model_validate_json(raw) for _, raw in portion]
             rows = system.tasks.get([line.task.key for line in lines])
-            for (offset, raw), line, task_row in zip(chunk, lines, rows, strict=True):
+            for (offset, raw), line, task_row in zip(portion, lines, rows, strict=True):
                 if task_row is not None and task_row.state is TaskState.STAGED and task_row.holder == part.part_id:
                     yield part, offset, len(raw), line, task_row.attempt
-
-
-def _placed(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    for raw in lines:
-        yield offset, raw
-        offset += len(raw) + 1

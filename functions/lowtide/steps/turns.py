@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from lowtide.core.batches import BatchRow, BatchState
 from lowtide.core.errors import safely_told
@@ -44,7 +45,7 @@ async def submit_due(system: System, *, stop_at: datetime | None = None) -> int:
 
 async def collect_due(system: System, *, stop_at: datetime | None = None) -> int:
     """How many batches are done that were not."""
-    after = await _each(system, TO_COLLECT, collect, stop_at)
+    after = await _each(system, TO_COLLECT, partial(collect, stop_at=stop_at), stop_at)
     return sum(row.state is BatchState.DONE for row in after)
 
 

@@ -17,13 +17,19 @@ from .backoff import tries
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-BLOCK_BYTES = 8 * 1024 * 1024
-"""What ``lines`` holds at a time, beside one line: large enough that a 200 MB file is 25 requests."""
+BLOCK_BYTES = 2 * 1024 * 1024
+"""What ``lines`` holds at a time, two or three times over, beside one line. A 200 MB file is 100 requests."""
 _DELETE_AT_ONCE = 1000
 """Keys in one DeleteObjects (S3's limit)."""
 _TRIES = 4
 """Of one read: the SDK repeats a request, but not a body that broke off."""
-_TRANSFER = TransferConfig(max_concurrency=4)
+_CHUNK_BYTES = 5 * 1024 * 1024
+"""Of a large object in one request: the least that S3 takes."""
+# As shipped, boto3 would hold ten chunks of an upload and 25 MB of a download.
+_TRANSFER = TransferConfig(
+    max_concurrency=4, multipart_threshold=_CHUNK_BYTES, multipart_chunksize=_CHUNK_BYTES, max_io_queue=16
+)
+_TRANSFER.max_in_memory_upload_chunks = 2
 _MISSING = frozenset({"NoSuchKey", "404"})
 _BEYOND_THE_END = "InvalidRange"
 

@@ -1,0 +1,80 @@
+"""A part on its way into its object: its lines go through a temporary file, its row is summed up meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Self
+
+from lowtide.core.parts import Lot, PartLine, PartRow, part_object
+from lowtide.core.weights import Weight
+from lowtide.ports import Objects
+
+READ_ROWS = 500
+"""Rows read or moved at a time while a part is gone through."""
+
+READ_BYTES = 2_000_000
+"""Of the lines of a part in hand at a time: read, they take several times as much memory."""
+
+
+class PartFile:
+    """``with PartFile() as part``: add the lines, put them, open the row. Holds one line in memory at a time."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._tasks = self._inputs = self._bytes = self._tokens = 0
+        self._oldest_at: datetime | None = None
+        self._tightest_deadline: datetime | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._tasks
+
+    def add(self, line: PartLine, weight: Weight) -> None:
+        self._file.write(line.model_dump_json().encode() + b"\n")
+        task = line.task
+        self._tasks += 1
+        self._inputs += weight.inputs
+        self._bytes += weight.bytes
+        self._tokens += weight.tokens
+        self._oldest_at = min(self._oldest_at or task.accepted_at, task.accepted_at)
+        self._tightest_deadline = min(self._tightest_deadline or task.deadline_at, task.deadline_at)
+
+    def row(self, part_id: str, lot: Lot, now: datetime) -> PartRow:
+        """The row of the part as it stands. A part without lines has none."""
+        if self._oldest_at is None or self._tightest_deadline is None:
+            raise AssertionError("a part holds at least one line")
+        return PartRow(
+            part_id=part_id,
+            lot=lot,
+            object_key=part_object(part_id),
+            tasks=self._tasks,
+            inputs=self._inputs,
+            bytes=self._bytes,
+            tokens=self._tokens,
+            oldest_at=self._oldest_at,
+            tightest_deadline=self._tightest_deadline,
+            created_at=now,
+        )
+
+    def put(self, objects: Objects, part: PartRow) -> None:
+        """Durable when it returns."""
+        self._file.seek(0)
+        objects.put(part.object_key, self._file)
+
+
+def placed(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(offset, line) of each line of a part's object."""
+    offset = 0
+    for raw in lines:
+        yield offset, raw
+        offset += len(raw) + 1

@@ -1,0 +1,199 @@
+"""Settle: the ends of a batch's lines, shard by shard: durable, then settled, then counted and sent.
+
+A shard is a function of the batch's files. Read again they give the same shards in the same order, so that those
+which a checkpoint covers are passed over without being made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from lowtide.core import documents
+from lowtide.core.batches import BatchRow, BatchTally, Progress
+from lowtide.core.cancellations import cancelled
+from lowtide.core.documents import Try
+from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Answered, Bury, Response
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import Pointer, ResultDocument, Status
+from lowtide.core.tasks import Decision, Settle, Strikes, TaskEvent, TaskRow, Verdict
+from lowtide.ports import Change, System
+
+from .deliver import own_entry, task_entry
+from .letters import send_letters
+from .sent import Sent, SentLines
+
+SHARD_LINES = 500
+"""Documents in one object, one settling call and one ledger entry."""
+
+SHARD_BYTES = 4_000_000
+"""Of result lines with their tasks in one shard: read, they take several times as much memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The batch was cancelled, and its unanswered tasks with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a line ended. ``size``: bytes of what the provider said; ``strikes``: where this end added to the line's;
+    ``unsure``: see Settle."""
+
+    custom_id: str
+    outcome: Answered | Bury | Withdrawn
+    response: Response | None
+    size: int
+    strikes: Strikes | None = None
+    unsure: bool = False
+
+
+class Diverged(Exception):
+    """The files come to other ends than when the checkpoint was made: another release read them, or other limits."""
+
+
+class Settlement:
+    """One pass over a batch's ends. ``resume`` is how far an earlier pass came."""
+
+    def __init__(self, system: System, row: BatchRow, sent: SentLines, resume: Progress | None) -> None:
+        self._system = system
+        self._row = row
+        self._sent = sent
+        self._resume = resume
+        self._shards = 0
+        self._digest = sha256()
+        self._shard: list[End] = []
+        self._bytes = 0
+        self.tally = BatchTally()
+
+    def add(self, end: End) -> Progress | None:
+        """How far this pass has come, where it has just settled a shard and more follows. Raises Diverged."""
+        width = end.size + self._sent.length(end.custom_id)
+        progress = None
+        if self._shard and (len(self._shard) >= SHARD_LINES or self._bytes + width > SHARD_BYTES):
+            progress = self._close()
+        self._shard.append(end)
+        self._bytes += width
+        return progress
+
+    def finish(self) -> None:
+        """Settles what is left. Raises Diverged where the files end before the checkpoint."""
+        if self._shard:
+            self._close()
+        if self._resume is not None and self._shards < self._resume.shards:
+            raise Diverged
+
+    def _close(self) -> Progress | None:
+        shard, number = self._shard, self._shards
+        self._shard, self._bytes, self._shards = [], 0, number + 1
+        for end in shard:
+            self._digest.update(f"{end.custom_id} {type(end.outcome).__name__}\n".encode())
+        if self._resume is None or number >= self._resume.shards:
+            self._settle(number, [(self._sent[end.custom_id], end) for end in shard])
+            return Progress(shards=self._shards, digest=self._digest.hexdigest(), tally=self.tally)
+        if self._shards == self._resume.shards:
+            if self._digest.hexdigest() != self._resume.digest:
+                raise Diverged
+            self.tally = self._resume.tally
+        return None
+
+    def _settle(self, number: int, shard: Sequence[tuple[Sent, End]]) -> None:
+        system, row = self._system, self._row
+        documents_ = [self._document(sent, end) for sent, end in shard]
+        lines = [document.model_dump_json().encode() + b"\n" for document in documents_]
+        content = b"".join(lines)
+        # The digest keeps a shard that rows point to from being replaced, should prices change between two readings.
+        name = f"{row.batch_id}/{number:05d}-{sha256(content).hexdigest()[:12]}"
+        key = f"results/{name}.jsonl"
+        system.objects.put(key, content)
+        holders = frozenset(row.part_ids)
+        changes: list[Change[TaskRow, TaskEvent]] = []
+        offset = 0
+        for (sent, end), document, line in zip(shard, documents_, lines, strict=True):
+            pointer = Pointer(key=key, offset=offset, length=len(line))
+            changes.append(Change(sent.line.task.key, _settling(sent, end, document, holders, pointer)))
+            offset += len(line)
+        decisions = system.tasks.apply(changes, system.clock.now())
+        settled = [
+            (sent, document, decision.row)
+            for (sent, _), document, decision in zip(shard, documents_, decisions, strict=True)
+            if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None
+        ]
+        receipts = [(own_entry(row_), Receipt.of(document.record, repaid=row_.repaid)) for _, document, row_ in settled]
+        letters = [
+            (f"{document.record.id} {row_.generation}", document.letter)
+            for _, document, row_ in settled
+            if document.letter is not None
+        ]
+        replies = [
+            (sent.line.task.reply_to, document.record.model_dump_json())
+            for sent, document, _ in settled
+            if sent.line.task.reply_to is not None
+        ]
+        send_letters(system, letters)
+        if replies:
+            system.replies.send(replies)
+        together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
+        system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
+        self._count(Receipt.sum(receipt for _, receipt in receipts))
+        self._count_in_vain(documents_, decisions)
+
+    def _document(self, sent: Sent, end: End) -> ResultDocument:
+        row, task = self._row, sent.line.task
+        if row.collected_at is None:
+            raise AssertionError("collecting has begun")
+        reason = f"{task.route}; batched at half price"
+        strikes = sent.line.strikes if end.strikes is None else end.strikes
+        batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
+        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id)
+        match end.outcome:
+            case Answered():
+                if end.response is None:
+                    raise AssertionError("an answer has a response")
+                return documents.answered(task, attempt, end.response, self._system.prices, row.collected_at)
+            case Bury(code, message):
+                return documents.dead(task, attempt, code, message, end.response, row.collected_at)
+            case Withdrawn():
+                spent_usd, now = sent.line.strikes.spent_usd, row.collected_at
+                return cancelled(task, attempts=sent.attempt, spent_usd=spent_usd, now=now, batch_id=batch_id)
+
+    def _count(self, receipt: Receipt) -> None:
+        counts = {status: getattr(receipt, status.value) for status in Status}
+        self.tally = self.tally.model_copy(
+            update={status.value: getattr(self.tally, status.value) + amount for status, amount in counts.items()}
+        )
+        for status, amount in counts.items():
+            if amount:
+                self._system.metrics.count("tasks_settled", amount, tier="LOW", status=status.value)
+        self._system.metrics.count("cost_usd", float(receipt.cost_usd), tier="LOW")
+        self._system.metrics.count("list_cost_usd", float(receipt.list_cost_usd), tier="LOW")
+
+    def _count_in_vain(self, documents_: Sequence[ResultDocument], decisions: Sequence[Decision]) -> None:
+        """Answers to tasks that were cancelled while their lines ran: nobody gets them, and they were billed."""
+        entries = []
+        for document, decision in zip(documents_, decisions, strict=True):
+            row = decision.row
+            if decision.verdict is not Verdict.IN_VAIN or row is None or row.document is None:
+                continue
+            usage = document.record.usage
+            self.tally = self.tally.model_copy(update={"in_vain": self.tally.in_vain + usage})
+            entries.append((task_entry(row), Receipt.of(row.document.record, repaid=row.repaid)))
+            if decision.changed:
+                self._system.metrics.count("repaid")
+        if entries:
+            self._system.ledger.put(entries)
+
+
+def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset[str], pointer: Pointer) -> Settle:
+    record = document.record
+    return Settle(
+        holders=holders,
+        attempt=sent.attempt,
+        status=record.status,
+        lane=record.lane,
+        error_code=record.error.code if record.error else None,
+        pointer=pointer,
+        unsure=int(end.unsure),
+    )
