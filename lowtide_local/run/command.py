@@ -12,7 +12,7 @@ from openai import DefaultAsyncHttpxClient
 
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
-from lowtide.adapters.openai.client import LIMITS, TIMEOUT, build_client
+from lowtide.adapters.openai.client import LIMITS, TIMEOUT, build_client, is_openai_url
 from lowtide.core.acceptance import accept
 from lowtide.core.errors import Refused
 from lowtide.core.jsontext import decode
@@ -52,6 +52,8 @@ async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlook
     clock = WallClock()
     mark = directory.fingerprint(tasks, endpoint, batch=batch)
     routes = _routes(batch=batch)
+    if not is_openai_url(endpoint.base_url):
+        routes = routes.without_cache_keys()
     # Nothing is made in DIR before the endpoint has answered; a run that is over needs no endpoint.
     if not directory.check_free(out, mark, clock):
         await _check_endpoint(endpoint, routes, tasks, batch=batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -111,22 +111,24 @@ def _agrees(batch: ProviderBatch | None, usages: Iterable[Usage]) -> bool:
 
 
 def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Iterator[Check]:
-    answered, repaid = {}, {}
+    answered, repaid, asked = {}, {}, set()
     for row in engine.tasks.scan():
         if row.state not in SETTLED:
             continue
         # Every attempt's id begins with the task's digest, so a task's lines are found without knowing its attempts.
         digest = _digest(custom_id(row.tenant, row.task_id, row.attempt))
         repaid[digest] = row.repaid
+        if row.choice is not None and row.choice.question_id is not None:
+            asked.add(row.choice.question_id)
         if row.state is TaskState.ANSWERED:
             answered[digest] = custom_id(row.tenant, row.task_id, row.attempt)
     lines = Counter(line.ours for line in billed)
     unknown = [ours for ours in lines if _digest(ours) not in repaid]
-    receipts = [ours for ours in answered.values() if lines[ours] == 0]
+    receipts = [ours for ours in (*answered.values(), *asked) if lines[ours] == 0]
     beside: Counter[str] = Counter()
     for ours, times in lines.items():
         digest = _digest(ours)
-        beside[digest] += times - (1 if answered.get(digest) == ours else 0)
+        beside[digest] += times - int(answered.get(digest) == ours or ours in asked)
     over = [digest for digest, times in beside.items() if times > repaid.get(digest, 0)]
     batched = Counter(_digest(line.ours) for line in billed if line.lane is Lane.BATCH)
     twice = [digest for digest, times in batched.items() if times > 1]
@@ -134,14 +136,15 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
     yield Check(
         name="every line that the provider billed is in a receipt or in repaid",
         held=not over and not unknown,
-        detail=f"{len(billed)} billed, {len(answered)} in receipts, {extra} beside them, {sum(repaid.values())} repaid",
+        detail=f"{len(billed)} billed, {len(answered) + len(asked)} in receipts, {extra} beside them, "
+        f"{sum(repaid.values())} repaid",
     )
     yield Check(
         name="every receipt is for a line that the provider billed",
         held=not receipts,
-        detail=f"{len(answered) - len(receipts)} of {len(answered)}",
+        detail=f"{len(answered) + len(asked) - len(receipts)} of {len(answered) + len(asked)}",
     )
-    yield _dollars(system, answered.values(), billed, engine)
+    yield _dollars(system, {*answered.values(), *asked}, billed, engine)
     yield Check(
         name="no batched line was billed twice",
         held=not twice,
@@ -149,9 +152,8 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
     )
 
 
-def _dollars(system: System, answered: Iterable[str], billed: Sequence[BilledLine], engine: Engine) -> Check:
+def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine], engine: Engine) -> Check:
     """The provider's lines priced by us, against the records' own prices."""
-    ours = set(answered)
     prices = {line.ours: system.prices.cost(line.model, line.lane, line.usage, line.at.date()) for line in billed}
     theirs = sum((price for name, price in prices.items() if name in ours and price is not None), Decimal(0))
     paid = sum((document.record.cost_usd or Decimal(0) for _, document in settled(system, engine)), Decimal(0))

@@ -18,6 +18,9 @@ _VOICE = (
     "one and nobody waits who need not wait"
 )
 _WORDS = _VOICE.split()
+SHORT_TOKENS = 32
+"""A request that allows no more wants a word, and ``[sim:says-…]`` in its prompt tells which."""
+_SAYS = "says-"
 LINE_SEPARATOR = "\u2028"
 
 
@@ -39,9 +42,12 @@ def answer(asked: Asked, now: datetime, *, tier: str, cached_tokens: int, dimens
 
 def _words(asked: Asked) -> tuple[list[str], bool]:
     """One word counts as one token. True where the request's own limit cut it short."""
+    limit = asked.output_limit
+    told = [mark.removeprefix(_SAYS) for mark in sorted(asked.marks(1)) if mark.startswith(_SAYS)]
+    if told and limit is not None and limit <= SHORT_TOKENS:
+        return told[:1], False
     dice = Random(asked.digest)
     words = dice.choices(_WORDS, k=dice.randint(8, 40))
-    limit = asked.output_limit
     if limit is not None and limit < len(words):
         return words[:limit], True
     return words, False

@@ -21,7 +21,7 @@ CHAT = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "?"}]}
 def rendered(raw, routes=ROUTES):
     task = accept(raw, origin="o", sent_at=SENT, routes=routes)
     before = task.model_dump_json()
-    body = request_body(task, routes)
+    body = request_body(task)
     assert task.model_dump_json() == before
     return body
 

@@ -9,7 +9,7 @@ import pytest
 import lowtide
 from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
-from lowtide.core.routes import Batching, Lanes, ProviderSpec, Retries, Routes
+from lowtide.core.routes import Auto, Batching, Lanes, ProviderSpec, Retries, Routes
 from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
 
@@ -40,7 +40,8 @@ def test_the_numbers_written_in_the_file_are_the_ones_that_hold_without_them():
     assert ROUTES.batching == Batching()
     assert ROUTES.retries == Retries()
     assert ROUTES.lanes == Lanes()
-    assert ROUTES.providers["openai"] == ProviderSpec(key="openai")
+    assert ROUTES.providers["openai"] == ProviderSpec(key="openai", prompt_cache_key=True)
+    assert ROUTES.auto == Auto(settings={"reasoning_effort": "minimal"})
 
 
 @pytest.mark.parametrize("name", ["gpt-5", "gpt-5-mini", "gpt-5-nano", "o3", "o4-mini"])

@@ -15,7 +15,10 @@ from lowtide.core.tasks import (
     Accept,
     Cancel,
     Carry,
+    Choose,
     Decision,
+    ModelChoice,
+    Onward,
     Redrive,
     Release,
     Restage,
@@ -36,6 +39,7 @@ OTHER = task(content_hash="other")
 STRIKES = Strikes(failures=1, spent_usd=Decimal("0.01"), first_failed_at=NOW, last_failed_at=NOW)
 REVIVED = task(generation=1, accepted_at=LATER, deadline_at=LATER + timedelta(hours=24))
 """What a redrive sends."""
+CHOICE = ModelChoice(profile="simple", model="gpt-5-nano", reason="auto: simple", question_id="digest-q1")
 SPENT = Decimal("0.02")
 POINTER = Pointer(key="results/1.jsonl", offset=10, length=20)
 
@@ -85,6 +89,10 @@ EVENTS: dict[str, TaskEvent] = {
     "restage foreign": Restage(1, frozenset({"p_9"}), "r_1", STRIKES),
     "carry": Carry(frozenset({"p_1"}), "p_2"),
     "carry foreign": Carry(frozenset({"p_9"}), "p_2"),
+    "choose": Choose("call-1", 1, CHOICE, Onward.CALL, SPENT),
+    "choose for batch": Choose("call-1", 1, CHOICE, Onward.BATCH, SPENT),
+    "choose old": Choose("call-1", 0, CHOICE, Onward.CALL, SPENT),
+    "choose foreign": Choose("call-9", 1, CHOICE, Onward.BATCH, SPENT),
     "release": Release("call-1", 1, LATER, STRIKES),
     "release old": Release("call-1", 0, LATER, STRIKES),
     "release foreign": Release("call-9", 1, LATER, STRIKES),
@@ -121,6 +129,10 @@ restage old       .     .       .       .      .      .       .      .      .   
 restage foreign   .     .       .       .      .      .       .      .      .        .         .          .        .
 carry             .     .       .       .      .      +       .      .      .        .         .          .        .
 carry foreign     .     .       .       .      .      .       .      .      .        .         .          .        .
+choose            .     .       .       +      +      .       .      .      .        .         .          .        .
+choose for batch  .     .       .       +      +      .       .      .      .        .         .          .        .
+choose old        .     .       .       .      .      .       .      .      .        .         .          .        .
+choose foreign    .     .       .       .      .      .       .      .      .        .         .          .        .
 release           .     .       .       +      +      .       .      .      .        .         .          .        .
 release old       .     .       .       .      .      .       .      .      .        .         .          .        .
 release foreign   .     .       .       .      .      .       .      .      .        .         .          .        .
@@ -171,7 +183,10 @@ def test_an_event_that_is_repeated_changes_nothing(row: str, event: str, verdict
     assert second.verdict is not Verdict.APPLIED
 
 
-REPEATABLE = ("accept", "part", "restage", "carry", "settle call", "settle part", "cancel", "cancel in part", "redrive")
+REPEATABLE = (
+    *("accept", "part", "choose", "choose for batch", "restage", "carry"),
+    *("settle call", "settle part", "cancel", "cancel in part", "redrive"),
+)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +244,35 @@ def test_a_release_gives_the_task_back_with_its_strikes() -> None:
     row = applied(transition(ROWS["calling"], Release("call-1", 1, LATER, STRIKES, unsure=1), NOW))
     assert (row.state, row.holder, row.claimed_until, row.not_before) == (TaskState.QUEUED, None, None, LATER)
     assert (row.strikes, row.repaid, row.attempt) == (STRIKES, 1, 1)
+
+
+def test_a_model_that_was_chosen_is_on_the_row_with_what_asking_cost_and_the_claim_goes_on() -> None:
+    row = applied(transition(ROWS["calling"], replace(EVENTS["choose"], unsure=1), NOW))
+    assert (row.choice, row.model, row.strikes.spent_usd, row.repaid) == (CHOICE, "gpt-5-nano", SPENT, 1)
+    assert (row.state, row.attempt, row.holder) == (TaskState.CALLING, 1, "call-1")
+
+
+def test_choosing_for_a_batch_gives_the_task_back_and_was_no_attempt() -> None:
+    row = applied(transition(ROWS["calling"], EVENTS["choose for batch"], NOW))
+    assert (row.state, row.attempt, row.holder, row.claimed_until) == (TaskState.QUEUED, 0, None, None)
+    staged = applied(transition(row, claim_part(TASK), NOW))
+    assert (staged.attempt, staged.choice, staged.strikes.spent_usd) == (1, CHOICE, SPENT)
+
+
+def test_whoever_takes_over_from_a_crash_finds_the_choice_that_was_made() -> None:
+    chosen = applied(transition(ROWS["lapsed"], EVENTS["choose"], NOW))
+    row = applied(transition(chosen, claim_call(TASK, "call-2", LATER), NOW))
+    assert (row.choice, row.repaid, row.strikes.spent_usd) == (CHOICE, 1, SPENT)
+
+
+def test_a_redrive_keeps_the_choice_so_that_nothing_is_asked_twice() -> None:
+    auto = task(candidates={"simple": "gpt-5-nano", "standard": "gpt-5-mini"})
+    dead = after(claim_call(auto, "call-1", SOON), EVENTS["choose"], DIES)
+    again = auto.model_copy(update={"generation": 1})
+    row = applied(transition(dead, Redrive(again, SPENT), LATER))
+    assert (row.choice, row.model) == (CHOICE, "gpt-5-nano")
+    decided = transition(dead, Redrive(again.model_copy(update={"candidates": None}), SPENT), LATER)
+    assert applied(decided).model == again.model
 
 
 def test_a_restage_begins_the_next_attempt_in_the_retry_part() -> None:
@@ -367,7 +411,8 @@ def test_whatever_happens_a_row_only_moves_forward(history: list[tuple[TaskEvent
             row = decision.row
             continue
         assert decision.row is not None
-        assert decision.row.attempt - row.attempt in (0, 1)
+        given_back = isinstance(event, Choose) and event.onward is Onward.BATCH
+        assert decision.row.attempt - row.attempt in ((0, -1) if given_back else (0, 1))
         assert decision.row.repaid >= row.repaid
         assert decision.row.content_hash == row.content_hash or row.state is TaskState.TOMBSTONE
         assert decision.row.rev == row.rev

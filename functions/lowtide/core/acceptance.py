@@ -9,9 +9,11 @@ from .bodies import TOKEN_LIMITS
 from .errors import Refused
 from .lanes import Lane
 from .message import LONGEST_DEADLINE_S, TaskMessage, content_hash, parse_task
+from .prompts import cache_key, system_text
 from .refusals import RefusalCode
-from .routes import STANDARD, ModelSpec, Routes
+from .routes import AUTO, PROFILES, STANDARD, ModelSpec, Routes
 from .task import AcceptedTask, Endpoint
+from .task_rows import ModelChoice
 from .tiers import Tier, classify
 from .wording import shown, span
 
@@ -26,16 +28,33 @@ def accept(raw: Any, *, origin: str, sent_at: datetime, routes: Routes) -> Accep
 
 
 def queue_for(task: AcceptedTask) -> Tier:
-    """The tier whose queue carries the task. LOW's queue is drained into batches: what cannot be batched goes with
-    NORMAL, keeping its own tier and deadline."""
-    return Tier.NORMAL if task.tier is Tier.LOW and not task.batchable else task.tier
+    """The tier whose queue carries the task. LOW's queue is drained into batches: what cannot be batched, or has no
+    model yet, goes with NORMAL, keeping its own tier and deadline."""
+    return Tier.NORMAL if task.tier is Tier.LOW and not (task.batchable and task.candidates is None) else task.tier
+
+
+def with_model(task: AcceptedTask, choice: ModelChoice, routes: Routes) -> AcceptedTask:
+    """The task once its model was chosen among its candidates."""
+    model = routes.model(choice.model)
+    obstacle = _unbatchable(task.type, model, task.deadline_at - task.accepted_at, routes)
+    return task.model_copy(
+        update={
+            "model": model.name,
+            "provider": model.provider,
+            "candidates": None,
+            "batchable": task.tier is Tier.LOW and obstacle is None,
+            "cache_key": cache_key(task.prompt, routes.provider(model.provider)),
+            "route": f"{task.route}; {choice.reason}",
+        }
+    )
 
 
 def _accepted(
     raw: dict[str, Any], message: TaskMessage, origin: str, sent_at: datetime, routes: Routes
 ) -> AcceptedTask:
     endpoint = message.request.url if message.request is not None else Endpoint.CHAT
-    model = routes.model(_model_name(message, routes))
+    wanted = _wanted(message, routes)
+    model = routes.model(wanted or routes.named(STANDARD))
     # A bare batch line has url and body at its top.
     at = "" if "custom_id" in raw else "request."
     if endpoint not in model.endpoints:
@@ -45,10 +64,11 @@ def _accepted(
     _check_limits(message, model.name, f"{at}body", routes)
     tier, reason = (decided := classify(message, routes)).tier, decided.reason
     deadline_at = _deadline(message, tier, sent_at, routes)
-    obstacle = _unbatchable(message, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
+    obstacle = _unbatchable(message.type, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
     asked = message.request.body.get("service_tier") if message.request is not None else None
     if tier is Tier.LOW and obstacle is None and asked in (Lane.DEFAULT, Lane.PRIORITY):
         reason = f"{reason}; service_tier {asked} not followed, LOW is batched"
+    prompt = system_text(message.type, routes) if message.request is None else None
     return AcceptedTask(
         message=raw,
         tenant=message.tenant,
@@ -68,15 +88,32 @@ def _accepted(
         batchable=obstacle is None,
         reply_to=message.reply_to,
         traceparent=message.traceparent,
+        prompt=prompt,
+        cache_key=cache_key(prompt, routes.provider(model.provider)),
+        max_tokens=routes.limits.max_tokens,
+        candidates=_candidates(routes) if wanted is None else None,
     )
 
 
-def _model_name(message: TaskMessage, routes: Routes) -> str:
+def _wanted(message: TaskMessage, routes: Routes) -> str | None:
+    """The model that the body or the type names; None where it is to be asked for."""
     if message.request is not None:
         return str(message.request.body["model"])
     spec = routes.types.get(message.type) if message.type is not None else None
-    wanted = spec.model if spec is not None and spec.model is not None else STANDARD
-    return routes.profiles.get(wanted, wanted)
+    named = spec.model if spec is not None and spec.model is not None else STANDARD
+    return None if named == AUTO else routes.named(named)
+
+
+def _candidates(routes: Routes) -> dict[str, str] | None:
+    """By profile, as far as this deployment allows them; None where that leaves nothing to choose."""
+    allowed = routes.limits.models
+    models = {
+        profile: routes.profiles[profile]
+        for profile in PROFILES
+        if (allowed is None or routes.profiles[profile] in allowed)
+        and Endpoint.CHAT in routes.model(routes.profiles[profile]).endpoints
+    }
+    return models if len(set(models.values())) > 1 else None
 
 
 def _check_limits(message: TaskMessage, model: str, at: str, routes: Routes) -> None:
@@ -108,9 +145,9 @@ def _deadline(message: TaskMessage, tier: Tier, sent_at: datetime, routes: Route
     return message.deadline_at
 
 
-def _unbatchable(message: TaskMessage, model: ModelSpec, due_in: timedelta, routes: Routes) -> str | None:
+def _unbatchable(kind: str | None, model: ModelSpec, due_in: timedelta, routes: Routes) -> str | None:
     """Why no batch may carry a LOW task, in words for its route; None where one may."""
-    if Lane.BATCH not in routes.lanes_of(message.type, Tier.LOW):
+    if Lane.BATCH not in routes.lanes_of(kind, Tier.LOW):
         return "its lanes leave out batch"
     if not model.batch:
         return f"{model.name} cannot be batched"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated, Any, Self
 
@@ -20,14 +21,21 @@ from .toml_lines import line_of
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[Decimal, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 ANY_MODEL = "*"
 """The entry whose capabilities a model without an entry has."""
 GENERIC = "generic"
 """The template of a type that names none."""
+SIMPLE = "simple"
 STANDARD = "standard"
 """The profile of a type that names no model."""
+COMPLEX = "complex"
+PROFILES = (SIMPLE, STANDARD, COMPLEX)
+"""Those that ``auto`` chooses among, the cheapest first."""
+AUTO = "auto"
+"""In place of a profile: a cheap model is asked for it."""
 
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
@@ -43,7 +51,7 @@ class TierSpec(Value):
 
 
 class TypeSpec(Value):
-    """``model`` is a profile or a model's name, for payload tasks; ``lanes`` replaces the tier's order."""
+    """``model`` is a profile, a model's name or ``auto``, for payload tasks; ``lanes`` replaces the tier's order."""
 
     tier: Tier
     model: Name | None = None
@@ -102,6 +110,39 @@ class ProviderSpec(Value):
     max_embedding_inputs: Count = 50_000
     batches_per_hour: Count = 2_000
     window: Name = "24h"
+    prompt_cache_key: bool = False
+    """Does it know the field of that name? Compatible servers may refuse one that they do not know."""
+
+
+class Mix(Value):
+    """What a cheap model is expected to say, as shares of one."""
+
+    simple: Share = Decimal("0.5")
+    standard: Share = Decimal("0.3")
+    complex: Share = Decimal("0.2")
+
+    @model_validator(mode="after")
+    def _shares_of_one(self) -> Self:
+        if (total := self.simple + self.standard + self.complex) != 1:
+            raise ValueError(f"the shares add up to {total}: give shares of 1")
+        return self
+
+
+class Auto(Value):
+    """How a cheap model is asked for the profile of a task whose type says ``auto``.
+
+    ``model`` is a profile or a model; it sees ``prompt_chars`` characters of the payload, says at most ``max_tokens``
+    within ``timeout_s``, and gets ``settings`` in its request beside that. ``mix``, and
+    ``output_tokens``, which is how long an answer to such a task is expected to be, decide whether asking pays.
+    """
+
+    model: Name = SIMPLE
+    prompt_chars: Count = 2_000
+    max_tokens: Count = 32
+    timeout_s: Seconds = 5
+    output_tokens: Count = 500
+    mix: Mix = Mix()
+    settings: dict[Name, str | int | float | bool] = Field(default_factory=dict)
 
 
 class Batching(Value):
@@ -148,6 +189,7 @@ class Routes(Value):
     tiers: dict[Tier, TierSpec]
     types: dict[Name, TypeSpec]
     profiles: dict[Name, Name]
+    auto: Auto = Auto()
     never_batch: NeverBatch
     lanes: Lanes = Lanes()
     models: dict[Name, ModelSpec]
@@ -189,6 +231,13 @@ class Routes(Value):
         for kind, spec in self.types.items():
             if spec.template is not None and spec.template not in self.templates:
                 raise ValueError(f"type {kind} names the template {spec.template}; add it to [templates]")
+        if AUTO in self.profiles:
+            raise ValueError(f"[profiles] names {AUTO}, which is no profile but a question for one; rename it")
+        if any(spec.model == AUTO for spec in self.types.values()):
+            if missing := [name for name in PROFILES if name not in self.profiles]:
+                raise ValueError(f"a type says {AUTO}, and [profiles] has no {', '.join(missing)}; add it")
+            if Endpoint.CHAT not in self.model(self.named(self.auto.model)).endpoints:
+                raise ValueError(f"[auto] asks {self.auto.model}, which answers no {Endpoint.CHAT}; name another")
         for model in self.models.values():
             if model.provider not in self.providers:
                 raise ValueError(f"model {model.name} names the provider {model.provider}; add it to [providers]")
@@ -198,6 +247,10 @@ class Routes(Value):
         """A model's capabilities. A dated snapshot has its family's, an unknown model those of the ``*`` entry."""
         spec = self.models.get(name) or self.models.get(_SNAPSHOT.sub("", name)) or self.models[ANY_MODEL]
         return spec if spec.name == name else spec.model_copy(update={"name": name})
+
+    def named(self, wanted: str) -> str:
+        """The model of a profile; what is no profile is a model's name."""
+        return self.profiles.get(wanted, wanted)
 
     def provider(self, name: str) -> ProviderSpec:
         """Raises KeyError: every provider that a model names is there."""
@@ -212,6 +265,11 @@ class Routes(Value):
         """A copy in which nothing is batched, whatever the models could do."""
         synchronous = {name: spec.model_copy(update={"batch": False}) for name, spec in self.providers.items()}
         return self.model_copy(update={"providers": synchronous, "version": f"{self.version}-no-batch"})
+
+    def without_cache_keys(self) -> Routes:
+        """A copy for a server that speaks OpenAI's protocol and may refuse what it does not know."""
+        plain = {name: spec.model_copy(update={"prompt_cache_key": False}) for name, spec in self.providers.items()}
+        return self.model_copy(update={"providers": plain})
 
     def without_reply_list(self) -> Routes:
         """A copy that takes any ``reply_to``: for a run that records it and delivers nothing."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from .model import Utc, Value
+from .model import Usd, Utc, Value
 from .tiers import Tier
 
 
@@ -25,6 +26,11 @@ class AcceptedTask(Value):
     brought it (an SQS message id and the place in its pack, or a line of a file): the same origin again is a
     redelivery, another origin with the same content is a duplicate. ``generation`` counts the redrives: what an
     earlier one left behind on a queue claims nothing.
+
+    What it will be asked with is decided once: ``prompt`` is the system text of a payload task, ``cache_key`` what
+    helps the provider to find that text in its cache, ``max_tokens`` the cap for a request that names no limit.
+    ``candidates`` are the models by profile among which a cheap model is to choose, and ``model`` is then the one of
+    ``standard``; None: the model is decided. ``spent_usd`` was billed before the task was put on its queue.
     """
 
     message: dict[str, Any]
@@ -46,6 +52,11 @@ class AcceptedTask(Value):
     generation: int = 0
     reply_to: str | None = None
     traceparent: str | None = None
+    prompt: str | None = None
+    cache_key: str | None = None
+    max_tokens: int | None = None
+    candidates: dict[str, str] | None = None
+    spent_usd: Usd = Decimal(0)
 
     @property
     def key(self) -> str:

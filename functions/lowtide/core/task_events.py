@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from .lanes import Lane
 from .records import Pointer, ResultDocument, Status
 from .task import AcceptedTask
-from .task_rows import Strikes, TaskRow
+from .task_rows import ModelChoice, Strikes, TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,28 @@ class Carry:
     part_id: str
 
 
+class Onward(Enum):
+    """Where a task goes once its model is chosen."""
+
+    CALL = auto()
+    """Into the call that its claim is for."""
+    BATCH = auto()
+    """Back to a queue, LOW's: to choose was no attempt, and whoever claims it next has the same one before him."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """The claim's holder has chosen the model. ``spent_usd`` is what asking cost; ``unsure`` is 1 where it brought no
+    answer and may have been billed."""
+
+    holder: str
+    attempt: int
+    choice: ModelChoice
+    onward: Onward
+    spent_usd: Decimal = Decimal(0)
+    unsure: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """A call gives its task back to the queue. ``unsure`` is 1 where the provider may have billed it all the same."""
@@ -105,7 +127,7 @@ class Redrive:
     spent_usd: Decimal
 
 
-TaskEvent = Accept | ClaimCall | ClaimPart | Restage | Carry | Release | Settle | Cancel | Redrive
+TaskEvent = Accept | ClaimCall | ClaimPart | Choose | Restage | Carry | Release | Settle | Cancel | Redrive
 
 
 class Verdict(StrEnum):

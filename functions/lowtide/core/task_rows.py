@@ -44,8 +44,20 @@ class Strikes(Value):
     last_failed_at: Utc | None = None
 
 
+class ModelChoice(Value):
+    """Which model a task of type ``auto`` got, and why. ``question_id`` is what the provider billed the question under;
+    None where it billed none."""
+
+    profile: str
+    model: str
+    reason: str
+    question_id: str | None = None
+
+
 class TaskRow(Value):
-    """``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives."""
+    """``choice`` is made once, and outlives redrives.
+
+    ``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives."""
 
     rev: int = 0
     tenant: str
@@ -62,6 +74,7 @@ class TaskRow(Value):
     generation: int = 0
     repaid: int = 0
     strikes: Strikes = Strikes()
+    choice: ModelChoice | None = None
     holder: str | None = None
     claimed_until: Utc | None = None
     not_before: Utc | None = None

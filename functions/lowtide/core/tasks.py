@@ -6,6 +6,7 @@
        │                 ▲  │                  │  └─ ClaimCall after claimed_until: taken over, attempt + 1, repaid + 1
        │                 │  │                  │
        │                 └──┼──── Release ─────┘
+       │                 └── Choose, for a batch ──┘
        └──ClaimPart─────────┴──▶ staged ──Restage──▶ staged (attempt + 1) ──Settle──▶ answered | dead
                                    └─ Carry: into another part, the same attempt
 
@@ -31,9 +32,11 @@ from .task_events import (
     Accept,
     Cancel,
     Carry,
+    Choose,
     ClaimCall,
     ClaimPart,
     Decision,
+    Onward,
     Redrive,
     Release,
     Restage,
@@ -41,7 +44,7 @@ from .task_events import (
     TaskEvent,
     Verdict,
 )
-from .task_rows import SETTLED, Strikes, TaskRow, TaskState, born
+from .task_rows import SETTLED, ModelChoice, Strikes, TaskRow, TaskState, born
 from .tiers import Tier
 
 __all__ = [
@@ -49,9 +52,12 @@ __all__ = [
     "Accept",
     "Cancel",
     "Carry",
+    "Choose",
     "ClaimCall",
     "ClaimPart",
     "Decision",
+    "ModelChoice",
+    "Onward",
     "Redrive",
     "Release",
     "Restage",
@@ -75,6 +81,8 @@ def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision
             return _claim(row, task, now, state=TaskState.CALLING, holder=holder, until=until)
         case ClaimPart(task, part_id):
             return _claim(row, task, now, state=TaskState.STAGED, holder=part_id, until=None)
+        case Choose():
+            return _choose(row, event)
         case Restage():
             return _restage(row, event)
         case Carry():
@@ -148,6 +156,34 @@ def _claim(
             raise AssertionError("a tombstone that is met is cancelling")
         case _:
             assert_never(row.state)
+
+
+def _choose(row: TaskRow | None, event: Choose) -> Decision:
+    if row is None:
+        return Decision(Verdict.STALE, row)
+    chosen: dict[str, object] = {
+        "choice": event.choice,
+        "model": event.choice.model,
+        "strikes": row.strikes.model_copy(update={"spent_usd": row.strikes.spent_usd + event.spent_usd}),
+        "repaid": row.repaid + event.unsure,
+    }
+    held = row.state is TaskState.CALLING and (row.holder, row.attempt) == (event.holder, event.attempt)
+    match event.onward:
+        case Onward.CALL:
+            if not held:
+                return Decision(Verdict.STALE, row)
+            if row.choice == event.choice:
+                return Decision(Verdict.REPEATED, row)
+            return Decision(Verdict.APPLIED, row.model_copy(update=chosen), changed=True)
+        case Onward.BATCH:
+            if not held:
+                # Sent once more, it is a repeated delivery; not sent, it would be lost.
+                waits = row.state is TaskState.QUEUED and row.choice == event.choice
+                return Decision(Verdict.REPEATED if waits else Verdict.STALE, row)
+            freed = {"state": TaskState.QUEUED, "holder": None, "claimed_until": None, "attempt": row.attempt - 1}
+            return Decision(Verdict.APPLIED, row.model_copy(update=chosen | freed), changed=True)
+        case _:
+            assert_never(event.onward)
 
 
 def _restage(row: TaskRow | None, event: Restage) -> Decision:
@@ -289,6 +325,8 @@ def _redrive(row: TaskRow | None, event: Redrive) -> Decision:
         "attempt": row.attempt,
         "repaid": row.repaid,
         "strikes": Strikes(spent_usd=event.spent_usd),
+        "choice": row.choice,
+        "model": row.choice.model if row.choice is not None and task.candidates is not None else task.model,
         "document": row.document,
         "pointer": row.pointer,
     }

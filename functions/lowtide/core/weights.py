@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from .lines import embedding_inputs, estimated_tokens, request_line
 from .prompts import request_body
-from .routes import Routes
 from .task import CUSTOM_ID_CHARS, AcceptedTask, Endpoint
 
 
@@ -20,9 +19,9 @@ class Weight:
     inputs: int = 0
 
 
-def weigh(task: AcceptedTask, routes: Routes) -> Weight:
+def weigh(task: AcceptedTask) -> Weight:
     """Renders the task's request once. Raises whatever is wrong with a task that cannot be rendered."""
-    body = request_body(task, routes)
+    body = request_body(task)
     size = len(request_line("0" * CUSTOM_ID_CHARS, task.endpoint, body))
     inputs = embedding_inputs(body) if task.endpoint is Endpoint.EMBEDDINGS else 0
     return Weight(size, estimated_tokens(body, size), inputs)

@@ -23,6 +23,7 @@ from lowtide.core.tasks import SETTLED, ClaimCall, Decision, Release, Settle, St
 from lowtide.core.tiers import Tier
 from lowtide.ports import Call, Change, Message, System
 
+from .ask import Asker, Chosen, HandedOn, Lost
 from .carry import Unreadable, read_tasks
 from .coalesce import Coalescer
 from .deliver import Delivery, deliver, stored
@@ -126,6 +127,7 @@ class _Caller:
         self._rows: Coalescer[Change[TaskRow, TaskEvent], Decision] = Coalescer(
             lambda changes: system.tasks.apply(changes, system.clock.now()), system.offload
         )
+        self._asker = Asker(system, self._rows, self._answer)
 
     async def message(self, message: Message) -> _Ended:
         """What goes wrong here goes wrong for this message alone: it comes again, later each time, and is reported."""
@@ -169,17 +171,36 @@ class _Caller:
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
             guess = choose(task, Strikes(), now, self._system.routes)
             left_s = math.inf if self._stop_at is None else (self._stop_at - now).total_seconds()
+            asking_s = 0.0 if task.candidates is None else self._system.routes.auto.timeout_s
+            left_s -= asking_s
             if left_s < guess.timeout_s * WHOLE_CALL_SHARE:
                 return _Ended(delay_s=0)
             timeout_s = min(guess.timeout_s, left_s)
-            until = now + timedelta(seconds=timeout_s) + CLAIM_MARGIN
+            until = now + timedelta(seconds=asking_s + timeout_s) + CLAIM_MARGIN
             claim = await self._rows(Change(task.key, ClaimCall(task, f"{place}/{uuid4().hex[:12]}", until)))
             if claim.verdict is not Verdict.APPLIED or claim.row is None:
                 return self._unclaimed(task, claim, place)
             self.waits_s.append((now - task.accepted_at).total_seconds())
-            choice = choose(task, claim.row.strikes, now, self._system.routes)
-            response = await self._call(task, claim.row, choice, timeout_s=min(choice.timeout_s, timeout_s))
-            return await self._settle(task, claim.row, choice, response)
+            row = claim.row
+            if task.candidates is not None:
+                chosen = await self._asker.choose(task, row)
+                if not isinstance(chosen, Chosen):
+                    return await self._unchosen(task, row, chosen)
+                task, row, now = chosen.task, chosen.row, self._system.clock.now()
+            choice = choose(task, row.strikes, now, self._system.routes)
+            response = await self._call(task, row, choice, timeout_s=min(choice.timeout_s, timeout_s))
+            return await self._settle(task, row, choice, response)
+
+    async def _unchosen(self, task: AcceptedTask, row: TaskRow, instead: HandedOn | Lost | Halt) -> _Ended:
+        match instead:
+            case HandedOn():
+                return _Ended()
+            case Lost(now_row):
+                return self._late(task, row, now_row)
+            case Halt():
+                return await self._halted(task, row, instead)
+            case _:
+                assert_never(instead)
 
     def _unclaimed(self, task: AcceptedTask, claim: Decision, place: str) -> _Ended:
         now = self._system.clock.now()
@@ -211,13 +232,16 @@ class _Caller:
     async def _call(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, *, timeout_s: float) -> Response:
         call = Call(
             endpoint=task.endpoint,
-            body=request_body(task, self._system.routes),
+            body=request_body(task),
             lane=choice.lane,
             call_id=custom_id(task.tenant, task.task_id, row.attempt),
             timeout_s=timeout_s,
             traceparent=task.traceparent,
         )
-        return await self._system.answers[task.provider].answer(call)
+        return await self._answer(task.provider, call)
+
+    async def _answer(self, provider: str, call: Call) -> Response:
+        return await self._system.answers[provider].answer(call)
 
     async def _settle(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, response: Response) -> _Ended:
         now = self._system.clock.now()
@@ -233,13 +257,16 @@ class _Caller:
                 return await self._end(task, row, document, unsure=0)
             case Again():
                 return await self._again(task, row, attempt, outcome, response)
-            case Halt(code, message):
-                delay = timedelta(seconds=HALT_DELAY_S)
-                await self._rows(Change(task.key, Release(_holder(row), row.attempt, now + delay, row.strikes), row))
-                self._system.metrics.count("account_refused")
-                return _Ended(delay_s=HALT_DELAY_S, halted=f"{code}: {message}")
+            case Halt():
+                return await self._halted(task, row, outcome)
             case _:
                 assert_never(outcome)
+
+    async def _halted(self, task: AcceptedTask, row: TaskRow, halt: Halt) -> _Ended:
+        rested = self._system.clock.now() + timedelta(seconds=HALT_DELAY_S)
+        await self._rows(Change(task.key, Release(_holder(row), row.attempt, rested, row.strikes), row))
+        self._system.metrics.count("account_refused")
+        return _Ended(delay_s=HALT_DELAY_S, halted=f"{halt.code}: {halt.message}")
 
     async def _again(
         self, task: AcceptedTask, row: TaskRow, attempt: Try, outcome: Again, response: Response
@@ -280,10 +307,13 @@ class _Caller:
         decision = await self._rows(Change(task.key, settle, row))
         if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:
             return _Ended(Delivery.settled(task, decision.row, document))
-        # Another took the claim over while this call was out, or the task was cancelled: that counted this call, and
-        # the message comes again to find out.
+        return self._late(task, row, decision.row)
+
+    def _late(self, task: AcceptedTask, row: TaskRow, now_row: TaskRow | None) -> _Ended:
+        """Another took the claim over while this call was out, or the task was cancelled: that counted this call, and
+        the message comes again to find out."""
         self._system.metrics.log("late_answer", attempt=row.attempt, tier=task.tier.value)
-        claimed_until = None if decision.row is None else decision.row.claimed_until
+        claimed_until = None if now_row is None else now_row.claimed_until
         return _Ended(delay_s=_until(claimed_until, self._system.clock.now()))
 
 

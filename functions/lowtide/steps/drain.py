@@ -18,7 +18,7 @@ from typing import assert_never
 from lowtide.core.errors import safely_told
 from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.task import AcceptedTask, task_key
-from lowtide.core.tasks import Carry, ClaimPart, TaskEvent, TaskRow, TaskState, Verdict
+from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.tiers import Tier
 from lowtide.core.weights import Weight, weigh
 from lowtide.ports import Change, Message, System
@@ -126,7 +126,7 @@ def _read(system: System, messages: Sequence[Message]) -> _Scoop:
     for message in messages:
         try:
             # Weighed here, because what cannot be rendered must not hold up a part.
-            scoop.tasks += [_Drawn(message, task, weigh(task, system.routes)) for task in read_tasks(system, message)]
+            scoop.tasks += [_Drawn(message, task, weigh(task)) for task in read_tasks(system, message)]
         except Unreadable as error:
             unreadable = Delivery.unreadable(message, str(error), system.clock.now())
             scoop.deliveries[message.id].append(unreadable)
@@ -173,7 +173,7 @@ def _open(system: System, lot: Lot, slice_: Sequence[_Drawn]) -> PartRow:
     lease_until = now + timedelta(seconds=system.routes.batching.lease_s)
     with PartFile() as file:
         for drawn in slice_:
-            file.add(PartLine(task=drawn.task), drawn.weight)
+            file.add(PartLine(task=drawn.task, strikes=Strikes(spent_usd=drawn.task.spent_usd)), drawn.weight)
         part = file.row(f"p-{digest[:24]}", lot, now).model_copy(update={"lease_until": lease_until})
         file.put(system.objects, part)
     system.parts.apply([Change(part.part_id, Open(part))], now)

@@ -40,7 +40,7 @@ def _carry_stragglers(system: System, row: BatchRow) -> None:
     # Durable, then claimed, then visible.
     with PartFile() as file:
         for _, line in _unsent(system, row, parts):
-            file.add(line, weigh(line.task, system.routes))
+            file.add(line, weigh(line.task))
         part = file.row(part_id, row.lot, row.created_at).model_copy(update={"state": PartState.CLOSED})
         file.put(system.objects, part)
     now = system.clock.now()

@@ -107,7 +107,7 @@ def _retry(system: System, row: BatchRow, again: LinesAgain, start: int, stop: i
         wait = max(wait, ACCOUNT_WAIT_S)
     with PartFile() as file:
         for each in again.read(start, stop):
-            file.add(each.line, weigh(each.line.task, system.routes))
+            file.add(each.line, weigh(each.line.task))
         part = file.row(part_id, row.lot, row.collected_at).model_copy(
             update={
                 "state": PartState.CLOSED,

@@ -152,7 +152,7 @@ def _render(
         if task.key in seen:
             continue
         seen.add(task.key)
-        body = request_body(task, system.routes)
+        body = request_body(task)
         ours = custom_id(task.tenant, task.task_id, attempt)
         data = request_line(ours, row.lot.endpoint, body)
         lines.write(data)

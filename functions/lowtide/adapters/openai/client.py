@@ -38,7 +38,11 @@ def build_client(*, base_url: str | None, api_key: str, http_client: httpx2.Asyn
 
 def is_openai(client: AsyncOpenAI) -> bool:
     """Is it OpenAI itself, and not one that speaks its protocol? Some of those refuse fields they do not know."""
-    host = client.base_url.host
+    return is_openai_url(str(client.base_url))
+
+
+def is_openai_url(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
     return host == "openai.com" or host.endswith(".openai.com")
 
 

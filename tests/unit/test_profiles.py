@@ -1,0 +1,233 @@
+"""``auto``: asked where it pays, in a bounded question; believed where the reply is one of three words."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+import lowtide
+from lowtide.core.acceptance import accept, queue_for, with_model
+from lowtide.core.errors import ConfigError, Refused
+from lowtide.core.outcomes import Response
+from lowtide.core.profiles import Question, Reply, ask_or_choose, question_id, reply
+from lowtide.core.routes import Auto, Limits, Mix, Routes, TypeSpec
+from lowtide.core.task import custom_id
+from lowtide.core.task_rows import ModelChoice
+from lowtide.core.tiers import Tier
+from lowtide_local.run.assembly import shipped_prices, shipped_routes
+
+NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
+PRICES = shipped_prices()
+SHIPPED_TEXT = (Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8")
+AUTO_TYPE = 'document_analysis = { tier = "NORMAL", model = "auto" }'
+SHIPPED = shipped_routes()
+ROUTES = SHIPPED.model_copy(
+    update={
+        "types": SHIPPED.types
+        | {
+            "document_analysis": TypeSpec(tier=Tier.NORMAL, model="auto"),
+            "report_generation": TypeSpec(tier=Tier.LOW, model="auto"),
+        }
+    }
+)
+
+
+def taken(kind="document_analysis", routes=ROUTES, **payload):
+    raw = {"task_id": "t", "type": kind, "payload": payload or {"text": "What do these two contracts say of notice?"}}
+    return accept(raw, origin="m/0", sent_at=NOW, routes=routes)
+
+
+def found(task, routes=ROUTES):
+    return ask_or_choose(task, 1, NOW, routes, PRICES)
+
+
+def with_auto(**changes):
+    return ROUTES.model_copy(update={"auto": Auto(**changes)})
+
+
+def with_limits(**limits):
+    return ROUTES.model_copy(update={"limits": Limits(**limits)})
+
+
+def asked(task=None) -> Question:
+    question = found(task or taken())
+    assert isinstance(question, Question)
+    return question
+
+
+def said(content, *, status=200, usage=(120, 1)):
+    body = {"choices": [{"message": {"role": "assistant", "content": content}}], "service_tier": "default"}
+    if usage is not None:
+        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    return Response(status, body)
+
+
+def heard(response) -> Reply:
+    return reply(taken(), asked(), response, PRICES, NOW)
+
+
+def test_no_shipped_type_is_auto():
+    assert not any(spec.model == "auto" for spec in SHIPPED.types.values())
+
+
+def test_a_task_of_an_auto_type_has_its_three_candidates_and_standard_for_the_time_being():
+    task = taken()
+    assert task.candidates == {"simple": "gpt-5-nano", "standard": "gpt-5-mini", "complex": "gpt-5"}
+    assert task.model == "gpt-5-mini"
+
+
+def test_a_body_that_names_its_model_is_never_asked_about():
+    body = {"model": "auto", "messages": [{"role": "user", "content": "?"}]}
+    raw = {"task_id": "t", "type": "document_analysis", "request": {"url": "/v1/chat/completions", "body": body}}
+    task = accept(raw, origin="m/0", sent_at=NOW, routes=ROUTES)
+    assert (task.model, task.candidates) == ("auto", None)
+
+
+def test_only_models_that_the_deployment_allows_are_candidates():
+    task = taken(routes=with_limits(models=frozenset({"gpt-5-nano", "gpt-5-mini"})))
+    assert task.candidates == {"simple": "gpt-5-nano", "standard": "gpt-5-mini"}
+    alone = taken(routes=with_limits(models=frozenset({"gpt-5-mini"})))
+    assert (alone.model, alone.candidates) == ("gpt-5-mini", None)
+    with pytest.raises(Refused):
+        taken(routes=with_limits(models=frozenset({"gpt-5"})))
+
+
+def test_the_question_is_short_fixed_text_first_and_bounded_in_what_it_may_say():
+    question = asked(taken(text="word " * 10_000))
+    first, second = question.body["messages"]
+    assert first["role"] == "system"
+    assert len(second["content"]) <= ROUTES.auto.prompt_chars + len("document_analysis\n")
+    assert second["content"].startswith("document_analysis\n")
+    assert (question.model, question.body["max_completion_tokens"]) == ("gpt-5-nano", 32)
+    assert question.body["reasoning_effort"] == "minimal"
+
+
+def test_a_question_has_an_id_of_its_own_among_those_of_its_task():
+    ours = question_id("acme", "t", 2)
+    digest, _, number = custom_id("acme", "t", 2).rpartition("-")
+    assert ours == f"{digest}-q{number}"
+
+
+def test_asking_for_what_would_be_complex_nearly_always_does_not_pay():
+    certain = with_auto(mix=Mix(simple=Decimal(0), standard=Decimal(0), complex=Decimal(1)))
+    choice = found(taken(), certain)
+    assert isinstance(choice, ModelChoice)
+    assert (choice.profile, choice.model, choice.question_id) == ("complex", "gpt-5", None)
+    assert "could save" in choice.reason
+
+
+def test_the_dearer_the_asker_the_less_often_it_is_asked():
+    assert isinstance(found(taken(), with_auto(model="gpt-5-nano")), Question)
+    assert isinstance(found(taken(), with_auto(model="gpt-5-pro", max_tokens=400)), ModelChoice)
+
+
+def test_asking_pays_exactly_where_the_expected_saving_is_more_than_its_price():
+    """By hand: the question is priced as its characters by four and its whole allowance of output."""
+    task = taken()
+    tokens_in = sum(len(message["content"]) for message in asked(task).body["messages"]) // 4
+    price = (tokens_in * Decimal("0.05") + 32 * Decimal("0.4")) / 1_000_000
+    body_in = (len(task.prompt) + len('{"text":"What do these two contracts say of notice?"}')) // 4
+    # On flex, as NORMAL is bought: gpt-5 at 0.625 and 5, gpt-5-mini at 0.125 and 1 a million.
+    out_usd = (Decimal(5) - Decimal(1)) / 1_000_000
+    in_usd = body_in * (Decimal("0.625") - Decimal("0.125")) / 1_000_000
+    share = Decimal("0.05")
+    outcomes = set()
+    for output_tokens in range(1, 200):
+        mix = Mix(simple=Decimal(0), standard=share, complex=1 - share)
+        outcome = found(task, with_auto(output_tokens=output_tokens, mix=mix))
+        outcomes.add(isinstance(outcome, Question))
+        assert isinstance(outcome, Question) == (share * (in_usd + output_tokens * out_usd) > price)
+    assert outcomes == {True, False}
+
+
+def test_where_a_price_is_not_known_the_profile_is_standard_and_nothing_is_asked():
+    foreign = ROUTES.model_copy(update={"profiles": ROUTES.profiles | {"complex": "llama-99"}})
+    choice = found(taken(routes=foreign), foreign)
+    assert isinstance(choice, ModelChoice)
+    assert (choice.profile, choice.reason) == ("standard", "auto: standard, as llama-99 has no price to go by")
+
+
+@pytest.mark.parametrize("text", ["simple", " Complex\n", "STANDARD"])
+def test_one_of_the_three_words_is_believed(text):
+    answer = heard(said(text))
+    assert answer.choice.profile == text.strip().casefold()
+    assert answer.choice.model == taken().candidates[answer.choice.profile]
+    assert answer.choice.question_id == asked().call_id
+    assert answer.spent_usd == Decimal("0.0000064")  # 120 and 1 tokens of gpt-5-nano
+    assert "gpt-5-nano was asked ($0.0000064)" in answer.choice.reason
+
+
+@pytest.mark.parametrize("text", ["", "simple.", "simple or complex", "trivial", None, "sim"])
+def test_anything_else_is_standard_and_paid_for_all_the_same(text):
+    answer = heard(said(text))
+    assert (answer.choice.profile, answer.spent_usd) == ("standard", Decimal("0.0000064"))
+    assert answer.choice.question_id == asked().call_id
+
+
+@pytest.mark.parametrize("body", [None, {}, {"choices": []}, {"choices": [{}]}, {"choices": "simple"}, ["simple"]])
+def test_a_body_of_another_shape_is_standard(body):
+    assert heard(Response(200, body)).choice.profile == "standard"
+
+
+@pytest.mark.parametrize(
+    ("response", "unsure"),
+    [
+        (Response(429, {"error": {"code": "rate_limit_exceeded"}}), False),
+        (Response(500, {}), False),
+        (Response(None, fault="timeout", sent=True), True),
+        (Response(None, fault="connection", sent=False), False),
+    ],
+)
+def test_a_question_that_fails_is_not_asked_again(response, unsure):
+    answer = heard(response)
+    assert (answer.choice.profile, answer.spent_usd, answer.unsure) == ("standard", 0, unsure)
+    assert answer.choice.question_id is None
+
+
+def test_a_profile_that_is_not_allowed_here_is_standard():
+    routes = with_limits(models=frozenset({"gpt-5-mini", "gpt-5"}))
+    task = taken(routes=routes)
+    question = found(task, routes)
+    assert isinstance(question, Question)
+    assert reply(task, question, said("simple"), PRICES, NOW).choice.profile == "standard"
+
+
+def test_a_low_task_without_a_model_goes_with_normal_and_with_one_into_a_batch():
+    task = taken("report_generation")
+    assert (task.tier, queue_for(task)) == (Tier.LOW, Tier.NORMAL)
+    decided = with_model(task, ModelChoice(profile="simple", model="gpt-5-nano", reason="auto: simple"), ROUTES)
+    assert (decided.model, decided.candidates, queue_for(decided)) == ("gpt-5-nano", None, Tier.LOW)
+    assert decided.route == f"{task.route}; auto: simple"
+
+
+def test_a_model_that_cannot_be_batched_keeps_a_low_task_where_it_is():
+    nano = ROUTES.models["gpt-5-nano"].model_copy(update={"batch": False})
+    routes = ROUTES.model_copy(update={"models": ROUTES.models | {"gpt-5-nano": nano}})
+    choice = ModelChoice(profile="simple", model="gpt-5-nano", reason="auto: simple")
+    assert queue_for(with_model(taken("report_generation"), choice, routes)) is Tier.NORMAL
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('simple = "gpt-5-nano"\n', "", "has no simple"),
+        ("[profiles]\n", '[profiles]\nauto = "gpt-5"\n', "which is no profile"),
+        ('model = "simple"      # who', 'model = "text-embedding-3-small" # who', "answers no /v1/chat"),
+        ("simple = 0.5, standard", "simple = 0.6, standard", "add up to 1.1"),
+        ("{ simple = 0.5, standard", "{ easy = 0.5, standard", "auto.mix.easy"),
+    ],
+)
+def test_a_file_that_could_not_be_asked_by_is_refused(old, new, told):
+    text = SHIPPED_TEXT.replace('document_analysis = { tier = "NORMAL", model = "complex" }', AUTO_TYPE)
+    assert Routes.load(text).types["document_analysis"].model == "auto"
+    assert text.count(old) == 1
+    with pytest.raises(ConfigError, match=told):
+        Routes.load(text.replace(old, new))
+
+
+def test_the_reply_has_the_price_of_the_day_and_of_the_lane_that_served_it():
+    response = said("simple")
+    flexed = replace(response, body=response.body | {"service_tier": "flex"})
+    assert heard(flexed).spent_usd == Decimal("0.0000032")
