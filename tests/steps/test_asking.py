@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from lowtide.core.routes import Auto, Routes, TypeSpec
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
-from lowtide_local.engine.crashes import CrashPlan, Side, every_crash
+from lowtide.steps.cancel import cancel_tasks
+from lowtide_local.engine.crashes import Crash, CrashPlan, Side, every_crash
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import settled
 from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Scenario, Window, WindowKind
@@ -33,6 +35,11 @@ def asking(**settings: Any) -> Routes:
 
 def paying(task_id: str, kind: str, says: str = "simple", **payload: Any) -> dict[str, Any]:
     return {"task_id": task_id, "type": kind, "payload": {"text": f"Say which. [sim:says-{says}]", **payload}}
+
+
+def beyond_the_question(task_id: str, kind: str, mark: str) -> dict[str, Any]:
+    """The mark lies where a question does not reach."""
+    return {"task_id": task_id, "type": kind, "payload": {"text": "x" * 3_000 + mark}}
 
 
 def begin(tmp_path: Path, *messages: object, scenario: Scenario | None = None, **settings: Any) -> World:
@@ -108,7 +115,6 @@ def test_what_is_not_worth_asking_is_complex_and_nobody_is_asked(tmp_path):
     world = begin(tmp_path, paying("a", "document_analysis"), model="gpt-5-pro", max_tokens=1_000)
 
     async def story(life: Life) -> None:
-        life.system.routes.models["gpt-5-pro"]
         await on_tier(life, Tier.NORMAL)
         record = life.record("a")
         assert record.model == "gpt-5"
@@ -131,9 +137,7 @@ def test_a_reply_that_cannot_be_read_is_standard_and_in_the_receipt(tmp_path):
 
 
 def test_a_task_that_is_tried_again_is_not_asked_about_again(tmp_path):
-    world = begin(
-        tmp_path, {"task_id": "a", "type": "email_draft", "payload": {"text": "x" * 3_000 + "[sim:500-once]"}}
-    )
+    world = begin(tmp_path, beyond_the_question("a", "email_draft", "[sim:500-once]"))
 
     async def story(life: Life) -> None:
         await on_tier(life, Tier.HIGH)
@@ -146,8 +150,7 @@ def test_a_task_that_is_tried_again_is_not_asked_about_again(tmp_path):
 
 
 def test_a_task_that_dies_still_shows_what_asking_cost(tmp_path):
-    payload = {"text": "x" * 3_000 + "[sim:refuse]"}
-    world = begin(tmp_path, {"task_id": "a", "type": "email_draft", "payload": payload})
+    world = begin(tmp_path, beyond_the_question("a", "email_draft", "[sim:refuse]"))
 
     async def story(life: Life) -> None:
         await on_tier(life, Tier.HIGH)
@@ -235,7 +238,7 @@ def test_a_task_cancelled_while_its_question_is_out_is_not_called_and_the_questi
 
     async def cancelled(life: Life) -> None:
         await life.pass_time(1)
-        cancel(life.system, [("default", "a")])
+        cancel_tasks(life.system, [("default", "a")])
 
     async def story(life: Life) -> None:
         life.accept()
@@ -253,8 +256,9 @@ DAY = (
     paying("study", "document_analysis", "simple"),
     paying("report-1", "report_generation", "simple"),
     paying("report-2", "report_generation", "standard"),
-    {"task_id": "poison", "type": "report_generation", "payload": {"text": "x" * 3_000 + "[sim:refuse]"}},
+    beyond_the_question("poison", "report_generation", "[sim:refuse]"),
 )
+AROUND = {CALL, "tasks.apply", "low.send", "low.delete", "normal.delete", "high.delete", "normal.defer", "high.defer"}
 WEATHER = Scenario(
     latency=Latencies(default=Latency(min_s=0.5, max_s=2.0), flex=Latency(min_s=2.0, max_s=8.0)),
     batch=BatchWeather(min_s=90, max_s=90, list_lag_s=30),
@@ -289,16 +293,16 @@ def faults(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize("chunk", range(4))
-@pytest.mark.parametrize("voids", [True, False])
-def test_a_crash_at_any_call_around_a_question_loses_nothing_and_pays_for_nothing_uncounted(tmp_path, chunk, voids):
+def test_a_crash_at_any_call_around_a_question_loses_nothing_and_pays_for_nothing_uncounted(tmp_path, chunk):
     world, plan = the_day(tmp_path / "clean"), CrashPlan()
     assert world.work(plan)
     assert faults(world) == []
     assert len(questions(world)) == len(DAY)
     broken = []
-    for crash in list(every_crash(len(plan.calls)))[chunk::4]:
+    around = [crash for crash in every_crash(len(plan.calls)) if plan.calls[crash.at - 1] in AROUND]
+    for number, crash in list(enumerate(around))[chunk::4]:
         world = the_day(tmp_path / f"{crash.at}-{crash.side.name}")
-        world.voids = voids
+        world.voids = number // 4 % 2 == 0  # otherwise claims of the dead are waited out, as on AWS
         assert not world.work(crash), f"{crash} never came"
         later(world.clock, 1)
         assert world.work()
