@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench-memory lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test bench-memory bench-auto lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(READY)  ## every test, on all cores (ARGS="tests/core -k seal")
 
 bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB collected (ARGS="--tasks 10000")
 	@$(RUN) python -m bench.memory $(ARGS)
+
+bench-auto: $(READY)  ## dollars with and without `auto` on a mixed workload (ARGS="--tasks 5000 --hard 0.4")
+	@$(RUN) python -m bench.auto $(ARGS)
 
 lint: $(READY)  ## style and formatting
 	@$(RUN) ruff check

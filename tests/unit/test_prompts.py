@@ -15,6 +15,8 @@ from lowtide.core.routes import Limits, Routes
 ROUTES = Routes.load((Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8"))
 CAPPED = ROUTES.model_copy(update={"limits": Limits(max_tokens=500)})
 SENT = datetime(2026, 2, 28, 10, tzinfo=UTC)
+LONG = "Judge it by these rules, one after the other. " * 100
+"""Long enough for the provider to cache."""
 CHAT = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "?"}]}
 
 
@@ -86,3 +88,45 @@ def test_the_same_payload_gives_the_same_body_however_it_was_written(payload, di
 def test_where_tokens_are_capped_a_request_without_a_limit_gets_the_cap(raw, limit):
     body = rendered(raw, CAPPED)
     assert {name: value for name, value in body.items() if name.startswith("max_")} == limit
+
+
+def with_template(text, **provider):
+    openai = ROUTES.providers["openai"].model_copy(update=provider)
+    update = {"templates": ROUTES.templates | {"judgement": text}, "providers": {"openai": openai}}
+    return ROUTES.model_copy(update=update)
+
+
+def test_tasks_under_one_long_text_have_one_cache_key_and_another_text_has_another():
+    routes, other = with_template(LONG), with_template(LONG + "And kindly.")
+    one = rendered(paying({"a": 1}, "lead_scoring"), routes)["prompt_cache_key"]
+    assert rendered(paying({"b": 2}, "lead_scoring"), routes)["prompt_cache_key"] == one
+    assert rendered(paying({"a": 1}, "lead_scoring"), other)["prompt_cache_key"] != one
+    assert len(one) <= 64
+
+
+@pytest.mark.parametrize(
+    ("raw", "routes"),
+    [
+        (paying({}, "lead_scoring"), ROUTES),  # too short to be cached
+        (paying({}, "lead_scoring"), with_template(LONG, prompt_cache_key=False)),
+        (paying({}, "lead_scoring"), with_template(LONG).without_cache_keys()),
+        (asking(CHAT), with_template(LONG)),
+    ],
+)
+def test_where_a_cache_key_would_not_help_or_not_be_known_there_is_none(raw, routes):
+    assert "prompt_cache_key" not in rendered(raw, routes)
+
+
+def test_a_senders_own_cache_key_is_sent_as_it_came():
+    body = CHAT | {"prompt_cache_key": "theirs"}
+    assert rendered(asking(body), with_template(LONG)) == body
+
+
+@pytest.mark.parametrize("raw", [paying({"a": 1}, "lead_scoring"), asking(CHAT)])
+def test_what_a_task_is_asked_with_is_what_it_was_when_it_was_accepted(raw):
+    """Carried through a queue, and rendered by a process that has other routes in force: it needs none."""
+    task = accept(raw, origin="o", sent_at=SENT, routes=CAPPED)
+    carried = type(task).model_validate_json(task.model_dump_json())
+    assert request_body(carried) == request_body(task)
+    assert request_body(carried)["max_completion_tokens"] == 500
+    assert (carried.prompt is None) == ("request" in raw)

@@ -1,0 +1,16 @@
+"""A payload of a type that no routes name, from a file through ``lowtide run`` to its record."""
+
+from __future__ import annotations
+
+from commands import receipt, records, write_tasks
+
+
+def test_a_payload_of_a_type_that_nobody_described_is_answered_out_of_the_box(provider, tmp_path):
+    paid = {"task_id": "t_1", "type": "content_analysis", "payload": {"text": "Parcels arrive late in the north."}}
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [paid])
+    ended = provider.run(tasks, tmp_path / "out", "--json")
+    assert ended.code == 0
+    record = records(tmp_path / "out")["t_1"]
+    assert (record["status"], record["tier"], record["model"]) == ("answered", "NORMAL", "gpt-5-mini")
+    assert record["response"]["body"]["choices"][0]["message"]["content"]
+    assert receipt(tmp_path / "out")["reconciled"]
