@@ -83,7 +83,7 @@ def main() -> int:
     bills = {}
     for model in (AUTO, COMPLEX, STANDARD):
         began = time.monotonic()
-        bills[model] = bill = played(tasks, _routes(model))
+        bills[model] = bill = played(tasks, routes_of(model))
         models = ", ".join(f"{name} {count}" for name, count in sorted(bill.by_model.items()))
         print(
             f"{model:9} ${bill.cost_usd:.6f}, of it ${bill.asking_usd:.6f} for {bill.questions} questions; "
@@ -111,7 +111,8 @@ def _task(number: int, profile: str, dice: Random) -> dict[str, Any]:
     return {"task_id": f"case-{number}", "type": kind, "payload": payload}
 
 
-def _routes(model: str) -> Routes:
+def routes_of(model: str) -> Routes:
+    """The shipped ones, with this model, profile or ``auto`` for the workload's types."""
     routes = shipped_routes()
     types = {kind: routes.types[kind].model_copy(update={"model": model, "template": None}) for kind in KINDS}
     auto = routes.auto.model_copy(update={"output_tokens": OUTPUT_TOKENS})

@@ -239,3 +239,13 @@ async def test_a_repeated_long_prefix_counts_as_cached_where_that_is_on():
 async def test_an_unknown_address_answers_in_the_shape_of_an_error():
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
         await connect(provider_of()).get("/audio", cast_to=object)
+
+
+async def test_a_request_for_a_word_is_answered_with_the_one_that_its_prompt_names():
+    client = connect(provider_of())
+    short = await ask(client, "which? [sim:says-simple]", max_completion_tokens=32)
+    assert (short.choices[0].message.content, short.choices[0].finish_reason) == ("simple", "stop")
+    assert short.usage is not None
+    assert short.usage.completion_tokens == 1
+    long = await ask(client, "which? [sim:says-simple]")
+    assert long.choices[0].message.content != "simple"

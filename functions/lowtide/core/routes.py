@@ -183,7 +183,7 @@ class Limits(Value):
 
 
 class Routes(Value):
-    """``version`` is a digest of the content: a task keeps the one that it was accepted under."""
+    """``version`` is a digest of the content: a task names the one that it was accepted under."""
 
     version: str
     tiers: dict[Tier, TierSpec]

@@ -5,8 +5,8 @@
     (none) ──Accept──▶ queued ──ClaimCall──▶ calling ──Settle──▶ answered | dead
        │                 ▲  │                  │  └─ ClaimCall after claimed_until: taken over, attempt + 1, repaid + 1
        │                 │  │                  │
-       │                 └──┼──── Release ─────┘
-       │                 └── Choose, for a batch ──┘
+       │                 └──┼──── Release ─────┤  └─ Choose: the model, and the call follows
+       │                 └──┼─ Choose, for LOW ┘
        └──ClaimPart─────────┴──▶ staged ──Restage──▶ staged (attempt + 1) ──Settle──▶ answered | dead
                                    └─ Carry: into another part, the same attempt
 
