@@ -16,6 +16,7 @@ from lowtide.core.task import custom_id
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.steps.cancel import cancel_tasks
+from lowtide.steps.redrive import redrive
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side, every_crash
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import settled
@@ -308,3 +309,21 @@ def test_a_crash_at_any_call_around_a_question_loses_nothing_and_pays_for_nothin
         assert world.work()
         broken += [f"{crash}: {fault}" for fault in faults(world)]
     assert broken == []
+
+
+def test_a_dead_task_redriven_under_routes_that_ask_no_more_keeps_the_price_of_its_question(tmp_path):
+    world = the_day(tmp_path)
+    assert world.work()
+
+    async def story(life: Life) -> None:
+        asked_usd = life.record("poison").cost_usd
+        assert asked_usd
+        redrive(life.system, [("default", "poison")])
+        assert life.waiting(Tier.LOW) == 1
+        await life.finish()
+        record = life.record("poison")
+        assert (record.status, record.model, record.cost_usd) == (Status.DEAD, "gpt-5", asked_usd)
+        assert unreconciled(life) == []
+
+    world.routes = routes()
+    world.live(story)

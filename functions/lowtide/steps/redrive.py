@@ -63,8 +63,7 @@ def redrive(system: System, names: Sequence[tuple[str, str]]) -> list[Redriven]:
         else:
             outcomes[key] = planned
     changes: list[Change[TaskRow, TaskEvent]] = [
-        Change(plan.row.key, Redrive(plan.task, plan.record.cost_usd or plan.row.strikes.spent_usd), plan.row)
-        for plan in plans
+        Change(plan.row.key, Redrive(plan.task, plan.task.spent_usd), plan.row) for plan in plans
     ]
     decisions = system.tasks.apply(changes, system.clock.now())
     begun = [plan for plan, decision in zip(plans, decisions, strict=True) if decision.verdict is not Verdict.STALE]
@@ -90,7 +89,9 @@ def _plan(system: System, row: TaskRow | None) -> _Plan | Redriven:
         task = revive(row, document.letter.task, system.routes, system.clock.now())
     except Refused as refusal:
         return Redriven(RedriveOutcome.REFUSED, refusal.message)
-    return _Plan(row, document.record, task)
+    spent_usd = document.record.cost_usd or row.strikes.spent_usd
+    # On the row for a call, on the task for a batch, which reads no rows for what its lines have cost before.
+    return _Plan(row, document.record, task.model_copy(update={"spent_usd": spent_usd}))
 
 
 def _replaced(plan: _Plan) -> list[tuple[str, Receipt]]:
