@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.core.batches import SealLimits, choose_parts
 from lowtide.core.parts import Lot, PartRow
+from lowtide.core.sealing import SealLimits, choose_parts
 from lowtide.core.task import Endpoint
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -19,7 +19,7 @@ LIMITS = SealLimits(
     bytes=1_000,
     tokens=500,
     max_wait=timedelta(minutes=15),
-    deadline_margin=timedelta(minutes=30),
+    deadline_margin=lambda _tasks: timedelta(minutes=30),
 )
 
 
@@ -38,7 +38,7 @@ def part(name: str, *, tasks: int = 1, size: int = 10, tokens: int = 5, waited_s
 
 
 def chosen(*parts: PartRow, flush: bool = False) -> list[list[str]]:
-    return [[each.part_id for each in group] for group in choose_parts(parts, LIMITS, NOW, flush=flush)]
+    return [[each.part_id for each in group] for group in plan(parts, {}, {LOT: LIMITS}, NOW, flush=flush)]
 
 
 def test_nothing_becomes_nothing():
