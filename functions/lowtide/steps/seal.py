@@ -27,7 +27,6 @@ from lowtide.core.prompts import request_body
 from lowtide.core.sealing import SealLimits, plan
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import TaskState
-from lowtide.core.tenants import under_way
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change, System
 
@@ -36,6 +35,7 @@ from .lease import LeasedBatch, leased
 from .line_order import LinesInOrder
 from .part_file import READ_BYTES, READ_ROWS, placed
 from .token_room import enqueued_limit
+from .turn_notes import note_turns, turns_taken
 
 HEADROOM = 0.95
 """Of the provider's size limit: a part's bytes are an estimate."""
@@ -45,7 +45,10 @@ def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
     """Starts the batches that are due and seals every batch that is open. Returns those it sealed."""
     now = system.clock.now()
     active = system.batches.active()
-    started = [_start(system, group, now) for group in _due(system, active, now, flush=flush)]
+    groups = _due(system, active, now, flush=flush)
+    started = [_start(system, group, now) for group in groups]
+    if groups:
+        note_turns(system, [part for group in groups for part in group], now)
     sealed = []
     errors = []
     for row in [*(row for row in active if row.state is BatchState.OPEN), *started]:
@@ -73,7 +76,7 @@ def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bo
     depth = None if flush else _depth(system, ready)
     enqueued = {pool: enqueued_limit(system, pool) for pool in {pool_of(part.lot) for part in ready}}
     limits = {lot: _limits(system, lot, now, depth, enqueued[pool_of(lot)]) for lot in {part.lot for part in ready}}
-    taken = under_way(part for part in parts if part.state is PartState.JOINED)
+    taken = turns_taken(system, [part for part in parts if part.state is PartState.JOINED], now)
     groups = plan(ready, taken, limits, now, flush=flush)
     fitting = admitted(groups, {pool: committed(active, pool) for pool in enqueued}, enqueued)
     waiting = sum(part.tasks for group in groups for part in group) - sum(
