@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from lowtide.core.routes import Routes, Step
 from lowtide.steps.drain import drain
 from lowtide.steps.seal import seal
 from lowtide.steps.turns import submit_due
+from lowtide_local.engine.worker import Pace, Worker
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario
 from tests.sweep.world import Life, World, routes, task, with_batching
 
@@ -92,15 +94,23 @@ def test_a_model_may_have_a_size_of_its_own(tmp_path):
     world.live(story)
 
 
-def test_nobody_waits_longer_than_the_longest_wait_and_half_of_it_however_short(tmp_path):
-    """The embedded worker's own turns, with a pace that alone would be too slow."""
-    weather = Scenario(batch=BatchWeather(min_s=60, max_s=60))
-    world = World(tmp_path, weather, routes=with_batching(max_wait_s=30))
+def test_a_longest_wait_of_half_a_minute_is_kept_to_however_slow_the_pace(tmp_path):
+    """By the embedded worker, who is told of no end."""
+    world = World(tmp_path, routes=with_batching(max_wait_s=30))
     world.publish(lows("acme", 3))
-    began = world.clock.now()
-    assert world.work()
-    [batch] = world.provider.state()["batches"]
-    assert batch["created_at"] - began.timestamp() <= 45
+
+    async def story(life: Life) -> None:
+        pace = Pace(assemble_s=300, poll_s=60, watch_s=60)
+        worker = Worker(life.system, pace, lambda name: life.engine.queue(name).next_visible_at())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run(flush=False))
+            await life.pass_time(29)
+            assert world.provider.state()["batches"] == []
+            await life.pass_time(17)
+            assert len(world.provider.state()["batches"]) == 1
+            worker.no_more()
+
+    world.live(story)
 
 
 # --- turns ---------------------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bo
     parts = system.parts.active()
     ready = [part for part in parts if part.ready(now)]
     if not ready:
+        system.metrics.count("tasks_waiting_for_tokens", 0)
         return []
     depth = None if flush else _depth(system, ready)
     enqueued = {pool: enqueued_limit(system, pool) for pool in {pool_of(part.lot) for part in ready}}
