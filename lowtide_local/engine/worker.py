@@ -169,9 +169,11 @@ class Worker:
     async def _assembler(self, *, flush: bool) -> None:
         if flush:
             await self._flush.wait()
+        # Twice in the longest wait, or a short one would not be kept.
+        pause_s = min(self._pace.assemble_s, self.system.routes.batching.max_wait_s / 2)
         while True:
             await assemble(self.system, flush=self._fed)
-            await self._turns.wait(self._pace.assemble_s)
+            await self._turns.wait(pause_s)
 
     async def _poller(self) -> None:
         while True:

@@ -31,6 +31,8 @@ def _told(event: str, fields: dict[str, object]) -> str | None:
             wait_s = fields.get("wait_s")
             when = f" in {span(wait_s)}" if isinstance(wait_s, int | float) else ""
             return f"{batch}: too many tokens are enqueued for its model; submitted again{when}"
+        case "token_room":
+            return f"{batch}: waits until fewer tokens are enqueued for its model"
         case "submission_refused":
             return f"{batch}: the provider would not take it ({fields.get('reason')})"
         case "provider_unreachable":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from lowtide.core.tasks import ClaimPart, TaskState
@@ -143,5 +144,29 @@ def test_what_a_batch_had_already_sent_is_not_carried_into_another(tmp_path):
         assert running.requests == len(NAMES)
         await assert_all_is_well(world, life)
         assert len(world.provider.state()["batches"]) == 1
+
+    world.live(story)
+
+
+def test_only_what_the_batch_did_not_send_is_carried_however_its_lines_were_sorted(tmp_path):
+    world = World(tmp_path, Scenario(batch=BatchWeather(min_s=300, max_s=300)), voids=False)
+    company = [f"{COMPANY}-{number}" for number in range(6)]
+    world.publish({"tasks": [task(name, "content_generation", f"{10 - n} {name}") for n, name in enumerate(company)]})
+    world.live(drained)
+    world.publish(*(task(name, "content_generation") for name in NAMES))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        drain(sleepy(world, life, until_it_runs).system)
+        [running] = life.system.batches.active()
+        assert running.manifest_key is not None
+        offsets = [orjson.loads(line)["offset"] for line in life.system.objects.lines(running.manifest_key)]
+        assert len(offsets) == len(company)
+        assert offsets != sorted(offsets)
+        await life.pass_time(400)
+        await life.collect()
+        [carried] = life.system.parts.active()
+        assert carried.tasks == len(NAMES)
+        await assert_all_is_well(world, life)
 
     world.live(story)

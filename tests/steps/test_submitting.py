@@ -196,7 +196,8 @@ def test_the_look_up_after_a_token_limit_does_not_find_the_submission_that_faile
 
 
 def test_a_token_limit_that_stays_is_waited_for_longer_and_longer(tmp_path):
-    world = begin(tmp_path, mishaps(Mishap(kind=MishapKind.TOKEN_LIMIT, batches=(1, 2, 3, 4, 5, 6))))
+    one = mishaps(Mishap(kind=MishapKind.TOKEN_LIMIT, batches=(1, 2, 3, 4, 5, 6)))
+    world = begin(tmp_path, one, names=("a",))
 
     async def story(life: Life) -> None:
         await assembled(life)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
-from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, took_none
+from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.lines import ResultLine
 from lowtide.core.outcomes import Again, Answered, Bury, Response
 
@@ -159,6 +159,13 @@ def test_a_batch_over_the_token_limit_took_none_of_its_lines():
     assert took_none(ended(ProviderStatus.FAILED, over))
     assert not took_none(ended(ProviderStatus.FAILED, ValidationFault(code="bad_line", line=1)))
     assert not took_none(ended(ProviderStatus.COMPLETED, over))
+
+
+def test_a_batch_goes_in_halves_when_it_was_over_the_limit_three_times_with_nothing_beside_it():
+    assert not too_large(2, 10, alone=True)
+    assert not too_large(3, 10, alone=False)
+    assert not too_large(3, 1, alone=True)
+    assert too_large(3, 2, alone=True)
 
 
 def test_the_waits_for_the_token_limit_double_from_five_minutes_to_eighty():

@@ -1,6 +1,8 @@
 """routes.toml: the shipped file says what the design says, and a bad one is refused with its line."""
 
 import tomllib
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 
 import orjson
@@ -117,6 +119,16 @@ def test_a_type_may_have_lanes_of_its_own():
         ('"gpt-5-nano" = { flex = true }', '"gpt-5-nano" = { flexible = true }', "flexible"),
         ('key = "openai"', "", "[providers.openai]"),
         ("max_wait_s = 900 ", "max_wait_s = 0 ", "max_wait_s = 0"),
+        ("size = 500 }]", "size = 0 }]", "ladder = ["),
+        ("{ size = 500 }]", "{ above = 10, size = 500 }]", "ladder = ["),
+        ("{ above = 10_000, size = 50_000 }", "{ above = 1_000, size = 50_000 }", "ladder = ["),
+        ('window = "24h"', 'window = "24h"\nmax_enqueued_tokens = 0', "max_enqueued_tokens = 0"),
+        ('"o1" = {}', '"o1" = { batch_size = 0 }', '"o1"'),
+        (
+            'window = "24h"',
+            'window = "24h"\noff_peak = [{ from = 2026-03-01, opens = 16:30:00, closes = 00:30:00, discount = 1.5 }]',
+            "discount = 1.5",
+        ),
         ("[retries]", "[retry]", "[retry]"),
         ('"gpt-4.1" = { priority = true }', '"gpt-4.1" = { provider = "" }', '"gpt-4.1"'),
         ("concurrency = 50\n", "concurrency = 50\nconcurrency = 60\n", "concurrency = 60"),
@@ -144,6 +156,29 @@ def test_a_bad_file_is_refused_with_the_line_at_fault(old, new, at):
 def test_a_file_that_does_not_hang_together_is_refused_with_what_is_missing(old, new, said):
     with pytest.raises(ConfigError, match=said):
         Routes.load(changed(old, new))
+
+
+def test_the_ladder_serves_every_depth():
+    sizes = [ROUTES.batching.size_at(depth) for depth in (0, 1_000, 1_001, 10_000, 10_001, 10**9)]
+    assert sizes == [500, 500, 5_000, 5_000, 50_000, 50_000]
+
+
+def test_what_may_be_enqueued_is_the_models_own_limit_or_its_providers():
+    text = SHIPPED.replace('window = "24h"', 'window = "24h"\nmax_enqueued_tokens = 700')
+    routes = Routes.load(text.replace('"o1" = {}', '"o1" = { max_enqueued_tokens = 900, batch_size = 3 }'))
+    assert routes.enqueued_limit("openai", "o1-2024-12-17") == 900
+    assert routes.enqueued_limit("openai", "gpt-5") == 700
+    assert ROUTES.enqueued_limit("openai", "gpt-5") is None
+    assert routes.batch_tokens("openai", "gpt-5") == 700
+    assert (routes.part_tasks("o1"), routes.part_tasks("gpt-5")) == (3, 500)
+
+
+def test_an_off_peak_window_is_written_with_toml_s_own_dates_and_times():
+    window = "{ from = 2026-03-01, until = 2026-06-01, opens = 16:30:00, closes = 00:30:00, discount = 0.5 }"
+    routes = Routes.load(changed('window = "24h"', f'window = "24h"\noff_peak = [{window}]'))
+    [off_peak] = routes.providers["openai"].off_peak
+    assert (off_peak.opens, off_peak.closes) == (time(16, 30), time(0, 30))
+    assert (off_peak.starts, off_peak.until, off_peak.discount) == (date(2026, 3, 1), date(2026, 6, 1), Decimal("0.5"))
 
 
 def test_the_text_of_a_template_is_not_mistaken_for_the_line_at_fault():

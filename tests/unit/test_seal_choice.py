@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.core.batches import SealLimits, choose_parts
 from lowtide.core.parts import Lot, PartRow
+from lowtide.core.sealing import SealLimits, plan
 from lowtide.core.task import Endpoint
+from lowtide.core.tenants import SHARED
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LOT = Lot(provider="openai", model="gpt-5-mini", endpoint=Endpoint.CHAT)
@@ -19,11 +22,20 @@ LIMITS = SealLimits(
     bytes=1_000,
     tokens=500,
     max_wait=timedelta(minutes=15),
-    deadline_margin=timedelta(minutes=30),
+    deadline_margin=lambda _tasks: timedelta(minutes=30),
 )
 
 
-def part(name: str, *, tasks: int = 1, size: int = 10, tokens: int = 5, waited_s: float = 0, left_s: float = 86_400):
+def part(
+    name: str,
+    *,
+    tasks: int = 1,
+    size: int = 10,
+    tokens: int = 5,
+    waited_s: float = 0,
+    left_s: float = 86_400,
+    shares: dict[str, int] | None = None,
+):
     return PartRow(
         part_id=name,
         lot=LOT,
@@ -31,6 +43,7 @@ def part(name: str, *, tasks: int = 1, size: int = 10, tokens: int = 5, waited_s
         tasks=tasks,
         bytes=size,
         tokens=tokens,
+        shares=shares or {},
         oldest_at=NOW - timedelta(seconds=waited_s),
         tightest_deadline=NOW + timedelta(seconds=left_s),
         created_at=NOW,
@@ -38,7 +51,7 @@ def part(name: str, *, tasks: int = 1, size: int = 10, tokens: int = 5, waited_s
 
 
 def chosen(*parts: PartRow, flush: bool = False) -> list[list[str]]:
-    return [[each.part_id for each in group] for group in choose_parts(parts, LIMITS, NOW, flush=flush)]
+    return [[each.part_id for each in group] for group in plan(parts, {}, {LOT: LIMITS}, NOW, flush=flush)]
 
 
 def test_nothing_becomes_nothing():
@@ -66,8 +79,58 @@ def test_a_full_batch_goes_and_what_did_not_fit_waits():
     assert chosen(part("a", tasks=6, waited_s=2), part("b", tasks=6, waited_s=1)) == [["a"]]
 
 
+@pytest.mark.parametrize("measure", [{"tasks": 5}, {"size": 500}, {"tokens": 250}])
+def test_a_batch_that_is_exactly_full_waits_for_nobody(measure):
+    assert chosen(part("a", **measure), part("b", **measure)) == [["a", "b"]]
+    assert chosen(part("a", **measure)) == []
+
+
+def later_by(hours: float) -> SealLimits:
+    return replace(LIMITS, cheaper_at=NOW + timedelta(hours=hours))
+
+
+def test_what_has_the_time_waits_for_the_cheaper_hour_however_full_old_or_flushed():
+    parts = [part("full", tasks=10), part("old", waited_s=3_600)]
+    assert plan(parts, {}, {LOT: later_by(3)}, NOW, flush=True) == []
+
+
+def test_what_would_be_late_does_not_wait_for_the_cheaper_hour():
+    hour_and_margin_s = 3_600 + 30 * 60
+    parts = [part("tight", left_s=hour_and_margin_s), part("has time", left_s=hour_and_margin_s + 1)]
+    [group] = plan(parts, {}, {LOT: later_by(1)}, NOW, flush=True)
+    assert [each.part_id for each in group] == ["tight"]
+
+
+def test_the_margin_before_a_deadline_may_grow_with_the_batch():
+    limits = replace(LIMITS, deadline_margin=lambda tasks: timedelta(minutes=tasks))
+    small, large = part("a", left_s=5 * 60), part("b", tasks=4, left_s=86_400)
+    assert len(plan([small, large], {}, {LOT: limits}, NOW, flush=False)) == 1
+    assert plan([small], {}, {LOT: limits}, NOW, flush=False) == []
+
+
+def test_ten_tasks_are_in_the_first_batch_though_ten_thousand_came_before_them():
+    bulk = [part(f"bulk-{n:04}", tasks=5, waited_s=60, shares={"bulk": 5}) for n in range(2_000)]
+    small = part("small", tasks=5, shares={SHARED: 5})
+    assert plan([*bulk, small], {}, {LOT: LIMITS}, NOW, flush=False)[0] == [bulk[0], small]
+    assert plan([*bulk, small], {"bulk": 5}, {LOT: LIMITS}, NOW, flush=False)[0] == [small, bulk[0]]
+
+
+def test_turns_decide_between_lots_too():
+    other = LOT.model_copy(update={"model": "gpt-5"})
+    bulk = [part(f"bulk-{n}", tasks=10, waited_s=60, shares={"bulk": 10}) for n in range(5)]
+    small = part("small", shares={SHARED: 1}).model_copy(update={"lot": other})
+    groups = plan([*bulk, small], {}, {LOT: LIMITS, other: LIMITS}, NOW, flush=True)
+    assert [group[0].part_id for group in groups[:2]] == ["bulk-0", "small"]
+
+
 def test_a_part_that_alone_exceeds_a_limit_still_gets_its_batch():
     assert chosen(part("a", tasks=11), flush=True) == [["a"]]
+
+
+def test_what_fits_beside_others_is_not_left_in_a_batch_of_its_own():
+    parts = [part("a", tasks=10), part("b", tasks=5), part("c", tasks=10), part("d", tasks=5)]
+    assert chosen(*parts) == [["a"], ["b", "d"], ["c"]]
+    assert chosen(*parts[:3]) == [["a"], ["c"]], "the emptiest waits for company"
 
 
 @given(
@@ -79,7 +142,7 @@ def test_batches_stay_within_every_limit_and_no_part_is_in_two(sizes, flush):
         part(f"p{number:02}", tasks=tasks, size=size, tokens=tokens)
         for number, (tasks, size, tokens) in enumerate(sizes)
     ]
-    groups = choose_parts(parts, LIMITS, NOW, flush=flush)
+    groups = plan(parts, {}, {LOT: LIMITS}, NOW, flush=flush)
     for group in groups:
         assert sum(each.tasks for each in group) <= LIMITS.requests
         assert sum(each.bytes for each in group) <= LIMITS.bytes

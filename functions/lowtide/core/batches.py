@@ -1,4 +1,4 @@
-"""A batch's row, the one function that moves it, and when to seal.
+"""A batch's row, and the one function that moves it.
 
 ::
 
@@ -21,14 +21,13 @@ operator's ``Stop`` names the lease it acts under, and every write is conditiona
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
 from .model import Utc, Value
-from .parts import Lot, PartRow
+from .parts import Lot
 from .records import Usage
 
 
@@ -119,7 +118,7 @@ class Progress(Value):
 
 
 class BatchRow(Value):
-    """``requests``, ``bytes`` and ``tokens`` are known once it is sealed.
+    """``requests`` and ``bytes`` are known once it is sealed; ``tokens``, an estimate, is its parts' until then.
 
     ``submission`` counts creations on purpose.
     """
@@ -401,49 +400,3 @@ GRACE = timedelta(minutes=2)
 def may_intend_again(row: BatchRow, now: datetime) -> bool:
     """May whoever woke in ``submitting``, and found nothing at the provider, create?"""
     return row.intent_at is not None and now >= row.intent_at + GRACE
-
-
-@dataclass(frozen=True, slots=True)
-class SealLimits:
-    """What one batch may hold, and how long a part may wait for company."""
-
-    requests: int
-    inputs: int
-    """Of embeddings; other endpoints have none to count."""
-    bytes: int
-    tokens: int
-    max_wait: timedelta
-    deadline_margin: timedelta
-
-
-def choose_parts(parts: Sequence[PartRow], limits: SealLimits, now: datetime, *, flush: bool) -> list[list[PartRow]]:
-    """Which of one lot's ready parts become batches now, oldest first, each within the limits.
-
-    A batch is due when it is full, when its oldest task has waited ``max_wait``, when a deadline draws near, or when
-    ``flush`` says that no more is coming.
-    """
-    groups: list[list[PartRow]] = []
-    alone = [[part] for part in parts if part.alone]
-    for part in sorted((part for part in parts if not part.alone), key=lambda part: (part.oldest_at, part.part_id)):
-        if groups and _fits(groups[-1], part, limits):
-            groups[-1].append(part)
-        else:
-            groups.append([part])
-    full, last = groups[:-1], groups[-1:]
-    return alone + full + [group for group in last if flush or _due(group, limits, now)]
-
-
-def _fits(group: Sequence[PartRow], part: PartRow, limits: SealLimits) -> bool:
-    together = [*group, part]
-    return (
-        sum(each.tasks for each in together) <= limits.requests
-        and sum(each.inputs for each in together) <= limits.inputs
-        and sum(each.bytes for each in together) <= limits.bytes
-        and sum(each.tokens for each in together) <= limits.tokens
-    )
-
-
-def _due(group: Sequence[PartRow], limits: SealLimits, now: datetime) -> bool:
-    waited = now - min(part.oldest_at for part in group)
-    left = min(part.tightest_deadline for part in group) - now
-    return waited >= limits.max_wait or left <= limits.deadline_margin

@@ -68,6 +68,16 @@ def took_none(batch: ProviderBatch) -> bool:
     return batch.status is ProviderStatus.FAILED and any(fault.code in TOKEN_LIMIT_CODES for fault in batch.faults)
 
 
+WHOLE_SUBMISSIONS = 3
+"""Times that a batch is submitted whole although it alone was over the token limit. Others may share the account; by
+then it is larger than the limit itself."""
+
+
+def too_large(submission: int, requests: int, *, alone: bool) -> bool:
+    """Is a batch over the token limit to go again in halves, for it will not fit whole?"""
+    return alone and requests > 1 and submission >= WHOLE_SUBMISSIONS
+
+
 def token_limit_wait_s(setbacks: int) -> float:
     """5, 10, 20, 40, 80 minutes, and 80 from then on."""
     return 60.0 * TOKEN_LIMIT_WAITS_MIN[min(setbacks, len(TOKEN_LIMIT_WAITS_MIN) - 1)]
@@ -85,12 +95,13 @@ def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
 
 
 def suspects(batch: ProviderBatch) -> bool:
-    """Did it fail for one of its lines without saying which: then halves of it find out, and end at the culprit.
+    """Did it fail for one of its lines without saying which: then halves of it find out, and end at the culprit. One
+    that is collected although it was over the token limit was too large whole, and goes the same way.
 
     A failure that does not speak of the input (``server_error``, or no code at all) says nothing about the lines: such
     a batch goes again whole, and its tries are counted.
     """
-    if batch.status is not ProviderStatus.FAILED or took_none(batch) or named_faults(batch):
+    if batch.status is not ProviderStatus.FAILED or named_faults(batch):
         return False
     return any(fault.code is not None and not fault.code.startswith(_PROVIDERS_OWN) for fault in batch.faults)
 

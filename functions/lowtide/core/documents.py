@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -29,13 +30,15 @@ from .tasks import Strikes
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """The attempt that ended a task: its number, where it ran and what it had cost before."""
+    """The attempt that ended a task: its number, where it ran and what it had cost before. ``discount`` is the share of
+    the lane's price that falls away off-peak."""
 
     number: int
     lane: Lane
     reason: str
     strikes: Strikes
     batch_id: str | None = None
+    discount: Decimal = Decimal(0)
 
 
 def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
@@ -61,7 +64,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         attempts=attempt.number,
         batch_id=attempt.batch_id,
         usage=usage,
-        cost_usd=None if cost is None else cost + attempt.strikes.spent_usd,
+        cost_usd=None if cost is None else cost * (1 - attempt.discount) + attempt.strikes.spent_usd,
         list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()) if told else None,
         accepted_at=task.accepted_at,
         finished_at=now,

@@ -16,6 +16,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
+from pydantic import Field
+
 from .model import Utc, Value
 from .task import AcceptedTask, Endpoint
 from .tasks import Strikes
@@ -60,6 +62,8 @@ class PartRow(Value):
     """Of embeddings, which have a limit of their own in a batch; 0 elsewhere."""
     bytes: int
     tokens: int
+    shares: dict[str, int] = Field({})
+    """Whose turns it takes, and how much of them: see core/tenants.py."""
     oldest_at: Utc
     tightest_deadline: Utc
     created_at: Utc

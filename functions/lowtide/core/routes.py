@@ -7,14 +7,16 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import sha256
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError
 from .lanes import Lane
 from .model import Value
+from .offpeak import OffPeak
 from .task import Endpoint
 from .tiers import Tier
 from .toml_lines import line_of
@@ -89,7 +91,11 @@ class Lanes(Value):
 
 
 class ModelSpec(Value):
-    """What a model can be bought as. ``endpoints`` are those that it answers."""
+    """What a model can be bought as. ``endpoints`` are those that it answers.
+
+    ``batch_size`` is its batches' size in place of the ladder's; ``max_enqueued_tokens`` is what the account may have
+    waiting in batches of this model, in place of the provider's.
+    """
 
     name: str
     provider: Name = "openai"
@@ -97,10 +103,16 @@ class ModelSpec(Value):
     flex: bool = False
     priority: bool = False
     endpoints: tuple[Endpoint, ...] = Field((Endpoint.CHAT, Endpoint.RESPONSES), min_length=1)
+    batch_size: Count | None = None
+    max_enqueued_tokens: Count | None = None
 
 
 class ProviderSpec(Value):
-    """``base_url`` None is the SDK's own. ``key`` names the entry of the secret; ``window`` is what batches promise."""
+    """``base_url`` None is the SDK's own. ``key`` names the entry of the secret; ``window`` is what batches promise.
+
+    ``max_enqueued_tokens``: of each model, in batches that have not ended; None where it is not known. ``off_peak``:
+    the hours in which batches cost less.
+    """
 
     base_url: str | None = None
     key: Name
@@ -112,6 +124,8 @@ class ProviderSpec(Value):
     window: Name = "24h"
     prompt_cache_key: bool = False
     """Does it know the field of that name? Compatible servers may refuse one that they do not know."""
+    max_enqueued_tokens: Count | None = None
+    off_peak: tuple[OffPeak, ...] = ()
 
 
 class Mix(Value):
@@ -145,14 +159,25 @@ class Auto(Value):
     settings: dict[Name, str | int | float | bool] = Field(default_factory=dict)
 
 
+class Step(Value):
+    """A rung of the ladder: where more than ``above`` tasks wait on LOW, a batch of ``size`` is full."""
+
+    above: Annotated[int, Field(ge=0)] = 0
+    size: Count
+
+
 class Batching(Value):
     """When LOW tasks become parts and parts become batches. Sizes are per batch; the provider's limits hold as well.
 
-    A task due sooner than ``shortest_deadline_s`` after it was sent goes to a real-time lane instead.
+    ``ladder`` has the size at which a batch is full and goes at once, by how much waits on LOW. A task due sooner than
+    ``shortest_deadline_s`` after it was sent goes to a real-time lane instead.
     """
 
     part_tasks: Count = 1_000
     part_bytes: Count = 8_000_000
+    ladder: tuple[Step, ...] = Field(
+        (Step(above=10_000, size=50_000), Step(above=1_000, size=5_000), Step(size=500)), min_length=1
+    )
     max_wait_s: Seconds = 900
     max_requests: Count = 50_000
     max_bytes: Count = 190_000_000
@@ -162,6 +187,20 @@ class Batching(Value):
     poll_first_s: Seconds = 1
     poll_max_s: Seconds = 300
     lease_s: Count = 900
+
+    @field_validator("ladder")
+    @classmethod
+    def _descending(cls, ladder: tuple[Step, ...]) -> tuple[Step, ...]:
+        depths = [step.above for step in ladder]
+        if depths[-1] != 0:
+            raise ValueError("the last step has to serve whatever waits; leave its above out")
+        if any(upper <= lower for upper, lower in pairwise(depths)):
+            raise ValueError("steps go from the deepest down, each with a smaller above than the one before it")
+        return ladder
+
+    def size_at(self, depth: int) -> int:
+        """Requests in a batch while ``depth`` tasks wait."""
+        return next(step.size for step in self.ladder if depth > step.above or step.above == 0)
 
 
 class Retries(Value):
@@ -256,6 +295,21 @@ class Routes(Value):
         """Raises KeyError: every provider that a model names is there."""
         return self.providers[name]
 
+    def part_tasks(self, model: str) -> int:
+        """How many tasks a part of this model may hold: no more than its smallest batch."""
+        batching = self.batching
+        size = self.model(model).batch_size or min(step.size for step in batching.ladder)
+        return min(batching.part_tasks, batching.max_requests, size)
+
+    def enqueued_limit(self, provider: str, model: str) -> int | None:
+        """Tokens that may wait in batches of a model at once, as far as it is written down."""
+        return self.model(model).max_enqueued_tokens or self.providers[provider].max_enqueued_tokens
+
+    def batch_tokens(self, provider: str, model: str) -> int:
+        """Estimated tokens that one batch of a model may hold."""
+        limit = self.enqueued_limit(provider, model)
+        return self.batching.max_tokens if limit is None else min(self.batching.max_tokens, limit)
+
     def lanes_of(self, kind: str | None, tier: Tier) -> tuple[Lane, ...]:
         """The lanes to try for a task of this type in this tier, in order."""
         spec = self.types.get(kind) if kind is not None else None
@@ -274,6 +328,11 @@ class Routes(Value):
     def without_reply_list(self) -> Routes:
         """A copy that takes any ``reply_to``: for a run that records it and delivers nothing."""
         return self.model_copy(update={"limits": self.limits.model_copy(update={"reply_to": None})})
+
+
+def family(model: str) -> str:
+    """A dated snapshot's model: they share what the account is allowed."""
+    return _SNAPSHOT.sub("", model)
 
 
 def _completed(table: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lowtide.core.batches import (
     Seen,
     Unanswered,
 )
-from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, took_none
+from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.documents import struck
 from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable
 from lowtide.core.lines import parse_result_line
@@ -42,6 +42,7 @@ from .lease import LeasedBatch, leased
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn
+from .token_room import learn
 
 LOST_AFTER = timedelta(hours=48)
 """How long a provider may answer that it does not know a batch that it made, before its lines count as missing and are
@@ -112,7 +113,9 @@ class _Collection:
                 await self._api.cancel(known.id)
             _look_later(self._system, batch, seen)
             return False
-        if took_none(seen):
+        if took_none(seen) and not too_large(
+            batch.row.submission, batch.row.requests, alone=learn(self._system, batch.row, seen)
+        ):
             await self._api.clean([ref for ref in (batch.row.input_ref,) if ref])
             wait = token_limit_wait_s(batch.row.setbacks)
             self._system.metrics.log("token_limit", batch_id=batch.row.batch_id, wait_s=wait)

@@ -8,7 +8,7 @@ and its messages come again, to be carried into another part.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from lowtide.core.errors import safely_told
 from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
+from lowtide.core.tenants import SHARED, many
 from lowtide.core.tiers import Tier
 from lowtide.core.weights import Weight, weigh
 from lowtide.ports import Change, Message, System
@@ -98,7 +99,7 @@ def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
     scoop = _read(system, messages)
     staged = []
     for lot, group in _by_lot(scoop.tasks).items():
-        for slice_ in _slices(system, group):
+        for slice_ in (slice_ for those in _by_turns(group) for slice_ in _slices(system, lot, those)):
             part = _open(system, lot, slice_)
             _claim(system, part, slice_, scoop)
             staged.append((part, slice_))
@@ -150,19 +151,29 @@ def lot_of(task: AcceptedTask) -> Lot:
     return Lot(provider=task.provider, model=task.model, endpoint=task.endpoint)
 
 
-def _slices(system: System, group: Sequence[_Drawn]) -> Iterator[list[_Drawn]]:
-    limits = system.routes.batching
+def _by_turns(group: Sequence[_Drawn]) -> list[list[_Drawn]]:
+    """Tenants with many tasks apart from each other and from the others, so that each can have its turns."""
+    own = many(Counter(drawn.task.tenant for drawn in group))
+    apart: dict[str, list[_Drawn]] = defaultdict(list)
+    for drawn in group:
+        apart[drawn.task.tenant if drawn.task.tenant in own else SHARED].append(drawn)
+    return list(apart.values())
+
+
+def _slices(system: System, lot: Lot, group: Sequence[_Drawn]) -> Iterator[list[_Drawn]]:
+    routes = system.routes
+    most, most_tokens = routes.part_tasks(lot.model), routes.batch_tokens(lot.provider, lot.model)
+    most_bytes, most_inputs = routes.batching.part_bytes, routes.provider(lot.provider).max_embedding_inputs
     held: list[_Drawn] = []
-    size = inputs = 0
+    size = inputs = tokens = 0
     for drawn in group:
         weight = drawn.weight
-        many = inputs + weight.inputs > system.routes.provider(drawn.task.provider).max_embedding_inputs
-        if held and (len(held) >= limits.part_tasks or size + weight.bytes > limits.part_bytes or many):
+        size, inputs, tokens = size + weight.bytes, inputs + weight.inputs, tokens + weight.tokens
+        too_large = size > most_bytes or inputs > most_inputs or tokens > most_tokens
+        if held and (len(held) >= most or too_large):
             yield held
-            held, size, inputs = [], 0, 0
+            held, size, inputs, tokens = [], weight.bytes, weight.inputs, weight.tokens
         held.append(drawn)
-        size += weight.bytes
-        inputs += weight.inputs
     if held:
         yield held
 

@@ -6,6 +6,7 @@ and the claims read after that: who claimed before is found here, who claims lat
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from lowtide.core.batches import BatchRow
@@ -70,16 +71,12 @@ def _portions(system: System, row: BatchRow, parts: Sequence[PartRow]) -> Iterat
 
 
 def _unsent(system: System, row: BatchRow, parts: Sequence[PartRow]) -> Iterator[tuple[int, PartLine]]:
-    """(bytes, line) of each that the manifest does not name. It names lines in the order of the parts and in theirs.
-    A batch without a manifest sent nothing."""
-    raws = system.objects.lines(row.manifest_key) if row.manifest_key is not None else iter(())
-    entries = (ManifestLine.model_validate_json(raw) for raw in raws)
-    sent = ((entry.part_id, entry.offset) for entry in entries)
-    named = next(sent, None)
+    """(bytes, line) of each that the manifest does not name. A batch without a manifest sent nothing."""
+    sent: dict[str, set[int]] = defaultdict(set)
+    for raw in system.objects.lines(row.manifest_key) if row.manifest_key is not None else ():
+        entry = ManifestLine.model_validate_json(raw)
+        sent[entry.part_id].add(entry.offset)
     for part in sorted(parts, key=lambda part: part.part_id):
         for offset, raw in placed(system.objects.lines(part.object_key)):
-            here = (part.part_id, offset)
-            while named is not None and named < here:
-                named = next(sent, None)
-            if named != here:
+            if offset not in sent[part.part_id]:
                 yield len(raw), PartLine.model_validate_json(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from tempfile import TemporaryFile
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from lowtide.core.parts import Lot, PartLine, PartRow, part_object
+from lowtide.core.tenants import shares
 from lowtide.core.weights import Weight
 from lowtide.ports import Objects
 
@@ -25,6 +27,7 @@ class PartFile:
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._tasks = self._inputs = self._bytes = self._tokens = 0
+        self._tenants: Counter[str] = Counter()
         self._oldest_at: datetime | None = None
         self._tightest_deadline: datetime | None = None
 
@@ -43,6 +46,7 @@ class PartFile:
         self._file.write(line.model_dump_json().encode() + b"\n")
         task = line.task
         self._tasks += 1
+        self._tenants[task.tenant] += 1
         self._inputs += weight.inputs
         self._bytes += weight.bytes
         self._tokens += weight.tokens
@@ -61,6 +65,7 @@ class PartFile:
             inputs=self._inputs,
             bytes=self._bytes,
             tokens=self._tokens,
+            shares=shares(self._tenants),
             oldest_at=self._oldest_at,
             tightest_deadline=self._tightest_deadline,
             created_at=now,

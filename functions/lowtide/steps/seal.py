@@ -1,8 +1,8 @@
 """Seal: ready parts become a batch, and its file is written once.
 
 The batch's row comes first, naming the parts that it wants; each part joins by a write on its own row; the file holds
-the lines of those that joined whose task's claim names them. It is a pure function of the rows, so that doing it again
-after a crash writes the same bytes.
+the lines of those that joined whose task's claim names them, with like beginnings side by side. It is a pure function
+of the rows, so that doing it again after a crash writes the same bytes.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import BinaryIO
 
-from lowtide.core.batches import BatchRow, BatchState, Done, Seal, SealLimits, Start, choose_parts
+from lowtide.core.batches import BatchRow, BatchState, Done, Seal, Start
+from lowtide.core.enqueued import admitted, committed, pool_of
 from lowtide.core.errors import safely_told
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
+from lowtide.core.offpeak import next_opening
 from lowtide.core.parts import Join, Lot, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.portions import portions
+from lowtide.core.prefixes import prefix_key
 from lowtide.core.prompts import request_body
+from lowtide.core.sealing import SealLimits, plan
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import TaskState
+from lowtide.core.tiers import Tier
 from lowtide.ports import Change, System
 
 from .finish import finish_parts
 from .lease import LeasedBatch, leased
+from .line_order import LinesInOrder
 from .part_file import READ_BYTES, READ_ROWS, placed
+from .token_room import enqueued_limit
+from .turn_notes import note_turns, turns_taken
 
 HEADROOM = 0.95
 """Of the provider's size limit: a part's bytes are an estimate."""
@@ -37,11 +45,10 @@ def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
     """Starts the batches that are due and seals every batch that is open. Returns those it sealed."""
     now = system.clock.now()
     active = system.batches.active()
-    room = system.routes.batching.max_open_batches - len(active)
-    started: list[BatchRow] = []
-    for lot, parts in _ready(system, now).items():
-        groups = choose_parts(parts, _limits(system, lot), now, flush=flush)
-        started += [_start(system, lot, group, now) for group in groups[: max(0, room - len(started))]]
+    groups = _due(system, active, now, flush=flush)
+    started = [_start(system, group, now) for group in groups]
+    if groups:
+        note_turns(system, [part for group in groups for part in group], now)
     sealed = []
     errors = []
     for row in [*(row for row in active if row.state is BatchState.OPEN), *started]:
@@ -60,44 +67,70 @@ def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
     return sealed
 
 
+def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bool) -> list[Sequence[PartRow]]:
+    """The parts of each batch to be started, as far as open batches and enqueued tokens leave room."""
+    parts = system.parts.active()
+    ready = [part for part in parts if part.ready(now)]
+    if not ready:
+        system.metrics.count("tasks_waiting_for_tokens", 0)
+        return []
+    depth = None if flush else _depth(system, ready)
+    enqueued = {pool: enqueued_limit(system, pool) for pool in {pool_of(part.lot) for part in ready}}
+    limits = {lot: _limits(system, lot, now, depth, enqueued[pool_of(lot)]) for lot in {part.lot for part in ready}}
+    taken = turns_taken(system, [part for part in parts if part.state is PartState.JOINED], now)
+    groups = plan(ready, taken, limits, now, flush=flush)
+    fitting = admitted(groups, {pool: committed(active, pool) for pool in enqueued}, enqueued)
+    waiting = sum(part.tasks for group in groups for part in group) - sum(
+        part.tasks for group in fitting for part in group
+    )
+    system.metrics.count("tasks_waiting_for_tokens", waiting)
+    return fitting[: max(0, system.routes.batching.max_open_batches - len(active))]
+
+
+def _depth(system: System, ready: Sequence[PartRow]) -> int:
+    """What waits to be batched; a message on the queue counts as one task, though it may carry many."""
+    return system.tiers[Tier.LOW].depth().visible + sum(part.tasks for part in ready)
+
+
 def _publish_fill(system: System, sealed: Sequence[BatchRow]) -> None:
     """How full the batches of this turn are on average, by model: small ones cost calls and provider limits."""
     fills: dict[str, list[float]] = defaultdict(list)
     for row in sealed:
-        fills[row.lot.model].append(row.requests / _limits(system, row.lot).requests)
+        provider, batching = system.routes.provider(row.lot.provider), system.routes.batching
+        fills[row.lot.model].append(row.requests / min(provider.max_requests, batching.max_requests))
     for model, shares in fills.items():
         system.metrics.count("batch_fill", sum(shares) / len(shares), model=model)
 
 
-def _ready(system: System, now: datetime) -> dict[Lot, list[PartRow]]:
-    lots: dict[Lot, list[PartRow]] = defaultdict(list)
-    for part in system.parts.active():
-        if part.ready(now):
-            lots[part.lot].append(part)
-    return lots
-
-
-def _limits(system: System, lot: Lot) -> SealLimits:
+def _limits(system: System, lot: Lot, now: datetime, depth: int | None, enqueued: int | None) -> SealLimits:
+    """``depth`` None: no more is coming, so that nothing but the limits decides on a size."""
     provider, batching = system.routes.provider(lot.provider), system.routes.batching
+    size = system.routes.model(lot.model).batch_size
+    if size is None:
+        size = batching.max_requests if depth is None else batching.size_at(depth)
+    tokens = system.routes.batch_tokens(lot.provider, lot.model)
+    margin = timedelta(seconds=max(2 * batching.max_wait_s, batching.shortest_deadline_s))
     return SealLimits(
-        requests=min(provider.max_requests, batching.max_requests),
+        requests=min(provider.max_requests, batching.max_requests, size),
         inputs=provider.max_embedding_inputs,
         bytes=int(min(provider.max_bytes, batching.max_bytes) * HEADROOM),
-        tokens=batching.max_tokens,
+        tokens=tokens if enqueued is None else min(tokens, enqueued),
         max_wait=timedelta(seconds=batching.max_wait_s),
-        deadline_margin=timedelta(seconds=2 * batching.max_wait_s),
+        deadline_margin=lambda _tasks: margin,
+        cheaper_at=next_opening(provider.off_peak, now),
     )
 
 
-def _start(system: System, lot: Lot, parts: Sequence[PartRow], now: datetime) -> BatchRow:
+def _start(system: System, parts: Sequence[PartRow], now: datetime) -> BatchRow:
     part_ids = tuple(sorted(part.part_id for part in parts))
     digest = sha256("\n".join([now.isoformat(), *part_ids]).encode()).hexdigest()
     row = BatchRow(
         batch_id=f"b-{digest[:24]}",
-        lot=lot,
+        lot=parts[0].lot,
         part_ids=part_ids,
         created_at=now,
         tightest_deadline=min(part.tightest_deadline for part in parts),
+        tokens=sum(part.tokens for part in parts),
     )
     [decision] = system.batches.apply([Change(row.batch_id, Start(row))], now)
     if decision.row is None:
@@ -145,23 +178,23 @@ def _render(
     system: System, row: BatchRow, parts: Sequence[PartRow], lines: BinaryIO, manifest: BinaryIO
 ) -> tuple[int, int, int]:
     """(requests, bytes, tokens) of what it wrote. A task that stands in two lines is asked once."""
-    requests = size = tokens = 0
+    size = tokens = 0
     seen: set[str] = set()
-    for part, offset, length, line, attempt in _claimed(system, parts):
-        task = line.task
-        if task.key in seen:
-            continue
-        seen.add(task.key)
-        body = request_body(task)
-        ours = custom_id(task.tenant, task.task_id, attempt)
-        data = request_line(ours, row.lot.endpoint, body)
-        lines.write(data)
-        entry = ManifestLine(custom_id=ours, attempt=attempt, part_id=part.part_id, offset=offset, length=length)
-        manifest.write(entry.model_dump_json().encode() + b"\n")
-        requests += 1
-        size += len(data)
-        tokens += estimated_tokens(body, len(data))
-    return requests, size, tokens
+    with LinesInOrder() as ordered:
+        for part, offset, length, line, attempt in _claimed(system, parts):
+            task = line.task
+            if task.key in seen:
+                continue
+            seen.add(task.key)
+            body = request_body(task)
+            ours = custom_id(task.tenant, task.task_id, attempt)
+            data = request_line(ours, row.lot.endpoint, body)
+            entry = ManifestLine(custom_id=ours, attempt=attempt, part_id=part.part_id, offset=offset, length=length)
+            ordered.add(prefix_key(body), data, entry.model_dump_json().encode() + b"\n")
+            size += len(data)
+            tokens += estimated_tokens(body, len(data))
+        ordered.write(lines, manifest)
+    return len(seen), size, tokens
 
 
 def _claimed(system: System, parts: Sequence[PartRow]) -> Iterator[tuple[PartRow, int, int, PartLine, int]]:

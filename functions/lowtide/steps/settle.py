@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import sha256
 
 from lowtide.core import documents
@@ -15,6 +16,7 @@ from lowtide.core.batches import BatchRow, BatchTally, Progress
 from lowtide.core.cancellations import cancelled
 from lowtide.core.documents import Try
 from lowtide.core.lanes import Lane
+from lowtide.core.offpeak import discount
 from lowtide.core.outcomes import Answered, Bury, Response
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Pointer, ResultDocument, Status
@@ -144,10 +146,11 @@ class Settlement:
         row, task = self._row, sent.line.task
         if row.collected_at is None:
             raise AssertionError("collecting has begun")
-        reason = f"{task.route}; batched at half price"
+        off = self._discount()
+        reason = f"{task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
         strikes = sent.line.strikes if end.strikes is None else end.strikes
         batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
-        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id)
+        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id, discount=off)
         match end.outcome:
             case Answered():
                 if end.response is None:
@@ -158,6 +161,12 @@ class Settlement:
             case Withdrawn():
                 spent_usd, now = sent.line.strikes.spent_usd, row.collected_at
                 return cancelled(task, attempts=sent.attempt, spent_usd=spent_usd, now=now, batch_id=batch_id)
+
+    def _discount(self) -> Decimal:
+        """By when the batch was submitted, however long it ran."""
+        row = self._row
+        windows = self._system.routes.provider(row.lot.provider).off_peak
+        return Decimal(0) if row.submitted_at is None else discount(windows, row.submitted_at)
 
     def _count(self, receipt: Receipt) -> None:
         counts = {status: getattr(receipt, status.value) for status in Status}

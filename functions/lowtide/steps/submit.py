@@ -26,6 +26,7 @@ from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
 from lowtide.ports import BatchApi, SubmissionKey, System
 
 from .lease import LeasedBatch, leased
+from .token_room import has_room
 
 ACCOUNT_WAIT_S = 300.0
 """How long a batch rests when the account is refused: an operator has to act first."""
@@ -34,6 +35,8 @@ ACCOUNT_WAIT_S = 300.0
 async def submit(system: System, row: BatchRow) -> BatchRow:
     """Takes ``row`` as far towards ``running`` as it goes now. Repeat it until it is there."""
     if row.not_before is not None and system.clock.now() < row.not_before:
+        return row
+    if row.state is BatchState.SEALED and row.stop is None and not has_room(system, row):
         return row
     with leased(system, row) as batch:
         if batch is None:
