@@ -241,7 +241,7 @@ def test_sealing_again_after_a_crash_writes_the_same_file(tmp_path):
         world.live(sealing, Dies("objects.put", Side.AFTER, nth=2))  # the first notes whose turn it was
 
     async def after(life: Life) -> None:
-        [key] = life.system.objects.keys("batches/")
+        [key] = life.system.objects.keys("batches/b-")
         before = life.system.objects.get(key)
         [batch] = seal(life.system)
         assert batch.file_key == key
