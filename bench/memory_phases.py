@@ -109,6 +109,7 @@ def system_on(engine: Engine, directory: Path) -> System:
         clock=WallClock(),
         intake=engine.queue("intake"),
         tiers={tier: engine.queue(tier.value) for tier in Tier},
+        levels=engine.levels(),
         dead_letters=engine.queue("dead-letters"),
         objects=engine.objects,
         tasks=engine.tasks,

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from .core import batches, parts, tasks
+from .core.admission import Level
 from .core.batches import BatchRow, ProviderBatch
 from .core.lanes import Lane
 from .core.outcomes import Response
@@ -94,6 +95,16 @@ class Queue(Protocol):
 
     def depth(self) -> Depth:
         """Approximate on AWS."""
+        ...
+
+
+class Levels(Protocol):
+    """How high the tiers' queues stand, a few seconds ago and as far as is known."""
+
+    def look(self, tiers: Sequence[Tier]) -> Mapping[Tier, Level]: ...
+
+    def mark(self, tier: Tier, oldest_s: float) -> None:
+        """Messages were taken up just now, the oldest of which had waited so long. A hint: it may be dropped."""
         ...
 
 
@@ -331,6 +342,7 @@ class System:
     clock: Clock
     intake: Queue
     tiers: Mapping[Tier, Queue]
+    levels: Levels
     dead_letters: Queue
     objects: Objects
     tasks: Tasks

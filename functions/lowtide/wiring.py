@@ -19,6 +19,7 @@ from botocore.config import Config
 
 from lowtide.adapters.aws.history import CloudWatchHistory
 from lowtide.adapters.aws.ledger import DynamoLedger
+from lowtide.adapters.aws.levels import QueueLevels
 from lowtide.adapters.aws.metrics import EmfMetrics
 from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.parameter import RoutesParameter
@@ -190,6 +191,7 @@ class _Wired:
             clock=self.outside.clock,
             intake=self._queue(settings.intake_url),
             tiers={tier: self._queue(url) for tier, url in settings.tier_urls().items()},
+            levels=self._levels,
             dead_letters=self._queue(settings.dead_letter_url),
             objects=self._objects,
             tasks=DynamoRows(table, TASKS),
@@ -248,6 +250,11 @@ class _Wired:
 
     def _queue(self, url: str) -> SqsQueue:
         return SqsQueue(self._sqs, url, threads=self.outside.threads)
+
+    @cached_property
+    def _levels(self) -> QueueLevels:
+        tiers = {tier: self._queue(url) for tier, url in self.settings.tier_urls().items()}
+        return QueueLevels(tiers, self._table, self.outside.clock)
 
     @cached_property
     def _objects(self) -> S3Objects:

@@ -62,6 +62,7 @@ class CrashPlan:
             system,
             intake=self.guard(system.intake, "intake"),
             tiers={tier: self.guard(queue, tier.value.lower()) for tier, queue in system.tiers.items()},
+            levels=self.guard(system.levels, "levels"),
             dead_letters=self.guard(system.dead_letters, "dead_letters"),
             objects=self.guard(system.objects, "objects"),
             tasks=self.guard(system.tasks, "tasks"),

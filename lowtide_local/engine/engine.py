@@ -8,11 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from lowtide.core.tiers import Tier
 from lowtide.ports import Clock
 
 from . import voiding
 from .database import Database, Durability
 from .ledger import SqliteLedger
+from .levels import SqliteLevels
 from .meta import Meta
 from .objects import FileObjects
 from .queue import SqliteQueue
@@ -51,6 +53,9 @@ class Engine:
 
     def queue(self, name: str) -> SqliteQueue:
         return SqliteQueue(self._database, name, self._clock)
+
+    def levels(self) -> SqliteLevels:
+        return SqliteLevels({tier: self.queue(tier.value) for tier in Tier}, self._clock)
 
     def transaction(self) -> AbstractContextManager[None]:
         """Rows, messages, ledger and meta written inside are committed together. Objects are not: put them before."""

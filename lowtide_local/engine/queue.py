@@ -113,6 +113,14 @@ class SqliteQueue:
         ).fetchone()
         return Depth(visible=visible, in_flight=in_flight, delayed=delayed)
 
+    def waiting(self) -> tuple[int, datetime | None]:
+        """How many messages are visible, and when the oldest of them was sent."""
+        waiting, since = self._database.execute(
+            "SELECT count(*), min(sent_at) FROM messages WHERE queue = ? AND visible_at <= ?",
+            (self._name, self._now_ms()),
+        ).fetchone()
+        return waiting, None if since is None else from_ms(since)
+
     def next_visible_at(self) -> datetime | None:
         """When the next message that is there becomes visible; a moment past: now. None where there is none."""
         found = self._database.execute("SELECT min(visible_at) FROM messages WHERE queue = ?", (self._name,)).fetchone()

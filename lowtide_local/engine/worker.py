@@ -134,8 +134,8 @@ class Worker:
             if not messages:
                 await self._rest("intake")
                 continue
-            failed = accept_messages(self.system, messages).failed
-            self.system.intake.delete([message for message in messages if message not in failed])
+            again = accept_messages(self.system, messages).again
+            self.system.intake.delete([message for message in messages if message not in again])
             await asyncio.sleep(0)
 
     async def _consumer(self, tier: Tier) -> None:

@@ -52,6 +52,7 @@ def assemble(
         clock=clock,
         intake=engine.queue("intake"),
         tiers={tier: engine.queue(tier.value) for tier in Tier},
+        levels=engine.levels(),
         dead_letters=engine.queue("dead-letters"),
         objects=engine.objects,
         tasks=engine.tasks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from importlib.resources import files
 
 import boto3
 import pytest
@@ -251,3 +252,15 @@ def test_a_refused_key_loses_nothing_and_a_new_one_is_read_again(stage):
     records = played.play()
     assert {name: record.status for name, record in records.items()} == dict.fromkeys(("a", "n", "l"), "answered")
     assert not records["a"].deadline_met
+
+
+def test_a_tier_past_its_cap_leaves_its_messages_at_the_intake_until_it_has_room(stage):
+    played = stage(by_hand={"ConsumerHigh"}, parameters={"RoutesParameter": "/routes"})
+    routes = (files("lowtide") / "routes.toml").read_text("utf-8").replace("depth = 50_000", "depth = 1")
+    boto3.client("ssm").put_parameter(Name="/routes", Value=routes, Type="String", Tier="Advanced")
+    played.send(task("first"))
+    played.stack.wait(6)
+    played.send(task("second"), task("other", "meeting_summary"))
+    played.stack.wait(6)
+    assert played.records().keys() == {"other"}
+    assert [played.stack.queues[name].depth for name in ("HighQueue", "IntakeQueue")] == [1, 1]

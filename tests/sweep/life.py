@@ -44,8 +44,8 @@ class Life:
     def accept(self) -> None:
         """Ingest, until the intake queue is empty."""
         while messages := self.system.intake.receive(10, visibility_s=60):
-            accept_messages(self.system, messages)
-            self.system.intake.delete(messages)
+            again = accept_messages(self.system, messages).again
+            self.system.intake.delete([message for message in messages if message not in again])
 
     async def answer(self, tier: Tier, *, slots: int = 10, **options: Any) -> Report:
         """One invocation of a tier's consumer with all that is visible; what is done is deleted."""

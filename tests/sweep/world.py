@@ -175,6 +175,7 @@ class World:
                 clock=self.clock,
                 intake=engine.queue("intake"),
                 tiers={tier: engine.queue(tier.value) for tier in Tier},
+                levels=engine.levels(),
                 dead_letters=engine.queue("dead-letters"),
                 objects=engine.objects,
                 tasks=engine.tasks,

@@ -49,6 +49,8 @@ LOUD: list[tuple[str, Series]] = [
     *((name, {"value": [1.0, None, None]}) for name in SILENT),
     ("OrphanBatch", {"value": [1.0]}),
     ("QueueAging", {"low": [5 * DAY_S + 1]}),
+    ("AdmissionShedding", {"value": [1.0]}),
+    ("AdmissionWaiting", {"value": [1.0, None, 1.0]}),
 ]
 
 QUIET: list[tuple[str, Series]] = [
@@ -75,6 +77,8 @@ QUIET: list[tuple[str, Series]] = [
     ("OrphanBatch", {"value": [0.0]}),
     ("OrphanBatch", {}),
     ("QueueAging", {"intake": [0], "low": [DAY_S]}),
+    ("AdmissionShedding", {}),
+    ("AdmissionWaiting", {"value": [None, 1.0, None]}),
 ]
 
 
@@ -117,6 +121,8 @@ def test_alarms_read_only_what_the_functions_publish(alarms):
         "oldest_batch_age_s": set(),
         "heartbeat": {"function"},
         "orphan_batch": set(),
+        "shed": set(),
+        "admission_waits": set(),
     }
     ours = [m for alarm in alarms.values() for m in metrics_of(alarm).values() if m["Namespace"] == "lowtide"]
     for metric in ours:

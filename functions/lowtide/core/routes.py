@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 import orjson
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from .admission import DEFAULT_CAP, Cap
 from .errors import ConfigError
 from .lanes import Lane
 from .model import Value
@@ -44,12 +45,14 @@ _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 class TierSpec(Value):
     """``deadline_s`` where a task gives none; no call of the tier may take longer than ``call_timeout_s``;
-    ``concurrency`` calls in flight per process; ``lanes`` in the order in which they are tried."""
+    ``concurrency`` calls in flight per process; ``lanes`` in the order in which they are tried; past
+    its ``cap`` nothing is let in."""
 
     deadline_s: Count
     call_timeout_s: Seconds
     concurrency: Count
     lanes: tuple[Lane, ...] = Field(min_length=1)
+    cap: Cap = DEFAULT_CAP
 
 
 class TypeSpec(Value):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lowtide.core.acceptance import accept
+from lowtide.core.acceptance import accept, queue_for
+from lowtide.core.admission import SHED_CODE, Overflow, over, wait_s
 from lowtide.core.documents import refused_letter
 from lowtide.core.errors import Refused, safely_told
 from lowtide.core.jsontext import carriable
@@ -14,6 +16,7 @@ from lowtide.core.message import split_message
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter
 from lowtide.core.task import AcceptedTask
+from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 
 from .carry import send_tasks
@@ -28,26 +31,25 @@ class Intake:
     refused: list[tuple[str, DeadLetter]] = field(default_factory=list)
     failed: list[Message] = field(default_factory=list)
     """For reasons of ours: to be delivered again, while the others go on."""
+    waiting: list[Message] = field(default_factory=list)
+    """Deferred, because a tier of theirs is full: they come again by themselves."""
+
+    @property
+    def again(self) -> list[Message]:
+        """What is not to be deleted."""
+        return [*self.failed, *self.waiting]
 
 
 def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     """Each task is judged on its own: a broken one becomes a dead letter and harms nothing around it.
 
+    A message with a task for a tier that is past its cap waits whole, or has such tasks shed, as the tier's route says.
     Raises where a queue would not take what was accepted; then the messages are to be delivered again, and what had
     been sent already is recognised at its claim by its origin.
     """
     intake = Intake()
     entries = []
-    for message in messages:
-        try:
-            judged = _judge(system, message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
-            system.metrics.count("message_errors")
-            system.metrics.log(
-                "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
-            )
-            intake.failed.append(message)
-            continue
+    for message, judged in _let_in(system, _judged(system, messages, intake), intake):
         intake.accepted += judged.accepted
         intake.refused += judged.refused
         if judged.refused:
@@ -56,10 +58,25 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     send_letters(system, intake.refused)
     if entries:
         system.ledger.put(entries)
+    system.intake.defer([(message, wait_s(message.receives)) for message in intake.waiting])
     for task in intake.accepted:
         system.metrics.count("tasks_accepted", tier=task.tier.value)
     system.metrics.count("refused", len(intake.refused))
     return intake
+
+
+def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list[tuple[Message, Intake]]:
+    judged = []
+    for message in messages:
+        try:
+            judged.append((message, _judge(system, message)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            system.metrics.count("message_errors")
+            system.metrics.log(
+                "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
+            )
+            intake.failed.append(message)
+    return judged
 
 
 def _judge(system: System, message: Message) -> Intake:
@@ -85,3 +102,41 @@ def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refu
     letter = refused_letter(carriable(raw), "invalid_task", refusal.message, system.clock.now())
     intake.refused.append((origin, letter))
     system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)
+
+
+def _let_in(system: System, judged: Sequence[tuple[Message, Intake]], intake: Intake) -> list[tuple[Message, Intake]]:
+    """What need not wait, without what is shed."""
+    full = _full(system, {queue_for(task) for _, each in judged for task in each.accepted})
+    going = []
+    for message, each in judged:
+        stopped = Counter(tier for task in each.accepted if (tier := queue_for(task)) in full)
+        if any(system.routes.tiers[tier].cap.overflow is Overflow.WAIT for tier in stopped):
+            # Whole, so that nothing of it is sent again and again while the rest waits.
+            intake.waiting.append(message)
+            system.metrics.count("admission_waits")
+            continue
+        if stopped:
+            system.metrics.count("shed", stopped.total())
+        going.append((message, _shed(system, each, full) if stopped else each))
+    return going
+
+
+def _full(system: System, tiers: set[Tier]) -> Mapping[Tier, str]:
+    """The tiers that are past their cap, each with what it has too much of."""
+    levels = system.levels.look(sorted(tiers))
+    full = {tier: reason for tier in tiers if (reason := over(tier, system.routes.tiers[tier].cap, levels[tier]))}
+    for tier, reason in full.items():
+        system.metrics.log("tier_full", tier=tier.value, reason=reason)
+    return full
+
+
+def _shed(system: System, judged: Intake, full: Mapping[Tier, str]) -> Intake:
+    now = system.clock.now()
+    kept = Intake(refused=list(judged.refused))
+    for task in judged.accepted:
+        if (reason := full.get(queue_for(task))) is None:
+            kept.accepted.append(task)
+            continue
+        message = f"task {task.task_id!r} was not taken in: {reason}; send it again when there is room"
+        kept.refused.append((task.origin, refused_letter(task.message, SHED_CODE, message, now)))
+    return kept

@@ -78,6 +78,7 @@ async def answer(
     settled: the rest is recognised when its message comes again.
     """
     caller = _Caller(system, slots, stop_at)
+    await system.offload(lambda: _mark(system, tier, messages))
     async with _kept(system, tier, messages, visibility_s):
         reports = await asyncio.gather(*(caller.message(message) for message in messages))
     if tier is Tier.CRITICAL and caller.waits_s:
@@ -89,6 +90,13 @@ async def answer(
         await system.offload(lambda: system.tiers[tier].defer(deferred))
     halted = next((ended.halted for ended in reports if ended.halted), None)
     return Report(done=done, again=tuple(message for message, _ in again), halted=halted)
+
+
+def _mark(system: System, tier: Tier, messages: Sequence[Message]) -> None:
+    """What was given back comes late for reasons of its own: only a first receive tells how long a message waited."""
+    sent = [message.sent_at for message in messages if message.receives == 1]
+    if sent:
+        system.levels.mark(tier, (system.clock.now() - min(sent)).total_seconds())
 
 
 @asynccontextmanager

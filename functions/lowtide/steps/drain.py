@@ -72,11 +72,17 @@ def drain(system: System, *, stop_at: datetime | None = None) -> Drained:
         messages = _receive(system)
         if not messages:
             break
+        _mark(system, messages)
         parts = _stage(system, messages)
         drained.messages += len(messages)
         drained.tasks += sum(part.tasks for part in parts)
         drained.parts += [part.part_id for part in parts]
     return drained
+
+
+def _mark(system: System, messages: Sequence[Message]) -> None:
+    oldest = min(message.sent_at for message in messages)
+    system.levels.mark(Tier.LOW, (system.clock.now() - oldest).total_seconds())
 
 
 def _receive(system: System) -> list[Message]:
