@@ -51,7 +51,7 @@ def figures(system: System, engine: Engine) -> Figures:
             if record.status is Status.DEAD and record.error is not None:
                 reasons[record.error.code] += 1
                 examples.setdefault(record.error.code, record.error.message)
-            yield Receipt.of(record, repaid=row.repaid)
+            yield Receipt.of(record, repaid=row.repaid, premium_usd=document.premium_usd)
 
     receipt = Receipt.sum(receipts())
     door = engine.ledger.total()
@@ -111,6 +111,11 @@ def _note(row: BatchRow) -> str:
     if row.tally.retried:
         expired = row.provider_batch is not None and row.provider_batch.status is ProviderStatus.EXPIRED
         told.append(f"{'expired in part: ' if expired else ''}{row.tally.retried} went into the next batch")
+    if row.tally.rescued:
+        cancelled = "cancelled for a deadline: " if row.rescued_at is not None else ""
+        told.append(f"{cancelled}{row.tally.rescued} rescued onto a faster lane")
+    if row.released:
+        told.append("never ended, given up; its lines are counted as repaid")
     if row.tally.dead:
         told.append(f"{row.tally.dead} dead")
     return "; ".join(told) or ALL_ANSWERED

@@ -47,6 +47,7 @@ LOUD: list[tuple[str, Series]] = [
     ("BatchOverdue", {"value": [26 * HOUR_S + 1]}),
     *((name, {"value": [1.0]}) for name in WAITING),
     *((name, {"value": [1.0, None, None]}) for name in SILENT),
+    ("BatchesRescued", {"value": [3.0]}),
     ("OrphanBatch", {"value": [1.0]}),
     ("QueueAging", {"low": [5 * DAY_S + 1]}),
 ]
@@ -72,6 +73,8 @@ QUIET: list[tuple[str, Series]] = [
     ("BatchOverdue", {"value": [25 * HOUR_S]}),
     *((name, {"value": [0.0]}) for name in WAITING),
     *((name, {"value": [None, 1.0]}) for name in SILENT),
+    ("BatchesRescued", {"value": [2.0]}),
+    ("BatchesRescued", {}),
     ("OrphanBatch", {"value": [0.0]}),
     ("OrphanBatch", {}),
     ("QueueAging", {"intake": [0], "low": [DAY_S]}),
@@ -115,6 +118,7 @@ def test_alarms_read_only_what_the_functions_publish(alarms):
         "batch_lines": set(),
         "batch_lines_failed": set(),
         "oldest_batch_age_s": set(),
+        "batches_rescued": set(),
         "heartbeat": {"function"},
         "orphan_batch": set(),
     }

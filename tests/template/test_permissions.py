@@ -107,7 +107,7 @@ def test_the_bucket_is_nobody_elses_and_empties_itself(deployed):
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     rules = bucket["LifecycleConfiguration"]["Rules"]
     expiring = {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/"}
+    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/", "history/"}
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import assert_never
 
 from lowtide.core.errors import safely_told
-from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
+from lowtide.core.parts import RESCUED, Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.tenants import SHARED, many
@@ -120,6 +120,9 @@ def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[_Drawn]]], s
         if end.row is not None and end.row.state is PartState.DONE:
             # The batch that took it looked for claims before ours came: whoever has the messages next carries them.
             scoop.held |= {drawn.message.id: 0 for drawn in slice_}
+        elif end.row is not None and end.row.batch_id == RESCUED:
+            # The same once it is divided, which no function takes longer over than a lease.
+            scoop.held |= {drawn.message.id: system.routes.batching.lease_s for drawn in slice_}
 
 
 def _read(system: System, messages: Sequence[Message]) -> _Scoop:
