@@ -124,6 +124,16 @@ def test_a_batch_that_was_put_off_until_its_rescue_would_begin_is_never_created(
     assert world.provider.state()["files"] == []
 
 
+def test_a_task_that_the_account_has_no_room_for_in_a_batch_is_called_for_in_time_and_is_no_culprit(tmp_path):
+    """Alone in a batch that is refused for its tokens again and again, until there is no time to wait once more."""
+    full = Mishap(kind=MishapKind.TOKEN_LIMIT)
+    world = begin(tmp_path, Scenario(batch=BatchWeather(min_s=60, max_s=60, mishaps=(full,))), low("a"))
+    assert world.work()
+    ended = record(world, "a")
+    assert (ended.status, ended.lane, ended.deadline_met) == (Status.ANSWERED, Lane.FLEX, True)
+    assert len(world.provider.state()["batches"]) > 1
+
+
 def test_what_a_rescue_cost_over_a_batch_is_in_the_record_the_ledger_and_the_metrics(tmp_path):
     """A model without flex: the rescued answer is at list price, twice what the batch would have cost."""
     world = begin(tmp_path, NEVER, low("a", model="gpt-4o-mini"), low("b", model="gpt-5-mini"))
