@@ -109,9 +109,10 @@ def _receipt(report: RunReport) -> Table:
 
 def _counts(report: RunReport) -> str:
     receipt = report.receipt
+    rescued = f"; {receipt.rescued} rescued for {_usd(receipt.premium_usd)} over a batch" if receipt.rescued else ""
     return (
         f"{receipt.answered} answered, {receipt.dead} dead, {receipt.cancelled} cancelled, {receipt.refused} refused, "
-        f"{receipt.duplicates} duplicates, {receipt.repaid} repaid, {receipt.unpriced} unpriced"
+        f"{receipt.duplicates} duplicates, {receipt.repaid} repaid, {receipt.unpriced} unpriced{rescued}"
     )
 
 

@@ -22,8 +22,16 @@ SHARES = {"CRITICAL": 0.20, "HIGH": 0.25, "NORMAL": 0.30, "LOW": 0.25}
 WAVES_H = (1.0, 7.5, 15.0)
 """When bulk work arrives: nightly enrichment, the morning's classification, the afternoon's reports."""
 
+WAVE_S = 300
+
 RUSH_H = 10.0
 """The hour of the storm: everybody asks at once, and the provider answers 429."""
+
+PRINTED_AT_S = 2 * HOUR_S
+"""After they were sent, some of the last wave's pages are needed."""
+
+PRINTED = "The page goes to print in two hours."
+"""What those say. Whoever makes the weather knows their batch by it."""
 
 MODELS = {"gpt-5-mini": 6, "gpt-4o-mini": 4}
 """The first can be bought on flex, the second cannot."""
@@ -62,6 +70,8 @@ def arrivals(tasks: int, seed: int) -> list[Arrival]:
     good = [_task(number, tier, dice) for number, tier in enumerate(_tiers(tasks, dice))]
     _poison(good)
     timed = [(_moment(task, dice), task) for task in good]
+    _misfit(timed)
+    _hurry(timed)
     return sorted(
         [Arrival(at, orjson.dumps(task).decode(), task["tenant"]) for at, task in timed] + list(_strays(timed, dice)),
         key=lambda arrival: arrival.at_s,
@@ -90,7 +100,7 @@ def _task(number: int, tier: str, dice: random.Random) -> dict[str, Any]:
 
 def _moment(task: dict[str, Any], dice: random.Random) -> float:
     if task["type"] in TYPES["LOW"]:
-        return dice.choice(WAVES_H) * HOUR_S + dice.uniform(0, 300)
+        return dice.choice(WAVES_H) * HOUR_S + dice.uniform(0, WAVE_S)
     if dice.random() < 0.1:  # noqa: PLR2004 - a tenth of the day comes in the rush
         return RUSH_H * HOUR_S + dice.uniform(0, 30)
     return dice.uniform(0, 20 * HOUR_S)
@@ -101,7 +111,36 @@ def _poison(tasks: list[dict[str, Any]]) -> None:
     for kind in ("content_generation", "email_draft"):
         victim = next((task for task in tasks if task["type"] == kind), None)
         if victim is not None:
-            victim["request"]["body"]["messages"][-1]["content"] += " [sim:refuse]"
+            _say(victim, "[sim:refuse]")
+
+
+def _misfit(timed: list[tuple[float, dict[str, Any]]]) -> None:
+    """In the second wave a line that its whole batch is refused for."""
+    victim = next((task for task in _of_wave(timed, 1) if "[sim:" not in _text(task)), None)
+    if victim is not None:
+        _say(victim, "[sim:bad-line]")
+
+
+def _hurry(timed: list[tuple[float, dict[str, Any]]]) -> None:
+    """Half of the last wave, at most: on the model without flex, so that hurry costs something."""
+    wave = _of_wave(timed, 2)
+    for task in wave[: min(8, (len(wave) + 1) // 2)]:
+        _say(task, PRINTED)
+        task["request"]["body"]["model"] = list(MODELS)[1]
+        task["deadline_seconds"] = PRINTED_AT_S
+
+
+def _of_wave(timed: list[tuple[float, dict[str, Any]]], wave: int) -> list[dict[str, Any]]:
+    begins = WAVES_H[wave] * HOUR_S
+    return [task for at, task in timed if task["type"] in TYPES["LOW"] and begins <= at <= begins + WAVE_S]
+
+
+def _text(task: dict[str, Any]) -> str:
+    return str(task["request"]["body"]["messages"][-1]["content"])
+
+
+def _say(task: dict[str, Any], more: str) -> None:
+    task["request"]["body"]["messages"][-1]["content"] += f" {more}"
 
 
 def _strays(timed: list[tuple[float, dict[str, Any]]], dice: random.Random) -> Iterator[Arrival]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,8 +24,9 @@ from lowtide_local.run.reconcile import BilledLine
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 
-from .day import RUSH_H, Arrival, arrivals
+from .day import Arrival, arrivals
 from .kills import KILLS, Fate, Kill
+from .moments import Moment, batches_befallen, storm
 from .weather import weather
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -38,14 +39,6 @@ RESTART_S = 20
 """How long the process is down after a kill."""
 
 TITLE = "A day with lowtide, simulated"
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Something that happened, ``at`` a simulated time."""
-
-    at: datetime
-    what: str
 
 
 @dataclass
@@ -122,13 +115,9 @@ class _Play:
             report = report_of(system, engine, TITLE, billed)
             report = replace(report, checks=[*report.checks, self._nothing_left()])
             write_outputs(system, engine, out, report)
-        return Day(report, sorted([*self._told, *self._storm()], key=lambda moment: moment.at))
-
-    def _storm(self) -> Iterator[Moment]:
-        put_off = int(self._metrics.total("calls_put_off"))
-        yield Moment(
-            START + timedelta(hours=RUSH_H), f"a storm of 429s: {put_off} calls put off, none counted as tried"
-        )
+            befallen = list(batches_befallen(engine.batches.scan()))
+        moments = [*self._told, *befallen, storm(START, int(self._metrics.total("calls_put_off")))]
+        return Day(report, sorted(moments, key=lambda moment: moment.at))
 
     def _nothing_left(self) -> Check:
         files = self._provider.state()["files"]

@@ -14,13 +14,14 @@ from lowtide_local.simulator.scenario import (
     WindowKind,
 )
 
-from .day import HOUR_S, RUSH_H
+from .day import HOUR_S, PRINTED, RUSH_H
 
 STORM_S = 20
 
 
 def weather(seed: int) -> Scenario:
-    """The first batch expires in part, the second one's creation gets no reply, and the rush meets 429."""
+    """The first batch expires in part, the second one's creation gets no reply, the one with a deadline in two hours
+    would never end, and the rush meets 429."""
     return Scenario(
         seed=seed,
         latency=Latencies(
@@ -33,12 +34,14 @@ def weather(seed: int) -> Scenario:
         batch=BatchWeather(
             min_s=8 * 60,
             max_s=45 * 60,
+            cancel_s=4 * 60,
             list_lag_s=30,
             item_server_error=0.02,
             shuffled=True,
             mishaps=(
                 Mishap(kind=MishapKind.EXPIRES, batches=(1,), fraction=0.6),
                 Mishap(kind=MishapKind.REPLY_LOST, batches=(2,)),
+                Mishap(kind=MishapKind.NEVER_ENDS, contains=PRINTED),
             ),
         ),
     )

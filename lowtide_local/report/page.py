@@ -52,17 +52,19 @@ def page(report: RunReport) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(report.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"{_header(report)}{''.join(sections)}{_footer(report)}</main>\n</body>\n</html>\n"
+        f"{_header(report, money)}{''.join(sections)}{_footer(report)}</main>\n</body>\n</html>\n"
     )
 
 
-def _header(report: RunReport) -> str:
+def _header(report: RunReport, money: Money) -> str:
     receipt = report.receipt
     outcomes = [f"{receipt.answered:,} answered", f"{receipt.dead:,} dead", f"{receipt.cancelled:,} cancelled"]
     beside = {"refused": receipt.refused, "duplicates": receipt.duplicates, "without a price": receipt.unpriced}
     outcomes += [f"{number:,} {what}" for what, number in beside.items() if number]
     if receipt.repaid:
         outcomes.append(f"{receipt.repaid:,} perhaps billed twice")
+    if receipt.rescued:
+        outcomes.append(f"{receipt.rescued:,} rescued from late batches for {money(receipt.premium_usd)} more")
     return (
         f"<header>\n<h1>{escape(report.title)}</h1>\n"
         f'<p class="outcomes">{count(receipt.tasks, "task")}: {", ".join(outcomes)}</p>\n</header>\n'

@@ -18,10 +18,10 @@ from lowtide.core.batches import GRACE, ProviderBatch
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Halt, Response, judge
+from lowtide.core.rescues import GIVEN_UP_AFTER
 from lowtide.core.task import Endpoint
 from lowtide.core.wording import span
 from lowtide.ports import AnswerApi, BatchApi, Call, Owned, SubmissionKey
-from lowtide.steps.collect import LOST_AFTER
 from lowtide_local.cli.stop import Stop
 from lowtide_local.engine.worker import Halted
 
@@ -150,7 +150,7 @@ class WatchedBatches:
         if batch is None:
             self._tell(
                 f"{self._contact.base_url} does not know {provider_batch_id}, which it made; unless it comes to know "
-                f"it again, its tasks are sent anew {span(LOST_AFTER.total_seconds())} after it was submitted"
+                f"it again, its tasks are sent anew {span(GIVEN_UP_AFTER.total_seconds())} after it was submitted"
             )
         return batch
 

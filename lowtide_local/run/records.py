@@ -16,6 +16,8 @@ from lowtide.steps.deliver import document_of
 from lowtide_local.engine.engine import Engine
 from lowtide_local.report.run_report import BatchStory, DeadReason, TierLine
 
+_ENDS = {ProviderStatus.EXPIRED: "expired in part: ", ProviderStatus.FAILED: "failed validation: "}
+
 ALL_ANSWERED = "all answered"
 """The note of a batch that nothing happened to."""
 
@@ -51,7 +53,7 @@ def figures(system: System, engine: Engine) -> Figures:
             if record.status is Status.DEAD and record.error is not None:
                 reasons[record.error.code] += 1
                 examples.setdefault(record.error.code, record.error.message)
-            yield Receipt.of(record, repaid=row.repaid)
+            yield Receipt.of(record, repaid=row.repaid, premium_usd=document.premium_usd)
 
     receipt = Receipt.sum(receipts())
     door = engine.ledger.total()
@@ -108,9 +110,16 @@ def _note(row: BatchRow) -> str:
         told.append(f"the provider took none of it {row.submission - 1} times; submitted again")
     elif row.setbacks:
         told.append(f"put off {row.setbacks} times by the provider")
+    if row.rescued_at is not None:
+        told.append("late, and cancelled for a deadline")
+    if row.tally.rescued:
+        told.append(f"{row.tally.rescued} rescued onto a faster lane")
     if row.tally.retried:
-        expired = row.provider_batch is not None and row.provider_batch.status is ProviderStatus.EXPIRED
-        told.append(f"{'expired in part: ' if expired else ''}{row.tally.retried} went into the next batch")
+        status = row.provider_batch.status if row.provider_batch is not None else None
+        what = _ENDS.get(status, "") if status is not None else ""
+        told.append(f"{what}{row.tally.retried} went into the next batch")
+    if row.released:
+        told.append("never ended, given up; its lines are counted as repaid")
     if row.tally.dead:
         told.append(f"{row.tally.dead} dead")
     return "; ".join(told) or ALL_ANSWERED

@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from lowtide_local.demo.day import RUSH_H, arrivals
-from lowtide_local.demo.play import START, Day, Moment, Watcher
+from lowtide_local.demo.day import arrivals
+from lowtide_local.demo.moments import Moment, batches_befallen, storm
+from lowtide_local.demo.play import START, Day, Watcher
 from lowtide_local.demo.weather import weather
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.report.run_report import Check
@@ -18,6 +19,7 @@ from lowtide_local.run.reconcile import BilledLine
 
 from .line import Death, Line
 from .runner import Stack, deployed
+from .view import StackView
 
 TITLE = "A day with lowtide's functions on a fake AWS"
 PARAMETERS = {"AssemblerSchedule": "rate(10 minutes)", "PollerSchedule": "rate(10 minutes)"}
@@ -41,12 +43,12 @@ def play(template: Path, tasks: int, seed: int, out: Path, watch: Watcher) -> Da
             stack.send(arrival.body, arrival.tenant)
             watch(stack.now, sent, len(everything))
         stack.settle()
-        system, view = stack.system(), cast("Any", stack.view())
+        system, view = stack.system(), stack.view()
         billed = [BilledLine.of(each) for each in line.provider.billing()["data"]]
-        report = report_of(system, view, TITLE, billed)
+        report = report_of(system, cast("Any", view), TITLE, billed)
         report = replace(report, checks=[*report.checks, *_checks(stack, line)])
-        write_outputs(system, view, out, report)
-        return Day(report, _moments(line, metrics))
+        write_outputs(system, cast("Any", view), out, report)
+        return Day(report, _moments(line, metrics, view))
 
 
 def _checks(stack: Stack, line: Line) -> Iterator[Check]:
@@ -56,8 +58,7 @@ def _checks(stack: Stack, line: Line) -> Iterator[Check]:
     yield Check("SQS gave up on no message", stranded == 0, f"{stranded} stranded")
 
 
-def _moments(line: Line, metrics: RecordedMetrics) -> list[Moment]:
+def _moments(line: Line, metrics: RecordedMetrics, view: StackView) -> list[Moment]:
     moments = [Moment(died.at, f"{died.function} was killed: {died.death.told}") for died in line.died]
-    put_off = int(metrics.total("calls_put_off"))
-    storm = f"a storm of 429s: {put_off} calls put off, none counted as tried"
-    return sorted([*moments, Moment(START + timedelta(hours=RUSH_H), storm)], key=lambda moment: moment.at)
+    moments += [*batches_befallen(view.batches.scan()), storm(START, int(metrics.total("calls_put_off")))]
+    return sorted(moments, key=lambda moment: moment.at)

@@ -231,7 +231,7 @@ def test_a_batch_that_the_provider_forgot_is_told_at_once_and_sent_anew_in_the_e
     assert finish(process).code == 1
     hurried = patched(
         "from datetime import timedelta\n"
-        "import lowtide.steps.collect as collect; collect.LOST_AFTER = timedelta(seconds=1)\n"
+        "import lowtide.core.rescues as rescues; rescues.GIVEN_UP_AFTER = timedelta(seconds=1)\n"
         "import lowtide_local.run.command as run; run.RETRY_BATCH_S = 0.1"
     )
     assert forgetful.run(tasks, tmp_path / "out", program=hurried).code == 0

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from stack_cases import low, pack
 
-from lowtide.core.batches import BatchState
+from lowtide.core.batches import BatchState, ProviderStatus
 from lowtide.core.lanes import Lane
 from lowtide.core.records import Status
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario, Window, WindowKind
@@ -15,6 +15,7 @@ from lowtide_local.stack.line import Death
 
 CREATE = "POST /v1/batches"
 DOWNLOAD = "GET /v1/files/{id}/content"
+NEVER_ENDS = Mishap(kind=MishapKind.NEVER_ENDS, contains="Soon.")
 HALF_AN_HOUR = BatchWeather(min_s=1800, max_s=1800)
 
 
@@ -54,6 +55,22 @@ def test_what_an_expired_batch_left_undone_goes_into_the_next_and_is_paid_once(s
     assert sorted(record.attempts for record in records.values()) == [1] * 5 + [2] * 5
     assert len(played.line.provider.billed) == 10
     assert [row.tally.answered for row in played.stack.view().batches.scan()] == [5, 5]
+
+
+def test_a_slow_batch_is_cancelled_in_time_and_its_rest_answered_by_the_consumer(stage):
+    slow = BatchWeather(min_s=36_000, max_s=36_000, cancel_s=300, mishaps=(NEVER_ENDS,))
+    played = stage(Scenario(batch=slow))
+    near = pack(*(low(f"n{number}", f"Hello, {number}. Soon.", deadline_seconds=7_200) for number in range(4)))
+    records = played.play(near, ten("f"))
+    assert {record.status for record in records.values()} == {Status.ANSWERED}
+    assert all(record.deadline_met for record in records.values())
+    rescued = [record for name, record in records.items() if name.startswith("n")]
+    assert all(record.lane is Lane.FLEX and "rescued from slow batch batch_" in record.route for record in rescued)
+    first, second = played.stack.view().batches.scan()
+    assert (first.provider_batch.status, first.tally.rescued) == (ProviderStatus.CANCELLED, 4)
+    assert (second.requests, second.tally.answered) == (10, 10)
+    assert (played.stack.view().ledger.total().rescued, played.stack.failures) == (4, [])
+    assert len(played.line.provider.billed) == 14
 
 
 def test_one_bad_line_is_one_dead_letter_of_its_batch(stage):

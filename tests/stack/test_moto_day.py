@@ -18,8 +18,13 @@ def test_a_day_on_moto_reconciles_whatever_dies_in_it(tmp_path, read_once):
     played = play_on_moto(40, 3, tmp_path, lambda _now, sent, of: watched.append((sent, of)))
     assert played.report.reconciled, [check for check in played.report.checks if not check.held]
     receipt = played.report.receipt
-    # The day's own strays: four broken messages and a conflict, three repeats, a poison item on either path.
-    assert (receipt.tasks, receipt.refused, receipt.duplicates, receipt.dead) == (40, 5, 3, 2)
+    # The day's own strays: four broken messages and a conflict, three repeats, a poison item on either path, and a
+    # line that a batch is refused for.
+    assert (receipt.tasks, receipt.refused, receipt.duplicates, receipt.dead) == (40, 5, 3, 3)
+    told = " ".join(moment.what for moment in played.moments)
+    assert "refused whole for a line of it: 1 dead" in told
+    assert "was late and cancelled" in told
+    assert receipt.rescued > 0
     assert sum("was killed" in moment.what for moment in played.moments) == 3
     assert [moment.at for moment in played.moments] == sorted(moment.at for moment in played.moments)
     assert watched[-1] == (48, 48)

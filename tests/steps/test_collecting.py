@@ -9,6 +9,7 @@ from lowtide.core.lanes import Lane
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status
 from lowtide.core.task import custom_id
+from lowtide.core.tiers import Tier
 from lowtide_local.engine.crashes import Crash, Side
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario, Window, WindowKind
 from tests.steps.one_lot import all_of_it, batched, begin, ends, running
@@ -180,7 +181,10 @@ def test_a_batch_that_the_provider_no_longer_knows_is_waited_for_and_then_asked_
         await life.collect()
         assert life.batch().state is BatchState.RUNNING
         await life.finish()
+        # After two days its deadline is past: no second batch.
+        await life.answer(Tier.NORMAL)
         assert ends(life) == {"a": (ANSWERED, 2)}
+        assert life.row("a").repaid == 1
 
     world.live(story)
 

@@ -60,7 +60,8 @@ def _bill(life: Life) -> Iterator[str]:
 def _ledger(life: Life) -> Iterator[str]:
     total = life.engine.ledger.total()
     receipt = Receipt.sum(
-        Receipt.of(document.record, repaid=row.repaid) for row, document in settled(life.system, life.engine)
+        Receipt.of(document.record, repaid=row.repaid, premium_usd=document.premium_usd)
+        for row, document in settled(life.system, life.engine)
     )
     if total != receipt.model_copy(update={"refused": REFUSED, "duplicates": DUPLICATES}):
         yield f"the ledger says {_told(total)}, the receipts {_told(receipt)} (refused {REFUSED}, dup {DUPLICATES})"

@@ -62,6 +62,17 @@ def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):
     assert all(statement["Resource"] == {"Ref": "ReplyQueueArns"} for statement in replies)
 
 
+def test_whoever_rescues_may_send_to_normal_carry_what_is_too_large_and_ask_the_history(deployed):
+    roles = lambda_roles(deployed)
+    for name in ("AssemblerRole", "PollerRole"):
+        granted = {statement["Sid"]: statement["Resource"] for statement in statements(roles[name])}
+        assert granted["Rescue"] == {"Fn::GetAtt": ["NormalQueue", "Arn"]}
+        assert {"Fn::Sub": "${Bucket.Arn}/carried/*"} in granted["KeepWorkAndAnswers"]
+        assert {"Fn::Sub": "${Bucket.Arn}/history/*"} in granted["ReadWork"]
+    poller = {statement["Sid"]: statement["Resource"] for statement in statements(roles["PollerRole"])}
+    assert {"Fn::Sub": "${Bucket.Arn}/history/*"} in poller["KeepWorkAndAnswers"]
+
+
 def test_every_queue_and_the_bucket_refuse_plain_http(deployed):
     guarded = [name for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values() for name in _guarded(policy)]
     assert sorted(guarded) == sorted(of_type(deployed, "AWS::SQS::Queue"))
@@ -107,7 +118,7 @@ def test_the_bucket_is_nobody_elses_and_empties_itself(deployed):
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     rules = bucket["LifecycleConfiguration"]["Rules"]
     expiring = {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/"}
+    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/", "history/"}
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 
 

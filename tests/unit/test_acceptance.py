@@ -129,8 +129,8 @@ def test_a_type_whose_lanes_leave_out_batch_is_called():
     assert not accepted(task(), routes).batchable
 
 
-@pytest.mark.parametrize(("seconds", "batchable"), [(3_600, True), (3_599, False), (5, False)])
-def test_a_low_task_due_before_most_batches_end_is_called_instead(seconds, batchable):
+@pytest.mark.parametrize(("seconds", "batchable"), [(1_800, True), (1_799, False), (5, False)])
+def test_a_low_task_due_before_any_batch_could_be_rescued_is_called_instead(seconds, batchable):
     made = accepted(task(deadline_seconds=seconds))
     assert made.batchable is batchable
     assert ("too soon for a batch" in made.route) is not batchable

@@ -24,6 +24,7 @@ from lowtide.core.batches import (
     Postpone,
     Progress,
     ProviderStatus,
+    Rescue,
     Return,
     Run,
     Seal,
@@ -52,6 +53,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
         "seen": Seen(owner, provider_batch(), SOON),
         "postpone": Postpone(owner, SOON),
         "return": Return(owner, SOON),
+        "rescue": Rescue(owner),
         "collect": Collect(owner, ENDED),
         "check": Checkpoint(owner, PROGRESS),
         "clean": Clean(owner, TALLY),
@@ -88,6 +90,7 @@ run       .     .       .          +         .        .          .      .
 seen      .     .       .          .         +        .          .      .
 postpone  .     .       +          +         .        .          .      .
 return    .     .       .          .         +        .          .      .
+rescue    .     +       +          +         +        .          .      .
 collect   .     .       .          .         +        +          .      .
 check     .     .       .          .         .        +          .      .
 clean     .     .       .          .         .        +          .      .
@@ -207,6 +210,26 @@ def test_collecting_is_stamped_once_however_often_it_begins() -> None:
     row = ROWS["collecting"]
     assert row.collected_at == NOW
     assert moved(row, MINE["collect"], SOON).collected_at == NOW
+
+
+def test_a_rescue_is_stamped_once_and_waits_for_no_next_look_and_no_next_try() -> None:
+    seen = moved(ROWS["running"], MINE["seen"])
+    row = moved(seen, MINE["rescue"])
+    assert (row.rescued_at, row.polls, row.next_poll_at, row.state) == (NOW, 0, None, BatchState.RUNNING)
+    assert moved(row, MINE["rescue"], SOON).rescued_at == NOW
+    assert moved(moved(ROWS["submitting"], MINE["postpone"]), MINE["rescue"]).not_before is None
+
+
+@pytest.mark.parametrize("order", ["stop", "rescue"])
+def test_a_batch_that_is_to_be_cancelled_for_whatever_reason_is_called_off(order: str) -> None:
+    assert not ROWS["sealed"].called_off
+    assert moved(ROWS["sealed"], MINE[order]).called_off
+
+
+def test_what_is_decided_when_collecting_begins_is_not_decided_again() -> None:
+    row = moved(ROWS["running"], Collect("me", ENDED, real_time_before=SOON, released=True))
+    again = moved(row, Collect("me", ENDED, real_time_before=LATER), LATER)
+    assert (again.real_time_before, again.released, again.collected_at) == (SOON, True, NOW)
 
 
 def test_a_done_batch_keeps_its_tally_and_no_lease() -> None:

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from lowtide.core.parts import (
+    RESCUED,
     Close,
     Finish,
     Join,
@@ -13,6 +14,7 @@ from lowtide.core.parts import (
     PartRow,
     PartState,
     PartVerdict,
+    Rescue,
     transition,
 )
 from tests.contract.cases import LATER, NOW, SOON, part
@@ -25,6 +27,7 @@ ROWS: dict[str, PartRow | None] = {
     "closed": part(state=PartState.CLOSED, lease_until=None),
     "resting": part(state=PartState.CLOSED, lease_until=None, not_before=LATER),
     "joined": part(state=PartState.JOINED, lease_until=None, batch_id="b_1"),
+    "rescued": part(state=PartState.JOINED, lease_until=None, batch_id=RESCUED, rescue_before=LATER),
     "done": part(state=PartState.DONE, lease_until=None, batch_id="b_1"),
 }
 EVENTS: dict[str, PartEvent] = {
@@ -32,19 +35,21 @@ EVENTS: dict[str, PartEvent] = {
     "close": Close(),
     "join": Join("b_1"),
     "join rival": Join("b_2"),
+    "rescue": Rescue(LATER),
     "finish": Finish("b_1"),
     "finish rival": Finish("b_2"),
 }
 # + applied, = repeated, . stale
 SIGNS = dict(zip("+=.", PartVerdict, strict=True))
 TABLE = """
-             none open lapsed unleased closed resting joined done
-open          +    =     =       =        =      =       =     =
-close         .    +     +       +        .      .       .     .
-join          .    .     +       .        +      .       =     =
-join rival    .    .     +       .        +      .       .     .
-finish        .    .     .       .        .      .       +     =
-finish rival  .    .     .       .        .      .       .     .
+             none open lapsed unleased closed resting joined rescued done
+open          +    =     =       =        =      =       =      =      =
+close         .    +     +       +        .      .       .      .      .
+join          .    .     +       .        +      .       =      .      =
+join rival    .    .     +       .        +      .       .      .      .
+rescue        .    .     +       .        +      +       .      =      .
+finish        .    .     .       .        .      .       +      .      =
+finish rival  .    .     .       .        .      .       .      .      .
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [
@@ -92,6 +97,14 @@ def test_a_joined_part_knows_its_batch_and_holds_no_lease() -> None:
 def test_a_drain_that_comes_back_too_late_cannot_close_a_part_that_joined() -> None:
     joined = transition(ROWS["lapsed"], Join("b_1"), NOW).row
     assert transition(joined, Close(), NOW).verdict is PartVerdict.STALE
+
+
+def test_a_rescued_part_keeps_the_moment_it_was_taken_with_and_ends_without_a_batch() -> None:
+    row = transition(ROWS["closed"], Rescue(SOON), NOW).row
+    again = transition(row, Rescue(LATER), LATER).row
+    assert again is not None
+    assert (again.rescue_before, again.batch_id) == (SOON, RESCUED)
+    assert transition(again, Finish(RESCUED), LATER).verdict is PartVerdict.APPLIED
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row is not None])

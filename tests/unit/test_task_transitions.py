@@ -17,6 +17,7 @@ from lowtide.core.tasks import (
     Carry,
     Choose,
     Decision,
+    Free,
     ModelChoice,
     Onward,
     Redrive,
@@ -69,10 +70,11 @@ ROWS: dict[str, TaskRow | None] = {
     "answered": after(CALL, settle("call-1")),
     "dead": after(CALL, DIES),
     "revived": after(CALL, DIES, Redrive(REVIVED, SPENT)),
-    "tombstone": after(CANCEL),
+    "tomb": after(CANCEL),
     "cancelling": after(Accept(TASK), CANCEL),
     "cancelled": after(claim_part(TASK, "p_1"), STAGED_CANCEL),
-    "recalled": after(claim_part(TASK, "p_1"), settle("p_1", status=Status.CANCELLED, pointer=POINTER)),
+    "freed": after(claim_part(TASK, "p_1"), Free(frozenset({"p_1"}), "b_1", 1, STRIKES)),
+    "stopped": after(claim_part(TASK, "p_1"), settle("p_1", status=Status.CANCELLED, pointer=POINTER)),
 }
 EVENTS: dict[str, TaskEvent] = {
     "accept": Accept(TASK),
@@ -89,6 +91,10 @@ EVENTS: dict[str, TaskEvent] = {
     "restage foreign": Restage(1, frozenset({"p_9"}), "r_1", STRIKES),
     "carry": Carry(frozenset({"p_1"}), "p_2"),
     "carry foreign": Carry(frozenset({"p_9"}), "p_2"),
+    "free": Free(frozenset({"p_1"}), "b_1", 1, STRIKES),
+    "free from part": Free(frozenset({"p_1"}), "b_1"),
+    "free old": Free(frozenset({"p_1"}), "b_1", 0, STRIKES),
+    "free foreign": Free(frozenset({"p_9"}), "b_9", 1, STRIKES),
     "choose": Choose("call-1", 1, CHOICE, Onward.CALL, SPENT),
     "choose for batch": Choose("call-1", 1, CHOICE, Onward.BATCH, SPENT),
     "choose old": Choose("call-1", 0, CHOICE, Onward.CALL, SPENT),
@@ -114,41 +120,45 @@ EVENTS: dict[str, TaskEvent] = {
 SIGNS = dict(zip("+=DCBN.XV", Verdict, strict=True))
 CHANGING = (Verdict.APPLIED, Verdict.CANCELLED, Verdict.IN_VAIN)
 TABLE = """
-                 none queued waiting calling lapsed staged answered dead revived tombstone cancelling cancelled recalled
-accept            +     =       =       =      =      =       =      =      =        +         =          =        =
-accept elsewhere  +     D       D       D      D      D       D      D      D        +         D          D        D
-accept other      +     C       C       C      C      C       C      C      C        +         C          C        C
-call              +     +       N       B      +      =       =      =      =        X         X          X        X
-call elsewhere    +     +       N       B      +      D       D      D      D        X         D          D        D
-call other        +     C       C       C      C      C       C      C      C        X         C          C        C
-part              +     +       N       B      +      =       =      =      =        X         X          X        X
-part elsewhere    +     +       N       B      +      D       D      D      D        X         D          D        D
-part other        +     C       C       C      C      C       C      C      C        X         C          C        C
-restage           .     .       .       .      .      +       .      .      .        .         .          .        .
-restage old       .     .       .       .      .      .       .      .      .        .         .          .        .
-restage foreign   .     .       .       .      .      .       .      .      .        .         .          .        .
-carry             .     .       .       .      .      +       .      .      .        .         .          .        .
-carry foreign     .     .       .       .      .      .       .      .      .        .         .          .        .
-choose            .     .       .       +      +      .       .      .      .        .         .          .        .
-choose for batch  .     .       .       +      +      .       .      .      .        .         .          .        .
-choose old        .     .       .       .      .      .       .      .      .        .         .          .        .
-choose foreign    .     .       .       .      .      .       .      .      .        .         .          .        .
-release           .     .       .       +      +      .       .      .      .        .         .          .        .
-release old       .     .       .       .      .      .       .      .      .        .         .          .        .
-release foreign   .     .       .       .      .      .       .      .      .        .         .          .        .
-settle call       .     .       .       +      +      .       =      .      .        .         .          .        .
-settle part       .     .       .       .      .      +       .      .      .        .         .          V        .
-settle old        .     .       .       .      .      .       .      .      .        .         .          .        .
-settle early      .     .       .       .      .      .       .      .      .        .         .          .        .
-settle foreign    .     .       .       .      .      .       .      .      .        .         .          .        .
-settle dead       .     .       .       .      .      +       .      .      .        .         .          .        .
-cancel            +     +       +       +      +      .       .      .      +        =         =          =        =
-cancel in part    +     +       +       +      +      +       .      .      +        =         =          =        =
-redrive           .     .       .       .      .      .       .      +      =        .         .          .        .
-redrive early     .     .       .       .      .      .       .      .      .        .         .          .        .
-redrive other     .     .       .       .      .      .       .      .      .        .         .          .        .
-call revived      +     +       N       B      +      =       =      =      +        X         X          X        X
-part revived      +     +       N       B      +      =       =      =      +        X         X          X        X
+                 none queued waiting calling lapsed staged answered dead revived tomb cancelling cancelled freed stopped
+accept            +     =       =       =      =      =       =      =      =     +       =          =       =      =
+accept elsewhere  +     D       D       D      D      D       D      D      D     +       D          D       D      D
+accept other      +     C       C       C      C      C       C      C      C     +       C          C       C      C
+call              +     +       N       B      +      =       =      =      =     X       X          X       +      X
+call elsewhere    +     +       N       B      +      D       D      D      D     X       D          D       +      D
+call other        +     C       C       C      C      C       C      C      C     X       C          C       C      C
+part              +     +       N       B      +      =       =      =      =     X       X          X       =      X
+part elsewhere    +     +       N       B      +      D       D      D      D     X       D          D       D      D
+part other        +     C       C       C      C      C       C      C      C     X       C          C       C      C
+restage           .     .       .       .      .      +       .      .      .     .       .          .       .      .
+restage old       .     .       .       .      .      .       .      .      .     .       .          .       .      .
+restage foreign   .     .       .       .      .      .       .      .      .     .       .          .       .      .
+carry             .     .       .       .      .      +       .      .      .     .       .          .       .      .
+carry foreign     .     .       .       .      .      .       .      .      .     .       .          .       .      .
+free              .     .       .       .      .      +       .      .      .     .       .          .       =      .
+free from part    .     .       .       .      .      +       .      .      .     .       .          .       =      .
+free old          .     .       .       .      .      .       .      .      .     .       .          .       .      .
+free foreign      .     .       .       .      .      .       .      .      .     .       .          .       .      .
+choose            .     .       .       +      +      .       .      .      .     .       .          .       .      .
+choose for batch  .     .       .       +      +      .       .      .      .     .       .          .       .      .
+choose old        .     .       .       .      .      .       .      .      .     .       .          .       .      .
+choose foreign    .     .       .       .      .      .       .      .      .     .       .          .       .      .
+release           .     .       .       +      +      .       .      .      .     .       .          .       .      .
+release old       .     .       .       .      .      .       .      .      .     .       .          .       .      .
+release foreign   .     .       .       .      .      .       .      .      .     .       .          .       .      .
+settle call       .     .       .       +      +      .       =      .      .     .       .          .       .      .
+settle part       .     .       .       .      .      +       .      .      .     .       .          V       .      .
+settle old        .     .       .       .      .      .       .      .      .     .       .          .       .      .
+settle early      .     .       .       .      .      .       .      .      .     .       .          .       .      .
+settle foreign    .     .       .       .      .      .       .      .      .     .       .          .       .      .
+settle dead       .     .       .       .      .      +       .      .      .     .       .          .       .      .
+cancel            +     +       +       +      +      .       .      .      +     =       =          =       +      =
+cancel in part    +     +       +       +      +      +       .      .      +     =       =          =       +      =
+redrive           .     .       .       .      .      .       .      +      =     .       .          .       .      .
+redrive early     .     .       .       .      .      .       .      .      .     .       .          .       .      .
+redrive other     .     .       .       .      .      .       .      .      .     .       .          .       .      .
+call revived      +     +       N       B      +      =       =      =      +     X       X          X       +      X
+part revived      +     +       N       B      +      =       =      =      +     X       X          X       =      X
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [
@@ -184,6 +194,7 @@ def test_an_event_that_is_repeated_changes_nothing(row: str, event: str, verdict
 
 
 REPEATABLE = (
+    *("accept", "part", "restage", "carry", "free", "free from part"),
     *("accept", "part", "choose", "choose for batch", "restage", "carry"),
     *("settle call", "settle part", "cancel", "cancel in part", "redrive"),
 )
@@ -285,6 +296,39 @@ def test_a_carried_task_keeps_its_attempt() -> None:
     assert (row.state, row.attempt, row.holder) == (TaskState.STAGED, 1, "p_2")
 
 
+def test_a_freed_task_waits_for_nothing_and_says_what_it_was_rescued_from() -> None:
+    row = applied(transition(ROWS["staged"], Free(frozenset({"p_1"}), "b_1", 1, STRIKES, unsure=1), NOW))
+    assert (row.state, row.attempt, row.holder, row.not_before) == (TaskState.QUEUED, 1, None, None)
+    assert (row.rescued_from, row.strikes, row.repaid) == ("b_1", STRIKES, 1)
+
+
+def test_a_task_that_leaves_a_part_by_itself_keeps_what_it_has_been_through() -> None:
+    staged = after(claim_part(TASK, "p_0"), Restage(1, frozenset({"p_0"}), "p_1", STRIKES))
+    assert applied(transition(staged, EVENTS["free from part"], NOW)).strikes == STRIKES
+
+
+def test_a_freed_task_is_called_for_under_the_next_attempt_and_then_freeing_again_comes_too_late() -> None:
+    called = applied(transition(ROWS["freed"], claim_call(TASK, "call-1", SOON), NOW))
+    assert (called.attempt, called.repaid) == (2, 0)
+    assert transition(called, EVENTS["free"], NOW).verdict is Verdict.STALE
+    assert transition(called, EVENTS["free from part"], NOW).verdict is Verdict.STALE
+
+
+def test_a_freed_task_goes_into_no_part_again_whoever_brings_it() -> None:
+    assert transition(ROWS["freed"], EVENTS["part"], LATER).verdict is Verdict.REPEATED
+    assert transition(ROWS["freed"], EVENTS["part elsewhere"], LATER).verdict is Verdict.DUPLICATE
+
+
+def test_the_late_answer_of_a_batch_that_a_task_was_freed_from_settles_nothing() -> None:
+    assert transition(ROWS["freed"], settle("p_1", attempt=1), NOW).verdict is Verdict.STALE
+
+
+def test_a_freed_task_that_is_cancelled_before_its_message_was_sent_is_sent_all_the_same_to_meet_its_record() -> None:
+    cancelled = applied(transition(ROWS["freed"], CANCEL, NOW))
+    assert transition(cancelled, EVENTS["free"], NOW).verdict is Verdict.REPEATED
+    assert transition(cancelled, EVENTS["call"], NOW).verdict is Verdict.CANCELLED
+
+
 def test_a_late_answer_to_an_old_attempt_settles_nothing() -> None:
     restaged = applied(transition(ROWS["staged"], EVENTS["restage"], NOW))
     assert transition(restaged, settle("p_1", "r_1", attempt=1), NOW).verdict is Verdict.STALE
@@ -322,7 +366,7 @@ def test_a_cancel_before_the_first_claim_waits_for_the_task_whatever_its_content
 
 
 def test_a_feeder_that_meets_a_tombstone_sends_its_task_to_its_end() -> None:
-    row = applied(transition(ROWS["tombstone"], Accept(TASK), LATER))
+    row = applied(transition(ROWS["tomb"], Accept(TASK), LATER))
     assert (row.state, row.content_hash, row.accepted_at) == (TaskState.CANCELLING, "hash-1", TASK.accepted_at)
     assert transition(row, CALL, LATER).verdict is Verdict.CANCELLED
 

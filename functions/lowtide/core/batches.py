@@ -12,6 +12,7 @@
                            ↺ Checkpoint: a shard more is settled
 
     open … running ──Stop──▶ the same, on its way to an early end
+    sealed … running ──Rescue──▶ the same, to be cancelled for a deadline
 
 Intent comes first, then the call: ``submitting`` is written before the provider is asked to create. Whoever wakes in
 ``submitting`` looks at the provider before creating, waits out a grace period and intends again. ``Return`` takes a
@@ -103,6 +104,8 @@ class BatchTally(Value):
     retried: int = 0
     dead: int = 0
     cancelled: int = 0
+    rescued: int = 0
+    """Unanswered, and too near their deadline for another batch."""
     in_vain: Usage = Usage()
 
 
@@ -147,7 +150,13 @@ class BatchRow(Value):
     provider_batch: ProviderBatch | None = None
     polls: int = 0
     next_poll_at: Utc | None = None
+    rescued_at: Utc | None = None
+    """Since when it is to be cancelled for a deadline."""
     collected_at: Utc | None = None
+    real_time_before: Utc | None = None
+    """What is due before it and not answered goes to a faster lane, not into another batch."""
+    released: bool = False
+    """Given up before its end: it may bill its lines yet."""
     progress: Progress | None = None
     tally: BatchTally = BatchTally()
     stop: Unanswered | None = None
@@ -161,6 +170,11 @@ class BatchRow(Value):
     @property
     def active(self) -> bool:
         return self.state is not BatchState.DONE
+
+    @property
+    def called_off(self) -> bool:
+        """Is it to be cancelled at the provider, or not to be created at all?"""
+        return self.stop is not None or self.rescued_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +255,20 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescue:
+    """The intent to cancel, before the provider is asked: repeated until the batch says that it is being cancelled."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Collect:
+    """``real_time_before``: see the row. ``released``: it has not ended, and is waited for no longer."""
+
     owner: str
     batch: ProviderBatch
+    real_time_before: datetime | None = None
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +291,21 @@ class Done:
 
 
 BatchEvent = (
-    Start | Stop | Lease | Seal | Upload | Intend | Run | Seen | Postpone | Return | Collect | Checkpoint | Clean | Done
+    Start
+    | Stop
+    | Lease
+    | Seal
+    | Upload
+    | Intend
+    | Run
+    | Seen
+    | Postpone
+    | Return
+    | Rescue
+    | Collect
+    | Checkpoint
+    | Clean
+    | Done
 )
 
 
@@ -292,6 +331,7 @@ _FROM: dict[type, frozenset[BatchState]] = {
     Seen: frozenset({BatchState.RUNNING}),
     Postpone: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
     Return: frozenset({BatchState.RUNNING}),
+    Rescue: frozenset({BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
     Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
     Checkpoint: frozenset({BatchState.COLLECTING}),
     Clean: frozenset({BatchState.COLLECTING}),
@@ -374,12 +414,19 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "submitted_at": None,
                 "provider_batch": None,
             }
+        case Rescue():
+            # As with an operator's stop, nobody is to wait for the next look or the next try.
+            return {"rescued_at": row.rescued_at or now, "not_before": None, "next_poll_at": None, "polls": 0}
         case Collect():
+            if row.collected_at is not None:
+                return {"provider_batch": event.batch}
             return {
                 "state": BatchState.COLLECTING,
                 "provider_batch": event.batch,
-                # Stamped once: what is written while collecting is a pure function of it.
-                "collected_at": row.collected_at or now,
+                # Stamped once: what is written while collecting is a pure function of these.
+                "collected_at": now,
+                "real_time_before": event.real_time_before,
+                "released": event.released,
             }
         case Checkpoint():
             return {"progress": event.progress}

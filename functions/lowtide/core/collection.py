@@ -54,9 +54,11 @@ class Reading:
             self.failed[line.custom_id] = (outcome, line.response)
         return None
 
-    def unanswered(self, expected: Iterable[str], batch: ProviderBatch) -> Iterator[tuple[str, Again, Response | None]]:
+    def unanswered(
+        self, expected: Iterable[str], batch: ProviderBatch, *, given_up: bool = False
+    ) -> Iterator[tuple[str, Again, Response | None]]:
         """Every expected line that is not finished, in the order of the input, with why."""
-        missing = _missing(batch, progress=bool(self.finished))
+        missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished))
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
@@ -106,6 +108,8 @@ def suspects(batch: ProviderBatch) -> bool:
     return any(fault.code is not None and not fault.code.startswith(_PROVIDERS_OWN) for fault in batch.faults)
 
 
+NEVER_ENDED = Again("batch_never_ended", "the batch had not ended when it was given up", unsure=True)
+
 _PROVIDERS_OWN = ("server_", "internal_", "service_", "http_5", "rate_limit", "timeout")
 
 
@@ -116,6 +120,8 @@ def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
             if progress:
                 # Another line was at fault: this one has not had its try.
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)
+            if took_none(batch):
+                return Again("token_limit", "the account had no room for the batch", counts=False)
             fault = next(iter(batch.faults), None)
             code = (fault.code if fault else None) or "batch_failed"
             message = (fault.message if fault else None) or "the batch failed validation"

@@ -12,6 +12,7 @@ from typing import Any
 
 from .jsontext import DEEPEST, layers
 from .lanes import Lane
+from .model import usd_text
 from .outcomes import Response
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .records import (
@@ -27,6 +28,8 @@ from .records import (
 from .task import AcceptedTask, record_id
 from .tasks import Strikes
 
+ZERO = Decimal(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Try:
@@ -39,6 +42,8 @@ class Try:
     strikes: Strikes
     batch_id: str | None = None
     discount: Decimal = Decimal(0)
+    rescued: bool = False
+    """A deadline took the task out of batching."""
 
 
 def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
@@ -48,6 +53,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
     model = task.model
     told = reports_usage(response.body)
     cost = prices.cost(model, lane, usage, now.date()) if told else None
+    premium = _premium(cost, prices.cost(model, Lane.BATCH, usage, now.date())) if attempt.rescued else None
     record = ResultRecord(
         id=record_id(task),
         custom_id=task.task_id,
@@ -69,9 +75,14 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         accepted_at=task.accepted_at,
         finished_at=now,
         deadline_met=now <= task.deadline_at,
-        route=attempt.reason,
+        route=attempt.reason if not premium or premium < 0 else f"{attempt.reason}; ${usd_text(premium)} over a batch",
     )
-    return ResultDocument(record=record)
+    return ResultDocument(record=record, premium_usd=premium)
+
+
+def _premium(cost: Decimal | None, batched: Decimal | None) -> Decimal:
+    """None has no price: then what it costs more is not known either, and counted as nothing."""
+    return ZERO if cost is None or batched is None else cost - batched
 
 
 def dead(

@@ -3,7 +3,8 @@
 ::
 
     (none) ──Open──▶ open ──Close──▶ closed ──Join──▶ joined ──Finish──▶ done
-                       └────Join, once its lease ran out────▲
+                       ├────Join, once its lease ran out────▲                │
+                       └──Rescue: as Join, in no batch: its tasks go on──────┘
 
 The part's object is durable before its row exists, and its row exists before any task's claim names it. A part joins
 one batch, by a conditional write on its own row.
@@ -21,6 +22,9 @@ from pydantic import Field
 from .model import Utc, Value
 from .task import AcceptedTask, Endpoint
 from .tasks import Strikes
+
+RESCUED = "rescued"
+"""Stands in a part's ``batch_id`` for the batch that it will not join."""
 
 
 class PartState(StrEnum):
@@ -73,6 +77,8 @@ class PartRow(Value):
     state: PartState = PartState.OPEN
     lease_until: Utc | None = None
     batch_id: str | None = None
+    rescue_before: Utc | None = None
+    """Taken out of batching: what is due before goes to a queue, the rest into a part of its own."""
 
     @property
     def key(self) -> str:
@@ -113,11 +119,18 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescue:
+    """In place of a batch's join, and shutting it out: some task is due before a batch could bring it."""
+
+    before: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     batch_id: str
 
 
-PartEvent = Open | Close | Join | Finish
+PartEvent = Open | Close | Join | Rescue | Finish
 
 
 class PartVerdict(StrEnum):
@@ -151,6 +164,14 @@ def transition(row: PartRow | None, event: PartEvent, now: datetime) -> PartDeci
                 return PartDecision(PartVerdict.STALE, row)
             joined = row.model_copy(update={"state": PartState.JOINED, "lease_until": None, "batch_id": batch_id})
             return PartDecision(PartVerdict.APPLIED, joined, changed=True)
+        case Rescue(before):
+            if row is not None and row.batch_id == RESCUED:
+                return PartDecision(PartVerdict.REPEATED, row)
+            # A retry's backoff is its batch's: for a faster lane it need not be waited out.
+            if row is None or not (row.state is PartState.CLOSED or row.ready(now)):
+                return PartDecision(PartVerdict.STALE, row)
+            taken = {"state": PartState.JOINED, "lease_until": None, "batch_id": RESCUED, "rescue_before": before}
+            return PartDecision(PartVerdict.APPLIED, row.model_copy(update=taken), changed=True)
         case Finish(batch_id):
             if row is None or row.batch_id != batch_id:
                 return PartDecision(PartVerdict.STALE, row)

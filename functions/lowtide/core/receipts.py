@@ -22,6 +22,8 @@ TENTH = Decimal("0.1")
 COUNTS = ("tasks", "answered", "dead", "cancelled", "refused", "duplicates", "unpriced", "repaid")
 MONEY = ("cost_usd", "list_cost_usd")
 GROUPS = ("by_lane", "by_tier", "by_model")
+RESCUES = ("rescued", "premium_usd")
+"""Kept in the ledger and told in reports; receipt.json, whose fields are fixed, has no place for them."""
 
 
 class Share(Value):
@@ -60,7 +62,9 @@ class Receipt(Value):
     ``cost_usd`` is what was paid for all attempts, failed ones too; ``list_cost_usd`` what the answers would have cost
     on the default lane, so that paying for failures lessens what was saved. A record without a known price
     (``unpriced``) is in neither. ``repaid`` counts calls and batches that the provider may have billed a second time.
-    A task that was never called is in no lane.
+    A task that was never called is in no lane. ``rescued`` answers were bought on a faster lane for their deadline, for
+    ``premium_usd`` more than in a batch (below zero where a cheaper cached prompt made up for it); both are part of the
+    figures above.
     """
 
     tasks: int = 0
@@ -73,13 +77,15 @@ class Receipt(Value):
     repaid: int = 0
     cost_usd: Usd = ZERO
     list_cost_usd: Usd = ZERO
+    rescued: int = 0
+    premium_usd: Usd = ZERO
     by_lane: dict[str, Share] = Field(default_factory=dict)
     by_tier: dict[str, Share] = Field(default_factory=dict)
     by_model: dict[str, Share] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, record: ResultRecord, *, repaid: int = 0) -> Receipt:
-        """One settled task's receipt."""
+    def of(cls, record: ResultRecord, *, repaid: int = 0, premium_usd: Decimal | None = None) -> Receipt:
+        """One settled task's receipt. ``premium_usd``: of a rescue, None where there was none."""
         cost = ZERO if record.cost_usd is None else record.cost_usd
         listed = ZERO if record.cost_usd is None or record.list_cost_usd is None else record.list_cost_usd
         share = Share(tasks=1, cost_usd=cost, list_cost_usd=listed)
@@ -92,6 +98,8 @@ class Receipt(Value):
             repaid=repaid,
             cost_usd=cost,
             list_cost_usd=listed,
+            rescued=int(premium_usd is not None),
+            premium_usd=premium_usd or ZERO,
             by_lane={} if record.lane is None else {record.lane.value: share},
             by_tier={record.tier.value: share},
             by_model={record.model: share},
@@ -103,7 +111,7 @@ class Receipt(Value):
     def __neg__(self) -> Receipt:
         """What takes this receipt out of a sum: its record was replaced."""
         return Receipt(
-            **{name: -getattr(self, name) for name in (*COUNTS, *MONEY)},
+            **{name: -getattr(self, name) for name in (*COUNTS, *MONEY, *RESCUES)},
             **{name: {key: -share for key, share in getattr(self, name).items()} for name in GROUPS},
         )
 
@@ -111,6 +119,7 @@ class Receipt(Value):
     def sum(cls, receipts: Iterable[Receipt]) -> Receipt:
         """In one pass: 50,000 receipts take a fraction of a second."""
         totals: dict[str, Any] = dict.fromkeys(COUNTS, 0) | dict.fromkeys(MONEY, ZERO)
+        totals |= {"rescued": 0, "premium_usd": ZERO}
         groups: dict[str, dict[str, list[Any]]] = {name: {} for name in GROUPS}
         for receipt in receipts:
             for name in totals:

@@ -90,6 +90,8 @@ class ResultDocument(Value):
 
     record: ResultRecord
     letter: DeadLetter | None = None
+    premium_usd: Usd | None = None
+    """What the answer cost beyond a batch's price, where a deadline took the task out of batching; None elsewhere."""
 
 
 class Pointer(Value):

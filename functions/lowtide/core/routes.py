@@ -173,7 +173,9 @@ class Batching(Value):
     """When LOW tasks become parts and parts become batches. Sizes are per batch; the provider's limits hold as well.
 
     ``ladder`` has the size at which a batch is full and goes at once, by how much waits on LOW. A task due sooner than
-    ``shortest_deadline_s`` after it was sent goes to a real-time lane instead.
+    ``shortest_deadline_s`` after it was sent goes to a real-time lane instead. A slow batch is cancelled so early that
+    ``rescue_cancel_s`` are left for the cancelling before its tightest deadline, and for the answers
+    ``rescue_answer_s`` and a second for every ``rescue_rate`` tasks.
     """
 
     part_tasks: Count = 1_000
@@ -186,10 +188,13 @@ class Batching(Value):
     max_bytes: Count = 190_000_000
     max_tokens: Count = 5_000_000
     max_open_batches: Count = 50
-    shortest_deadline_s: Annotated[float, Field(ge=0)] = 3_600
+    shortest_deadline_s: Annotated[float, Field(ge=0)] = 1_800
     poll_first_s: Seconds = 1
     poll_max_s: Seconds = 300
     lease_s: Count = 900
+    rescue_cancel_s: Seconds = 600
+    rescue_answer_s: Seconds = 900
+    rescue_rate: Annotated[float, Field(gt=0)] = 5
 
     @field_validator("ladder")
     @classmethod

@@ -82,6 +82,22 @@ class Choose:
 
 
 @dataclass(frozen=True, slots=True)
+class Free:
+    """From a part back onto a queue, where any lane's claim may take it: a batch would bring it too late.
+
+    ``attempt`` and ``strikes`` are None where the task leaves a part that was in no batch: the row's own stand.
+    Whoever frees sends the task's message *after* this took effect, and again whenever the verdict is ``REPEATED``: a
+    message that comes before would be dropped, because the task is still in safe hands.
+    """
+
+    from_parts: frozenset[str]
+    rescued_from: str
+    attempt: int | None = None
+    strikes: Strikes | None = None
+    unsure: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A call gives its task back to the queue. ``unsure`` is 1 where the provider may have billed it all the same."""
 
@@ -127,7 +143,7 @@ class Redrive:
     spent_usd: Decimal
 
 
-TaskEvent = Accept | ClaimCall | ClaimPart | Choose | Restage | Carry | Release | Settle | Cancel | Redrive
+TaskEvent = Accept | ClaimCall | ClaimPart | Choose | Restage | Carry | Free | Release | Settle | Cancel | Redrive
 
 
 class Verdict(StrEnum):

@@ -76,6 +76,8 @@ class TaskRow(Value):
     strikes: Strikes = Strikes()
     choice: ModelChoice | None = None
     holder: str | None = None
+    rescued_from: str | None = None
+    """The batch or the part that would have brought it too late."""
     claimed_until: Utc | None = None
     not_before: Utc | None = None
     settled_at: Utc | None = None

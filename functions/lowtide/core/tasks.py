@@ -8,7 +8,8 @@
        │                 └──┼──── Release ─────┤  └─ Choose: the model, and the call follows
        │                 └──┼─ Choose, for LOW ┘
        └──ClaimPart─────────┴──▶ staged ──Restage──▶ staged (attempt + 1) ──Settle──▶ answered | dead
-                                   └─ Carry: into another part, the same attempt
+                                   ├─ Carry: into another part, the same attempt
+                                   └─ Free: back to ``queued``, for a faster lane
 
     (none) ──Cancel──▶ tombstone ──Accept──▶ cancelling ──claim──▶ cancelled
     queued, calling ──Cancel──▶ cancelling          staged ──Cancel──▶ cancelled          dead ──Redrive──▶ queued
@@ -36,6 +37,7 @@ from .task_events import (
     ClaimCall,
     ClaimPart,
     Decision,
+    Free,
     Onward,
     Redrive,
     Release,
@@ -56,6 +58,7 @@ __all__ = [
     "ClaimCall",
     "ClaimPart",
     "Decision",
+    "Free",
     "ModelChoice",
     "Onward",
     "Redrive",
@@ -87,6 +90,8 @@ def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision
             return _restage(row, event)
         case Carry():
             return _carry(row, event)
+        case Free():
+            return _free(row, event)
         case Release():
             return _release(row, event)
         case Settle():
@@ -135,6 +140,9 @@ def _claim(
         "pointer": None,
     }
     match row.state:
+        case TaskState.QUEUED if row.rescued_from is not None and state is TaskState.STAGED:
+            # Its message is on its way to a faster lane, or will be when whoever freed it repeats the step.
+            return _again(row, task)
         case TaskState.QUEUED:
             if row.not_before is not None and row.not_before > now:
                 return Decision(Verdict.NOT_YET, row)
@@ -210,6 +218,24 @@ def _carry(row: TaskRow | None, event: Carry) -> Decision:
     if row.holder not in event.from_parts:
         return Decision(Verdict.STALE, row)
     return Decision(Verdict.APPLIED, row.model_copy(update={"holder": event.part_id}), changed=True)
+
+
+def _free(row: TaskRow | None, event: Free) -> Decision:
+    if row is None or (event.attempt is not None and row.attempt != event.attempt):
+        return Decision(Verdict.STALE, row)
+    if row.state in (TaskState.QUEUED, TaskState.CANCELLING) and row.rescued_from == event.rescued_from:
+        # Cancelled meanwhile, it waits for the message all the same: that writes its record.
+        return Decision(Verdict.REPEATED, row)
+    if row.state is not TaskState.STAGED or row.holder not in event.from_parts:
+        return Decision(Verdict.STALE, row)
+    freed = {
+        "state": TaskState.QUEUED,
+        "holder": None,
+        "rescued_from": event.rescued_from,
+        "strikes": row.strikes if event.strikes is None else event.strikes,
+        "repaid": row.repaid + event.unsure,
+    }
+    return Decision(Verdict.APPLIED, row.model_copy(update=freed), changed=True)
 
 
 def _release(row: TaskRow | None, event: Release) -> Decision:

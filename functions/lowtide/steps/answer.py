@@ -254,7 +254,8 @@ class _Caller:
     async def _settle(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, response: Response) -> _Ended:
         now = self._system.clock.now()
         outcome = judge(response, choice.lane)
-        attempt = Try(row.attempt, choice.lane, f"{task.route}; {choice.reason}", row.strikes)
+        reason, rescued = f"{task.route}; {choice.reason}", row.rescued_from is not None
+        attempt = Try(row.attempt, choice.lane, reason, row.strikes, rescued=rescued)
         self._system.metrics.count("calls", tier=task.tier.value)
         match outcome:
             case Answered():

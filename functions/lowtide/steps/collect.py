@@ -8,7 +8,7 @@ part: durable, then claimed, then visible. The provider's files are deleted last
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -23,7 +23,6 @@ from lowtide.core.batches import (
     Done,
     Progress,
     ProviderBatch,
-    ProviderStatus,
     Return,
     Seen,
     Unanswered,
@@ -34,19 +33,19 @@ from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable
 from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Again, Bury, Response
 from lowtide.core.parts import PartLine
+from lowtide.core.rescues import given_up
+from lowtide.core.tasks import Free
 from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
 from .finish import finish_parts
 from .lease import LeasedBatch, leased
+from .outlook import Outlook, note_duration
+from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn
 from .token_room import learn
-
-LOST_AFTER = timedelta(hours=48)
-"""How long a provider may answer that it does not know a batch that it made, before its lines count as missing and are
-bought again, counted as repaid: longer than any batch is promised to take."""
 
 
 async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_at: datetime | None = None) -> BatchRow:
@@ -72,7 +71,7 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
 def _look_later(system: System, batch: LeasedBatch, seen: ProviderBatch | None) -> None:
     batching = system.routes.batching
     if batch.row.state is BatchState.RUNNING and seen is not None:
-        wait = min(batching.poll_max_s, batching.poll_first_s * 2.0 ** min(batch.row.polls, 20))
+        wait = min(longest_wait_s(system, batch.row), batching.poll_first_s * 2.0 ** min(batch.row.polls, 20))
         batch.apply(Seen(batch.owner, seen, system.clock.now() + timedelta(seconds=wait)))
 
 
@@ -102,26 +101,43 @@ class _Collection:
         if known is None:
             raise AssertionError("a running batch is known at the provider")
         seen = await self._api.get(known.id) if known.id else known
-        if seen is None:
-            if batch.row.submitted_at is not None and now < batch.row.submitted_at + LOST_AFTER:
-                _look_later(self._system, batch, known)
+        released = seen is None or not seen.ended
+        if released and not given_up(batch.row, now):
+            if seen is not None:
+                await cancel_if_due(self._system, batch, self._api, seen)
+            _look_later(self._system, batch, seen or known)
+            return False
+        if released:
+            await self._give_up(seen)
+        ended = seen or known
+        real_time_before = Outlook(self._system).real_time_before(batch.row.lot, batch.row.requests)
+        if took_none(ended):
+            alone = learn(self._system, batch.row, ended)
+            wait = timedelta(seconds=token_limit_wait_s(batch.row.setbacks))
+            has_time = batch.row.tightest_deadline >= real_time_before + wait
+            if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
+                await self._return(now + wait)
                 return False
-            self._system.metrics.log("batch_unknown_at_provider", batch_id=batch.row.batch_id)
-            seen = known
-        elif not seen.ended:
-            if batch.row.stop is not None and seen.status is not ProviderStatus.CANCELLING:
-                await self._api.cancel(known.id)
-            _look_later(self._system, batch, seen)
-            return False
-        if took_none(seen) and not too_large(
-            batch.row.submission, batch.row.requests, alone=learn(self._system, batch.row, seen)
-        ):
-            await self._api.clean([ref for ref in (batch.row.input_ref,) if ref])
-            wait = token_limit_wait_s(batch.row.setbacks)
-            self._system.metrics.log("token_limit", batch_id=batch.row.batch_id, wait_s=wait)
-            batch.apply(Return(batch.owner, now + timedelta(seconds=wait)))
-            return False
-        return batch.apply(Collect(batch.owner, seen))
+        return batch.apply(Collect(batch.owner, ended, real_time_before, released))
+
+    async def _return(self, not_before: datetime) -> None:
+        batch = self._batch
+        await self._api.clean([ref for ref in (batch.row.input_ref,) if ref])
+        self._system.metrics.log("token_limit", batch_id=batch.row.batch_id, not_before=not_before.isoformat())
+        batch.apply(Return(batch.owner, not_before))
+
+    async def _give_up(self, seen: ProviderBatch | None) -> None:
+        """It has not ended, or the provider does not know it: nothing hangs on whether it can be cancelled. What it yet
+        answers settles nothing."""
+        metrics, batch_id = self._system.metrics, self._batch.row.batch_id
+        metrics.count("batches_given_up")
+        metrics.log("batch_given_up", batch_id=batch_id, known_at_provider=seen is not None)
+        if seen is None:
+            return
+        try:
+            await self._api.cancel(seen.id)
+        except (Unreachable, ProviderRefused) as error:
+            metrics.log("cancel_failed", batch_id=batch_id, reason=str(error))
 
     async def _collect(self) -> None:
         row = self._batch.row
@@ -138,9 +154,9 @@ class _Collection:
         row, provider_batch, _ = self._collected()
         settlement = Settlement(self._system, row, sent, resume)
         came_further = False
-        with SpooledFailures() as failed, LinesAgain() as again:
+        with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed:
             reading = Reading(failed=failed)
-            async with aclosing(self._ends(sent, reading, again)) as ends:
+            async with aclosing(self._ends(sent, reading, again, freed)) as ends:
                 async for end in ends:
                     if (progress := settlement.add(end)) is not None:
                         came_further = True
@@ -150,32 +166,45 @@ class _Collection:
             if came_further and self._past():
                 return
             send_again(self._system, row, again, halves=suspects(provider_batch))
-            tally = settlement.tally.model_copy(update={"retried": len(again)})
+            free(self._system, self._freed(freed), told(row))
+            tally = settlement.tally.model_copy(update={"retried": len(again), "rescued": len(freed)})
         self._report(len(sent), tally.answered, reading.unknown)
         batch.apply(Clean(batch.owner, tally))
-        self._refused = again.refused
+        self._refused = again.refused or freed.refused
 
-    async def _ends(self, sent: SentLines, reading: Reading, again: LinesAgain) -> AsyncGenerator[End]:
-        """Every line that this batch ends, in an order that its files alone decide; the others go to ``again``."""
+    def _freed(self, lines: LinesAgain) -> Iterator[Freed]:
+        row = self._batch.row
+        holders = frozenset(row.part_ids)
+        for each in lines.read(0, len(lines)):
+            event = Free(holders, row.batch_id, each.attempt, each.line.strikes, unsure=int(each.unsure))
+            yield Freed(each.size, each.line, event)
+
+    async def _ends(
+        self, sent: SentLines, reading: Reading, again: LinesAgain, freed: LinesAgain
+    ) -> AsyncGenerator[End]:
+        """Every line that this batch ends, in an order that its files alone decide; the others go to ``again``, or to
+        ``freed`` where another batch would bring them too late."""
         row, provider_batch, collected_at = self._collected()
         faults = named_faults(provider_batch)
         for number, custom_id in enumerate(sent, start=1):
             if (bury := faults.get(number)) is not None:
                 reading.finished.add(custom_id)
                 yield End(custom_id, bury, None, 0)
-        if provider_batch.id:
+        if provider_batch.id and not row.released:
             async for raw in self._api.results(provider_batch):
                 if (finished := reading.take(parse_result_line(raw), sent)) is not None:
                     yield End(finished.custom_id, finished.outcome, finished.response, len(raw))
-        culprit = suspects(provider_batch) and len(sent) == 1
-        for custom_id, outcome, response in reading.unanswered(sent, provider_batch):
+        culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
+        for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
             if row.stop is Unanswered.CANCEL:
                 yield End(custom_id, Withdrawn(), None, 0)
                 continue
             line = sent[custom_id]
             strikes = struck(line.line.strikes, collected_at, counts=outcome.counts)
             if strikes.failures < self._system.routes.retries.attempts and not culprit:
-                again.add(line.attempt, PartLine(task=line.line.task, strikes=strikes), outcome)
+                too_soon = row.real_time_before is not None and line.line.task.deadline_at < row.real_time_before
+                goes_on = PartLine(task=line.line.task, strikes=strikes)
+                (freed if too_soon else again).add(line.attempt, goes_on, outcome)
             else:
                 bury = Bury(outcome.code, outcome.message)
                 yield End(custom_id, bury, response, _size(response), strikes, outcome.unsure)
@@ -203,6 +232,7 @@ class _Collection:
         seen = row.provider_batch
         refs = [row.input_ref, seen.output_ref if seen else None, seen.error_ref if seen else None]
         await self._api.clean([ref for ref in refs if ref])
+        note_duration(self._system, row)
         self._batch.apply(Done(self._batch.owner))
         self._system.metrics.log("batch_done", batch_id=row.batch_id, tally=row.tally.model_dump())
 

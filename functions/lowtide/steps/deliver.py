@@ -89,7 +89,7 @@ def _filled(system: System, delivery: Delivery) -> Delivery:
     letter = None
     if document.letter is not None:
         letter = (f"{document.record.id} {row.generation}", document.letter)
-    receipt = Receipt.of(document.record, repaid=row.repaid)
+    receipt = Receipt.of(document.record, repaid=row.repaid, premium_usd=document.premium_usd)
     return replace(delivery, document=document, letter=letter, receipt=receipt, entry=own_entry(row))
 
 
@@ -114,6 +114,8 @@ def _publish(system: System, delivery: Delivery) -> None:
         system.metrics.count("tasks_settled", tier=record.tier.value, status=record.status.value)
         system.metrics.count("cost_usd", float(record.cost_usd or 0), tier=record.tier.value)
         system.metrics.count("list_cost_usd", float(record.list_cost_usd or 0), tier=record.tier.value)
+        if document.premium_usd is not None:
+            system.metrics.count("rescue_premium_usd", float(document.premium_usd))
     for name, amount in (
         ("repaid", receipt.repaid),
         ("duplicates", receipt.duplicates),

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import assert_never
 
 from lowtide.core.errors import safely_told
-from lowtide.core.parts import Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
+from lowtide.core.parts import RESCUED, Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.tenants import SHARED, many
@@ -126,6 +126,9 @@ def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[_Drawn]]], s
         if end.row is not None and end.row.state is PartState.DONE:
             # The batch that took it looked for claims before ours came: whoever has the messages next carries them.
             scoop.held |= {drawn.message.id: 0 for drawn in slice_}
+        elif end.row is not None and end.row.batch_id == RESCUED:
+            # The same once it is divided, which no function takes longer over than a lease.
+            scoop.held |= {drawn.message.id: system.routes.batching.lease_s for drawn in slice_}
 
 
 def _read(system: System, messages: Sequence[Message]) -> _Scoop:
@@ -203,9 +206,11 @@ def _claim(system: System, part: PartRow, slice_: Sequence[_Drawn], scoop: _Scoo
         Change(drawn.task.key, ClaimPart(drawn.task, part.part_id)) for drawn in slice_
     ]
     claims = system.tasks.apply(changes, now)
-    _take_over(system, part, [claim.row for claim in claims if claim.verdict is Verdict.REPEATED])
+    between = _take_over(system, part, [claim.row for claim in claims if claim.verdict is Verdict.REPEATED])
     for drawn, claim in zip(slice_, claims, strict=True):
         message, task = drawn.message, drawn.task
+        if task.key in between:
+            scoop.held[message.id] = system.routes.batching.lease_s
         match claim.verdict:
             case Verdict.CONFLICT:
                 scoop.deliveries[message.id].append(Delivery.conflict(task, now))
@@ -221,12 +226,15 @@ def _claim(system: System, part: PartRow, slice_: Sequence[_Drawn], scoop: _Scoo
                 assert_never(claim.verdict)
 
 
-def _take_over(system: System, part: PartRow, claimed: Sequence[TaskRow | None]) -> None:
-    """Tasks of ours that an earlier drain claimed too late for its part: the batch is through with it, and would have
-    moved on every task that it sent."""
+def _take_over(system: System, part: PartRow, claimed: Sequence[TaskRow | None]) -> frozenset[str]:
+    """Tasks of ours that an earlier drain claimed too late for its part: the batch, or the rescue, is through with it,
+    and would have moved on every task that it knew of. Returns the keys of those whose part is being rescued now, which
+    is to be looked at again when that is over."""
     staged = [row for row in claimed if row is not None and row.state is TaskState.STAGED]
     holders = sorted({row.holder for row in staged if row.holder is not None} - {part.part_id})
-    done = frozenset(held.part_id for held in system.parts.get(holders) if held and held.state is PartState.DONE)
+    held = [each for each in system.parts.get(holders) if each is not None]
+    done = frozenset(each.part_id for each in held if each.state is PartState.DONE)
+    rescued = {each.part_id for each in held if each.batch_id == RESCUED} - done
     lost = [row for row in staged if row.holder in done]
     if lost:
         system.metrics.log("stragglers", part_id=part.part_id, tasks=len(lost))
@@ -234,3 +242,4 @@ def _take_over(system: System, part: PartRow, claimed: Sequence[TaskRow | None])
             Change(task_key(row.tenant, row.task_id), Carry(done, part.part_id), row) for row in lost
         ]
         system.tasks.apply(changes, system.clock.now())
+    return frozenset(row.key for row in staged if row.holder in rescued)

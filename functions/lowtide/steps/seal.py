@@ -11,6 +11,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import BinaryIO
 
@@ -33,6 +34,7 @@ from lowtide.ports import Change, System
 from .finish import finish_parts
 from .lease import LeasedBatch, leased
 from .line_order import LinesInOrder
+from .outlook import Outlook
 from .part_file import READ_BYTES, READ_ROWS, placed
 from .token_room import enqueued_limit
 from .turn_notes import note_turns, turns_taken
@@ -76,7 +78,8 @@ def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bo
         return []
     depth = None if flush else _depth(system, ready)
     enqueued = {pool: enqueued_limit(system, pool) for pool in {pool_of(part.lot) for part in ready}}
-    limits = {lot: _limits(system, lot, now, depth, enqueued[pool_of(lot)]) for lot in {part.lot for part in ready}}
+    outlook, lots = Outlook(system), {part.lot for part in ready}
+    limits = {lot: _limits(system, outlook, lot, depth, enqueued[pool_of(lot)]) for lot in lots}
     taken = turns_taken(system, [part for part in parts if part.state is PartState.JOINED], now)
     groups = plan(ready, taken, limits, now, flush=flush)
     fitting = admitted(groups, {pool: committed(active, pool) for pool in enqueued}, enqueued)
@@ -102,22 +105,21 @@ def _publish_fill(system: System, sealed: Sequence[BatchRow]) -> None:
         system.metrics.count("batch_fill", sum(shares) / len(shares), model=model)
 
 
-def _limits(system: System, lot: Lot, now: datetime, depth: int | None, enqueued: int | None) -> SealLimits:
+def _limits(system: System, outlook: Outlook, lot: Lot, depth: int | None, enqueued: int | None) -> SealLimits:
     """``depth`` None: no more is coming, so that nothing but the limits decides on a size."""
     provider, batching = system.routes.provider(lot.provider), system.routes.batching
     size = system.routes.model(lot.model).batch_size
     if size is None:
         size = batching.max_requests if depth is None else batching.size_at(depth)
     tokens = system.routes.batch_tokens(lot.provider, lot.model)
-    margin = timedelta(seconds=max(2 * batching.max_wait_s, batching.shortest_deadline_s))
     return SealLimits(
         requests=min(provider.max_requests, batching.max_requests, size),
         inputs=provider.max_embedding_inputs,
         bytes=int(min(provider.max_bytes, batching.max_bytes) * HEADROOM),
         tokens=tokens if enqueued is None else min(tokens, enqueued),
         max_wait=timedelta(seconds=batching.max_wait_s),
-        deadline_margin=lambda _tasks: margin,
-        cheaper_at=next_opening(provider.off_peak, now),
+        deadline_margin=partial(outlook.seal_by, lot),
+        cheaper_at=next_opening(provider.off_peak, system.clock.now()),
     )
 
 

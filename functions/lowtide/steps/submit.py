@@ -26,6 +26,7 @@ from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
 from lowtide.ports import BatchApi, SubmissionKey, System
 
 from .lease import LeasedBatch, leased
+from .rescue import call_off, too_late
 from .token_room import has_room
 
 ACCOUNT_WAIT_S = 300.0
@@ -36,11 +37,14 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
     """Takes ``row`` as far towards ``running`` as it goes now. Repeat it until it is there."""
     if row.not_before is not None and system.clock.now() < row.not_before:
         return row
-    if row.state is BatchState.SEALED and row.stop is None and not has_room(system, row):
+    late = too_late(system, row)
+    if row.state is BatchState.SEALED and not (late or row.called_off) and not has_room(system, row):
         return row
     with leased(system, row) as batch:
         if batch is None:
             return row
+        if late:
+            call_off(system, batch)
         await _Submission(system, batch).advance()
         return batch.row
 
@@ -72,7 +76,7 @@ class _Submission:
         untouched = batch.row.state is BatchState.SEALED
         if not batch.apply(Upload(batch.owner)):
             return
-        if untouched and batch.row.stop is not None:
+        if untouched and batch.row.called_off:
             if batch.apply(Intend(batch.owner, None)):
                 await self._create()
             return
@@ -96,7 +100,7 @@ class _Submission:
 
     async def _create(self) -> None:
         batch = self._batch
-        if batch.row.stop is not None:
+        if batch.row.called_off:
             # Called off before it was created: to be collected like one that was cancelled before its first line.
             never_ran = ProviderBatch(id="", status=ProviderStatus.CANCELLED, input_ref=batch.row.input_ref)
             batch.apply(Run(batch.owner, never_ran))

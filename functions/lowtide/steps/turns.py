@@ -1,4 +1,5 @@
-"""What a scheduled function does in one turn: the assembler drains, seals, submits; the poller collects and sweeps."""
+"""What a scheduled function does in one turn: the assembler drains, rescues, seals and submits; the poller collects and
+sweeps."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from lowtide.ports import System
 
 from .collect import collect
 from .drain import Drained, drain
+from .rescue import rescue_parts
 from .seal import seal
 from .submit import submit
 from .sweep import sweep_hourly
@@ -33,8 +35,12 @@ class Assembled:
 async def assemble(system: System, *, flush: bool = False, stop_at: datetime | None = None) -> Assembled:
     """``flush`` seals what is there without waiting for more; after ``stop_at`` nothing new is begun."""
     drained = drain(system, stop_at=stop_at)
+    failed = rescue_parts(system)
     sealed = seal(system, flush=flush)
-    return Assembled(drained, len(sealed), await submit_due(system, stop_at=stop_at))
+    assembled = Assembled(drained, len(sealed), await submit_due(system, stop_at=stop_at))
+    if failed:
+        raise ExceptionGroup(f"{len(failed)} parts could not be rescued", failed)
+    return assembled
 
 
 async def submit_due(system: System, *, stop_at: datetime | None = None) -> int:
