@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench-memory bench-auto lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test bench-memory bench-auto bench-pace bench-outage lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB coll
 
 bench-auto: $(READY)  ## dollars with and without `auto` on a mixed workload (ARGS="--tasks 5000 --hard 0.4")
 	@$(RUN) python -m bench.auto $(ARGS)
+
+bench-pace: $(READY)  ## how well a provider's rate limit is used, by one and by eight consumers (ARGS="--per-minute 600")
+	@$(RUN) python -m bench.pace $(ARGS)
+
+bench-outage: $(READY)  ## ten minutes of outage at full load: what is lost, what dies, how long it takes to drain
+	@$(RUN) python -m bench.outage $(ARGS)
 
 lint: $(READY)  ## style and formatting
 	@$(RUN) ruff check

@@ -115,6 +115,7 @@ def system_on(engine: Engine, directory: Path) -> System:
         tasks=engine.tasks,
         parts=engine.parts,
         batches=engine.batches,
+        paces=engine.paces,
         ledger=engine.ledger,
         answers={},
         batch_apis=dict.fromkeys(routes.providers, DirectoryBatches(directory)),

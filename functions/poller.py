@@ -33,6 +33,7 @@ async def _collect(system: System, context: Any) -> int:
         return await collect_due(system, stop_at=stop_at)
     finally:
         _publish_oldest(system)
+        _publish_breakers(system)
         await sweep_due(system, stop_at=stop_at)
 
 
@@ -50,3 +51,11 @@ def _publish_oldest(system: System) -> None:
     now = system.clock.now()
     ages = [(now - row.submitted_at).total_seconds() for row in system.batches.active() if row.submitted_at]
     system.metrics.count("oldest_batch_age_s", max(ages, default=0.0))
+
+
+def _publish_breakers(system: System) -> None:
+    """On every run, 0 where all are closed: nobody calls a model whose breaker is open, so nobody else would say so."""
+    held = system.paces.active()
+    accounts = sum(row.of_account for row in held)
+    system.metrics.count("account_held", accounts)
+    system.metrics.count("breaker_open", len(held) - accounts)

@@ -14,11 +14,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
-from .core import batches, parts, tasks
+from .core import batches, pace_events, parts, tasks
 from .core.admission import Level
 from .core.batches import BatchRow, ProviderBatch
 from .core.lanes import Lane
 from .core.outcomes import Response
+from .core.pace_rows import PaceRow
 from .core.parts import PartRow
 from .core.prices import PriceTable
 from .core.receipts import Receipt
@@ -176,13 +177,15 @@ class Rows(Protocol[R, E_contra, D]):
 
     def active(self) -> list[R]:
         """Every row whose ``active`` holds, oldest first; on AWS from an index, so it may lag by a moment. It
-        proposes; the conditional write decides. (Parts and batches only: tasks are too many to list.)"""
+        proposes; the conditional write decides. (Not of tasks: they are too many to list.)"""
         ...
 
 
 Tasks = Rows[TaskRow, tasks.TaskEvent, tasks.Decision]
 Parts = Rows[PartRow, parts.PartEvent, parts.PartDecision]
 Batches = Rows[BatchRow, batches.BatchEvent, batches.BatchDecision]
+Paces = Rows[PaceRow, pace_events.PaceEvent, pace_events.PaceDecision]
+"""Active: the breaker is not closed."""
 
 
 class Ledger(Protocol):
@@ -348,6 +351,7 @@ class System:
     tasks: Tasks
     parts: Parts
     batches: Batches
+    paces: Paces
     ledger: Ledger
     answers: Mapping[str, AnswerApi]
     """By provider."""

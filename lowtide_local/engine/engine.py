@@ -18,7 +18,7 @@ from .levels import SqliteLevels
 from .meta import Meta
 from .objects import FileObjects
 from .queue import SqliteQueue
-from .rows import batches_rows, parts_rows, tasks_rows
+from .rows import batches_rows, paces_rows, parts_rows, tasks_rows
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class Engine:
         self.tasks = tasks_rows(self._database)
         self.parts = parts_rows(self._database)
         self.batches = batches_rows(self._database)
+        self.paces = paces_rows(self._database)
         self.ledger = SqliteLedger(self._database)
         self.meta = Meta(self._database)
 

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-from lowtide.core import batches, parts, tasks
+from lowtide.core import batches, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
 from lowtide.core.errors import TooLarge
+from lowtide.core.pace_events import PaceDecision, PaceEvent
+from lowtide.core.pace_rows import PaceRow
 from lowtide.core.parts import PartDecision, PartEvent, PartRow
 from lowtide.core.tasks import Decision, TaskEvent, TaskRow
 from lowtide.ports import Change
 
 from .database import Database
 
-R = TypeVar("R", bound=TaskRow | PartRow | BatchRow)
+R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | PaceRow)
 E = TypeVar("E")
-D = TypeVar("D", bound=Decision | PartDecision | BatchDecision)
+D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | PaceDecision)
 
 ROW_BYTES = 400 * 1024
 """DynamoDB's limit for one item."""
@@ -135,6 +137,7 @@ class SqliteRows(Generic[R, E, D]):
 TaskRows = SqliteRows[TaskRow, TaskEvent, Decision]
 PartRows = SqliteRows[PartRow, PartEvent, PartDecision]
 BatchRows = SqliteRows[BatchRow, BatchEvent, BatchDecision]
+PaceRows = SqliteRows[PaceRow, PaceEvent, PaceDecision]
 
 
 def tasks_rows(database: Database) -> TaskRows:
@@ -147,3 +150,7 @@ def parts_rows(database: Database) -> PartRows:
 
 def batches_rows(database: Database) -> BatchRows:
     return SqliteRows(database, Kind("batch", BatchRow, batches.transition))
+
+
+def paces_rows(database: Database) -> PaceRows:
+    return SqliteRows(database, Kind("pace", PaceRow, pace.transition))

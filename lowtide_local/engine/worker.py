@@ -18,6 +18,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Depth, Message, Outgoing, Queue, System
 from lowtide.steps.accept import accept_messages
 from lowtide.steps.answer import answer
+from lowtide.steps.gate import Gate
 from lowtide.steps.turns import assemble, collect_due, submit_due, sweep_due
 
 REAL_TIME = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
@@ -99,6 +100,7 @@ class Worker:
                 for tier, queue in system.tiers.items()
             },
         )
+        self._gate = Gate(self.system)
         self._pace = pace
         self._next_visible = next_visible
         self._flush = asyncio.Event()
@@ -159,7 +161,7 @@ class Worker:
         self, tier: Tier, messages: Sequence[Message], slots: asyncio.Semaphore, invocations: asyncio.Semaphore
     ) -> None:
         try:
-            report = await answer(self.system, tier, messages, slots=slots, visibility_s=VISIBILITY_S)
+            report = await answer(self.system, tier, messages, slots=slots, gate=self._gate, visibility_s=VISIBILITY_S)
             self.system.tiers[tier].delete(report.done)
         finally:
             invocations.release()

@@ -58,6 +58,7 @@ def assemble(
         tasks=engine.tasks,
         parts=engine.parts,
         batches=engine.batches,
+        paces=engine.paces,
         ledger=engine.ledger,
         answers=dict.fromkeys(routes.providers, OpenAIAnswers(client, sends_default_tier=is_openai(client))),
         batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),

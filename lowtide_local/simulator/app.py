@@ -91,6 +91,7 @@ class _App:
                 response = _json(error.body, error.status)
                 if error.retry_after_s is not None:
                     response.headers["retry-after"] = str(error.retry_after_s)
+            response.headers.update(self._provider.limits_of(getattr(request.state, "asked", None)))
             response.headers["x-request-id"] = f"req_{uuid4().hex}"
             await self._deliver()
             return response
@@ -136,8 +137,9 @@ class _App:
 
     async def _call(self, request: Request) -> Response:
         """The work is done, and billed, before the caller has waited for it: whoever leaves early pays."""
-        endpoint = Endpoint(request.url.path)
-        fate = self._provider.call(endpoint, await _body(request), request.headers.get("x-client-request-id"))
+        endpoint, body = Endpoint(request.url.path), await _body(request)
+        request.state.asked = body
+        fate = self._provider.call(endpoint, body, request.headers.get("x-client-request-id"))
         if fate.latency_s:
             await self._provider.clock.sleep(fate.latency_s)
         response = _json(fate.body, fate.status)

@@ -19,6 +19,7 @@ from .billing import BilledLine, statement
 from .fates import Fate, Judge
 from .files import FileStore, StoredFile, page
 from .inputs import BatchInput, read_input
+from .limits import RateLimits
 from .refusals import ApiError, invalid, quota_exceeded, rate_limited
 from .scenario import Mishap, MishapKind, Scenario, WindowKind
 from .webhooks import Event, Postman
@@ -55,6 +56,9 @@ class SimulatedProvider:
         self.postman = Postman(scenario.webhook)
         self._started_at = clock.now()
         self._judge = Judge(scenario)
+        self._limits = RateLimits(scenario.limits)
+        self.limited = 0
+        """Calls that a rate limit of the scenario refused."""
         self._files = FileStore()
         self._batches: dict[str, Batch] = {}
         self._running: dict[str, Batch] = {}
@@ -88,10 +92,20 @@ class SimulatedProvider:
             raise rate_limited(self.scenario.calls.retry_after_s)
         asked = read_request(endpoint, body)
         now = self.clock.now()
+        try:
+            self._limits.admit(asked, now)
+        except ApiError:
+            self.limited += 1
+            raise
         fate = self._judge.call(asked, now)
         if fate.usage is not None:
             self.billed.append(batches.billed(asked, fate, now, batch_id=None, line_id=call_id))
         return fate
+
+    def limits_of(self, body: object) -> dict[str, str]:
+        """The headers that tell of the limits of a call's model."""
+        model = body.get("model") if isinstance(body, dict) else None
+        return self._limits.headers(model, self.clock.now()) if isinstance(model, str) else {}
 
     # --- files ---------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,17 @@ class CallFaults(Value):
     tries: int = Field(default=1, ge=0)
 
 
+class RateLimit(Value):
+    """What a model lets through: a bucket that fills at ``requests_per_minute`` (and ``tokens_per_minute``) and holds
+    ``burst_s`` seconds of it. A call over it answers 429 with Retry-After, and ``x-ratelimit-*`` headers tell of it."""
+
+    requests_per_minute: float = Field(gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    burst_s: float = Field(default=60.0, gt=0)
+    headers: bool = True
+    """Say the limit in every answer. Not every server does."""
+
+
 class WindowKind(StrEnum):
     RATE_LIMIT = "rate_limit"
     """Calls and new batches answer 429 with Retry-After."""
@@ -164,6 +175,8 @@ class Scenario(Value):
     """How long ``[sim:timeout]`` keeps its caller waiting."""
     latency: Latencies = Latencies()
     calls: CallFaults = CallFaults()
+    limits: dict[str, RateLimit] = Field(default_factory=dict)
+    """By model; ``*``: every model that has none, each for itself."""
     windows: tuple[Window, ...] = ()
     batch: BatchWeather = BatchWeather()
     webhook: Webhook | None = None

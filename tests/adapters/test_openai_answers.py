@@ -14,10 +14,11 @@ from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.client import build_client, is_openai
 from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Headroom
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call
 from lowtide_local.simulator import Scenario, SimulatedProvider, listen
-from lowtide_local.simulator.scenario import CallFaults
+from lowtide_local.simulator.scenario import CallFaults, RateLimit
 from lowtide_local.simulator.testing import SteppingClock, connect, on_a_socket
 
 pytestmark = pytest.mark.anyio
@@ -242,3 +243,26 @@ def test_a_refused_connection_was_never_sent():
 
     response = asyncio.run(visit())
     assert (response.status, response.fault, response.sent) == (None, "connection", False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"}, Headroom(500, 30_000)),
+        ({"x-ratelimit-limit-requests": "500"}, Headroom(500, None)),
+        ({"x-ratelimit-limit-requests": "0", "x-ratelimit-limit-tokens": "-1"}, None),
+        ({"x-ratelimit-limit-requests": "many"}, None),
+        ({}, None),
+    ],
+)
+async def test_the_provider_s_limits_are_read_where_they_are_told(headers, told):
+    answers = replying(lambda _: httpx2.Response(200, json={}, headers=headers))
+    assert (await answers.answer(call())).headroom == told
+
+
+async def test_a_429_tells_the_limits_too():
+    provider = provider_of(limits={"*": RateLimit(requests_per_minute=60, burst_s=1)})
+    answers = OpenAIAnswers(connect(provider))
+    assert (await answers.answer(call())).headroom == Headroom(60, None)
+    limited = await answers.answer(call())
+    assert (limited.status, limited.headroom, limited.retry_after_s) == (429, Headroom(60, None), 1.0)

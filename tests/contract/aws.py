@@ -15,7 +15,7 @@ from moto import mock_aws
 from lowtide.adapters.aws.ledger import DynamoLedger
 from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.queue import SqsQueue
-from lowtide.adapters.aws.rows import BATCHES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.rows import BATCHES, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
 from lowtide.ports import Message
 
@@ -87,6 +87,7 @@ class Store:
         self.tasks = DynamoRows(stand.table(), TASKS)
         self.parts = DynamoRows(stand.table(), PARTS)
         self.batches = DynamoRows(stand.table(), BATCHES)
+        self.paces = DynamoRows(stand.table(), PACES)
         self.ledger = DynamoLedger(stand.table())
 
     def queue(self, name: str) -> SqsQueue:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from lowtide.ports import Batches, Ledger, Objects, Parts, Queue, Tasks
+from lowtide.ports import Batches, Ledger, Objects, Paces, Parts, Queue, Tasks
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
 from tests.contract import aws
@@ -35,6 +35,9 @@ class Store(Protocol):
 
     @property
     def batches(self) -> Batches: ...
+
+    @property
+    def paces(self) -> Paces: ...
 
     @property
     def ledger(self) -> Ledger: ...
@@ -74,6 +77,7 @@ class Embedded:
         self.tasks = self.engine.tasks
         self.parts = self.engine.parts
         self.batches = self.engine.batches
+        self.paces = self.engine.paces
         self.ledger = self.engine.ledger
         self.advance = self.clock.advance
 

@@ -9,7 +9,7 @@ import pytest
 
 from lowtide.adapters.clock import WallClock
 from lowtide_local.simulator import Scenario, SimulatedProvider
-from lowtide_local.simulator.scenario import CallFaults, Latencies, Latency, Window, WindowKind
+from lowtide_local.simulator.scenario import CallFaults, Latencies, Latency, RateLimit, Window, WindowKind
 from lowtide_local.simulator.testing import SteppingClock, connect
 
 pytestmark = pytest.mark.anyio
@@ -249,3 +249,39 @@ async def test_a_request_for_a_word_is_answered_with_the_one_that_its_prompt_nam
     assert short.usage.completion_tokens == 1
     long = await ask(client, "which? [sim:says-simple]")
     assert long.choices[0].message.content != "simple"
+
+
+async def test_a_rate_limit_lets_so_many_through_a_minute_and_its_burst_at_once():
+    provider = provider_of(limits={"gpt-5-mini": RateLimit(requests_per_minute=60, burst_s=2)})
+    client = connect(provider)
+    for number in range(2):
+        assert await ask(client, f"hello {number}")
+    error = await refusal_of(client, "hello 2")
+    assert (error.status_code, error.code, error.response.headers["retry-after"]) == (429, "rate_limit_exceeded", "1")
+    provider.clock.advance(1)
+    assert await ask(client, "hello 2")
+    assert (provider.limited, len(provider.billed)) == (1, 3)
+
+
+async def test_a_limit_in_tokens_counts_what_a_request_asks_for_and_what_it_allows():
+    provider = provider_of(limits={"*": RateLimit(requests_per_minute=600, tokens_per_minute=600, burst_s=60)})
+    client = connect(provider)
+    assert await ask(client, "hello", max_completion_tokens=500)
+    error = await refusal_of(client, "hello", max_completion_tokens=500)
+    assert int(error.response.headers["retry-after"]) > 30
+
+
+async def test_limits_are_told_in_headers_unless_the_scenario_says_otherwise():
+    limit = RateLimit(requests_per_minute=60, tokens_per_minute=6_000)
+    told = connect(provider_of(limits={"*": limit}))
+    answer = await told.chat.completions.with_raw_response.create(
+        model="gpt-5-mini", messages=[{"role": "user", "content": "hello"}]
+    )
+    headers = {name: answer.headers.get(f"x-ratelimit-{name}") for name in ("limit-requests", "remaining-requests")}
+    assert headers == {"limit-requests": "60", "remaining-requests": "59"}
+    assert answer.headers["x-ratelimit-limit-tokens"] == "6000"
+    quiet = connect(provider_of(limits={"*": limit.model_copy(update={"headers": False})}))
+    answer = await quiet.chat.completions.with_raw_response.create(
+        model="gpt-5-mini", messages=[{"role": "user", "content": "hello"}]
+    )
+    assert "x-ratelimit-limit-requests" not in answer.headers

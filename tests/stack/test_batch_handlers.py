@@ -248,6 +248,8 @@ def test_scheduled_functions_publish_a_heartbeat_and_an_explicit_zero(stage, cap
     for function in ("assembler", "poller"):
         assert ("heartbeat", 1, {**deployment, "function": function}) in metrics
     assert ("oldest_batch_age_s", 0, deployment) in metrics
+    assert ("breaker_open", 0, deployment) in metrics
+    assert ("account_held", 0, deployment) in metrics
 
 
 def test_a_poller_that_fails_gives_no_heartbeat_and_still_tells_the_oldest_batchs_age(stage, monkeypatch):

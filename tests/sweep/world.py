@@ -181,6 +181,7 @@ class World:
                 tasks=engine.tasks,
                 parts=engine.parts,
                 batches=engine.batches,
+                paces=engine.paces,
                 ledger=engine.ledger,
                 answers={"openai": OpenAIAnswers(client)},
                 batch_apis={"openai": OpenAIBatches(client, self.clock)},

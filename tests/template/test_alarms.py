@@ -49,6 +49,8 @@ LOUD: list[tuple[str, Series]] = [
     *((name, {"value": [1.0, None, None]}) for name in SILENT),
     ("BatchesRescued", {"value": [3.0]}),
     ("OrphanBatch", {"value": [1.0]}),
+    ("BreakerOpen", {"value": [2.0]}),
+    ("AccountRefused", {"value": [1.0]}),
     ("QueueAging", {"low": [5 * DAY_S + 1]}),
     ("AdmissionShedding", {"value": [1.0]}),
     ("AdmissionWaiting", {"value": [1.0, None, 1.0]}),
@@ -79,6 +81,9 @@ QUIET: list[tuple[str, Series]] = [
     ("BatchesRescued", {}),
     ("OrphanBatch", {"value": [0.0]}),
     ("OrphanBatch", {}),
+    ("BreakerOpen", {"value": [0.0]}),
+    ("BreakerOpen", {}),
+    ("AccountRefused", {"value": [0.0]}),
     ("QueueAging", {"intake": [0], "low": [DAY_S]}),
     ("AdmissionShedding", {}),
     ("AdmissionWaiting", {"value": [None, 1.0, None]}),
@@ -127,6 +132,8 @@ def test_alarms_read_only_what_the_functions_publish(alarms):
         "orphan_batch": set(),
         "shed": set(),
         "admission_waits": set(),
+        "breaker_open": set(),
+        "account_held": set(),
     }
     ours = [m for alarm in alarms.values() for m in metrics_of(alarm).values() if m["Namespace"] == "lowtide"]
     for metric in ours:

@@ -54,6 +54,12 @@ def test_no_capacity_is_a_refusal_of_flex_only_on_flex(lane, refused):
     assert (outcome.flex_refused, outcome.counts) == (refused, False)
 
 
+def test_a_flex_call_that_takes_too_long_is_the_lane_s_refusal_and_uses_up_no_try():
+    outcome = judge(Response(None, fault="timeout", sent=True), Lane.FLEX)
+    assert isinstance(outcome, Again)
+    assert (outcome.flex_refused, outcome.counts, outcome.unsure) == (True, False, True)
+
+
 def test_a_timeout_after_sending_uses_up_a_try_and_may_have_been_billed():
     outcome = judge(Response(None, fault="timeout", sent=True), Lane.DEFAULT)
     assert outcome == Again("timeout", "no answer from the provider (timeout)", counts=True, unsure=True)

@@ -11,6 +11,7 @@ import pytest
 import lowtide
 from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
+from lowtide.core.pace_events import Ceiling
 from lowtide.core.routes import Auto, Batching, Lanes, ProviderSpec, Retries, Routes
 from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
@@ -207,3 +208,19 @@ def test_settings_left_out_have_their_defaults():
     assert "batching" in table
     assert routes.batching == ROUTES.batching
     assert routes.retries == ROUTES.retries
+
+
+def test_a_model_s_ceiling_is_its_own_or_else_its_provider_s():
+    text = changed('key = "openai"\n', 'key = "openai"\nrequests_per_minute = 5_000\ntokens_per_minute = 9_000\n')
+    text = text.replace('"gpt-5-nano" = { flex = true }', '"gpt-5-nano" = { flex = true, requests_per_minute = 100 }')
+    routes = Routes.load(text)
+    assert routes.ceiling("gpt-5-nano-2025-08-07") == Ceiling(requests=100, tokens=9_000)
+    assert routes.ceiling("gpt-5") == Ceiling(requests=5_000, tokens=9_000)
+    assert ROUTES.ceiling("gpt-5") == Ceiling()
+
+
+@pytest.mark.parametrize("fallback", ["gpt-5-nano", "nobody-s-model"])
+def test_a_fallback_is_another_model_of_the_table(fallback):
+    text = changed('"gpt-5-nano" = { flex = true }', f'"gpt-5-nano" = {{ fallback = "{fallback}" }}')
+    with pytest.raises(ConfigError, match="falls back on"):
+        Routes.load(text)

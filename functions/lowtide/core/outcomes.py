@@ -15,6 +15,14 @@ from .lanes import Lane
 
 
 @dataclass(frozen=True, slots=True)
+class Headroom:
+    """What the provider's headers say of its rate limits: how many a minute. None: not said."""
+
+    requests_limit: float | None = None
+    tokens_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What came back. ``status`` is None where nothing did: ``fault`` is then ``timeout`` or ``connection``, and
     ``sent`` says whether the request left, so that the provider may have billed it.
@@ -26,6 +34,7 @@ class Response:
     retry_after_s: float | None = None
     fault: str | None = None
     sent: bool = True
+    headroom: Headroom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,8 @@ _MOST_DOUBLINGS = 60
 _UNAUTHORIZED = 401
 _FAILED = "failed"
 _LANE_FIELD = "service_tier"
+TIMEOUT = "timeout"
+"""The ``fault`` of a call that took all its time."""
 BATCH_CANCELLED = "batch_cancelled"
 """The provider's code for a line of a cancelled batch that did not run."""
 
@@ -87,6 +98,10 @@ def judge(response: Response, lane: Lane) -> Outcome:
     status = response.status
     if status is None:
         code = response.fault or "connection"
+        if lane is Lane.FLEX and code == TIMEOUT and response.sent:
+            # Flex may take longer than we wait. That is no fault of the task's: it is tried elsewhere in the end.
+            message = "flex did not answer in time"
+            return Again(code, message, counts=False, unsure=True, flex_refused=True)
         # A request that never left was no try: an outage must not use up a task's attempts.
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
     code, message = _error_of(response.body, status)
@@ -135,8 +150,12 @@ def backoff_s(failures: int, *, base_s: float, cap_s: float, seed: str) -> float
     """
     doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
     ceiling = min(cap_s, base_s * 2.0**doublings)
-    dice = int.from_bytes(sha256(f"{seed} {failures}".encode()).digest()[:8], "big") / 2**64
-    return ceiling * (0.5 + dice / 2)
+    return ceiling * (0.5 + jitter(f"{seed} {failures}") / 2)
+
+
+def jitter(seed: str) -> float:
+    """From 0 to 1, and always the same for the same seed."""
+    return int.from_bytes(sha256(seed.encode()).digest()[:8], "big") / 2**64
 
 
 def _believed(retry_after_s: float | None) -> float | None:

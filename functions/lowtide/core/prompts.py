@@ -41,7 +41,11 @@ def request_body(task: AcceptedTask) -> dict[str, Any]:
     the cap is its limit.
     """
     came = task.body
-    body = _rendered(task) if came is None else {name: came[name] for name in came if name != "service_tier"}
+    if came is None:
+        body = _rendered(task)
+    else:
+        # The task's model is the body's, unless a fallback answers for it.
+        body = {name: came[name] for name in came if name != "service_tier"} | {"model": task.model}
     if task.max_tokens is not None and all(body.get(name) is None for name in TOKEN_LIMITS):
         return body | _limit(task.endpoint, task.max_tokens)
     return body

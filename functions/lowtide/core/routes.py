@@ -18,6 +18,7 @@ from .errors import ConfigError
 from .lanes import Lane
 from .model import Value
 from .offpeak import OffPeak
+from .pace_events import Ceiling
 from .task import Endpoint
 from .tiers import Tier
 from .toml_lines import line_of
@@ -25,6 +26,7 @@ from .toml_lines import line_of
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[Decimal, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 ANY_MODEL = "*"
@@ -98,6 +100,8 @@ class ModelSpec(Value):
 
     ``batch_size`` is its batches' size in place of the ladder's; ``max_enqueued_tokens`` is what the account may have
     waiting in batches of this model, in place of the provider's.
+    ``requests_per_minute`` and ``tokens_per_minute`` bound all functions together, beside what the provider's headers
+    say. ``fallback`` is the model that answers while this one's breaker is open.
     """
 
     name: str
@@ -108,6 +112,9 @@ class ModelSpec(Value):
     endpoints: tuple[Endpoint, ...] = Field((Endpoint.CHAT, Endpoint.RESPONSES), min_length=1)
     batch_size: Count | None = None
     max_enqueued_tokens: Count | None = None
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    fallback: Name | None = None
 
 
 class ProviderSpec(Value):
@@ -115,6 +122,7 @@ class ProviderSpec(Value):
 
     ``max_enqueued_tokens``: of each model, in batches that have not ended; None where it is not known. ``off_peak``:
     the hours in which batches cost less.
+    ``requests_per_minute`` and ``tokens_per_minute`` are each model's that names none of its own.
     """
 
     base_url: str | None = None
@@ -129,6 +137,8 @@ class ProviderSpec(Value):
     """Does it know the field of that name? Compatible servers may refuse one that they do not know."""
     max_enqueued_tokens: Count | None = None
     off_peak: tuple[OffPeak, ...] = ()
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
 
 
 class Mix(Value):
@@ -288,6 +298,8 @@ class Routes(Value):
         for model in self.models.values():
             if model.provider not in self.providers:
                 raise ValueError(f"model {model.name} names the provider {model.provider}; add it to [providers]")
+            if model.fallback is not None and (model.fallback == model.name or model.fallback not in self.models):
+                raise ValueError(f"model {model.name} falls back on {model.fallback}; name another one of [models]")
         return self
 
     def model(self, name: str) -> ModelSpec:
@@ -317,6 +329,15 @@ class Routes(Value):
         """Estimated tokens that one batch of a model may hold."""
         limit = self.enqueued_limit(provider, model)
         return self.batching.max_tokens if limit is None else min(self.batching.max_tokens, limit)
+
+    def ceiling(self, name: str) -> Ceiling:
+        """What this deployment allows itself a minute of a model, and no function may exceed with the others."""
+        model = self.model(name)
+        provider = self.provider(model.provider)
+        return Ceiling(
+            requests=model.requests_per_minute or provider.requests_per_minute,
+            tokens=model.tokens_per_minute or provider.tokens_per_minute,
+        )
 
     def lanes_of(self, kind: str | None, tier: Tier) -> tuple[Lane, ...]:
         """The lanes to try for a task of this type in this tier, in order."""

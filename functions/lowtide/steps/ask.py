@@ -22,8 +22,8 @@ from .coalesce import Coalescer
 Rows = Callable[[Change[TaskRow, TaskEvent]], Awaitable[Decision]]
 """Applies one change to a task's row."""
 
-CallProvider = Callable[[str, Call], Awaitable[Response]]
-"""Makes a call at the provider of this name."""
+CallProvider = Callable[[AcceptedTask, str, Call], Awaitable[Response]]
+"""Makes a call for a task at the provider of this name, or none where it would have to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Asker:
         if not isinstance(found, Question):
             return Reply(found)
         response = await self._call(
+            task,
             system.routes.model(found.model).provider,
             Call(
                 endpoint=Endpoint.CHAT,

@@ -24,7 +24,10 @@ from lowtide.core.weights import weigh
 from lowtide.ports import Change, System
 
 from .part_file import READ_BYTES, READ_ROWS, PartFile
-from .submit import ACCOUNT_WAIT_S
+
+ACCOUNT_WAIT_S = 300.0
+"""How long lines rest for which the account was refused: an operator has to act first. The gate keeps them back longer
+where that takes longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,13 @@ from lowtide.core.batches import (
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
+from lowtide.core.pace_events import Sign
 from lowtide.ports import BatchApi, SubmissionKey, System
 
 from .lease import LeasedBatch, leased
 from .rescue import call_off, too_late
+from .submission_gate import Pass, admit, tell
 from .token_room import has_room
-
-ACCOUNT_WAIT_S = 300.0
-"""How long a batch rests when the account is refused: an operator has to act first."""
 
 
 async def submit(system: System, row: BatchRow) -> BatchRow:
@@ -40,12 +39,19 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
     late = too_late(system, row)
     if row.state is BatchState.SEALED and not (late or row.called_off) and not has_room(system, row):
         return row
+    given = admit(system, row, submission_key(system, row).text, called_off=late or row.called_off)
+    if given is None:
+        system.metrics.log("submission_held", batch_id=row.batch_id)
+        return row
     with leased(system, row) as batch:
         if batch is None:
+            tell(system, row, given, Sign.UNUSED)
             return row
         if late:
             call_off(system, batch)
-        await _Submission(system, batch).advance()
+        submission = _Submission(system, batch, given)
+        await submission.advance()
+        tell(system, row, given, submission.sign)
         return batch.row
 
 
@@ -54,9 +60,12 @@ def submission_key(system: System, row: BatchRow) -> SubmissionKey:
 
 
 class _Submission:
-    def __init__(self, system: System, batch: LeasedBatch) -> None:
+    def __init__(self, system: System, batch: LeasedBatch, given: Pass) -> None:
         self._system = system
         self._batch = batch
+        self._given = given
+        self.sign = Sign.UNUSED
+        """What the provider has said of the account so far."""
         self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
 
     async def advance(self) -> None:
@@ -84,12 +93,14 @@ class _Submission:
             raise AssertionError("a sealed batch has its file")
         with self._system.objects.open(batch.row.file_key) as lines:
             input_ref = await self._api.prepare(self._key, lines)
+        self.sign = Sign.ANSWERED
         if batch.apply(Intend(batch.owner, input_ref)):
             await self._create()
 
     async def _look(self) -> None:
         batch = self._batch
         found = await self._api.find(self._key, batch.row.input_ref)
+        self.sign = Sign.ANSWERED
         if found is not None:
             self._log("submission_found", provider_batch_id=found.id)
             batch.apply(Run(batch.owner, found, found=True))
@@ -116,9 +127,16 @@ class _Submission:
         self._system.metrics.count("submissions_refused")
         response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
         outcome = judge(response, Lane.BATCH)
-        if isinstance(outcome, Again | Halt):
-            wait = ACCOUNT_WAIT_S if isinstance(outcome, Halt) else self._wait_s(refusal)
-            batch.apply(Postpone(batch.owner, now + timedelta(seconds=wait)))
+        if isinstance(outcome, Halt):
+            self.sign = Sign.UNUSED
+            self._system.metrics.count("account_refused")
+            account = tell(self._system, batch.row, self._given, Sign.REFUSED)
+            if account is not None and account.retry_at is not None:
+                batch.apply(Postpone(batch.owner, account.retry_at))
+            return
+        self.sign = Sign.ANSWERED
+        if isinstance(outcome, Again):
+            batch.apply(Postpone(batch.owner, now + timedelta(seconds=self._wait_s(refusal))))
             return
         # It will not take this batch as it is: judged item by item, as one that failed validation.
         fault = ValidationFault(code=refusal.code or f"http_{refusal.status}", message=refusal.message)

@@ -15,10 +15,12 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from lowtide.core import batches, parts, tasks
+from lowtide.core import batches, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
 from lowtide.core.errors import Contended, TooLarge
 from lowtide.core.model import utc_text
+from lowtide.core.pace_events import PaceDecision, PaceEvent
+from lowtide.core.pace_rows import PaceRow
 from lowtide.core.parts import PartDecision, PartEvent, PartRow
 from lowtide.core.tasks import Decision, TaskEvent, TaskRow
 from lowtide.ports import Change
@@ -27,9 +29,9 @@ from .backoff import tries
 from .table import Item, Key, Table
 from .threads import concurrently
 
-R = TypeVar("R", bound=TaskRow | PartRow | BatchRow)
+R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | PaceRow)
 E = TypeVar("E")
-D = TypeVar("D", bound=Decision | PartDecision | BatchDecision)
+D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | PaceDecision)
 
 MEMORY = timedelta(days=30)
 """How long a settled row is remembered (a task's id and content are its idempotency key for that long)."""
@@ -59,6 +61,9 @@ TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transiti
 PARTS: Kind[PartRow, PartEvent, PartDecision] = Kind("part", PartRow, parts.transition, lambda row: row.created_at)
 BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
     "batch", BatchRow, batches.transition, lambda row: row.created_at
+)
+PACES: Kind[PaceRow, PaceEvent, PaceDecision] = Kind(
+    "pace", PaceRow, pace.transition, lambda row: row.opened_at or row.born_at
 )
 
 

@@ -13,7 +13,7 @@ from lowtide.core.task import Endpoint
 from lowtide.ports import Call
 
 from .client import CONNECT_TIMEOUT_S
-from .wire import json_body, retry_after_s, was_sent
+from .wire import headroom, json_body, retry_after_s, was_sent
 
 _TIER_OF = {Lane.DEFAULT: "default", Lane.FLEX: "flex", Lane.PRIORITY: "priority"}
 
@@ -73,4 +73,5 @@ def _response(response: httpx2.Response) -> Response:
         body=json_body(response),
         request_id=response.headers.get("x-request-id"),
         retry_after_s=retry_after_s(response.headers),
+        headroom=headroom(response.headers),
     )

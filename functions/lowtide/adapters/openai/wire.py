@@ -12,6 +12,7 @@ import orjson
 from openai import APIConnectionError, APIStatusError
 
 from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.outcomes import Headroom
 
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _TEXT_KEPT = 2_000
@@ -53,6 +54,19 @@ def retry_after_s(headers: httpx2.Headers) -> float | None:
     # Against the server's own clock where it tells it: ours may differ.
     now = _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
+
+
+def headroom(headers: httpx2.Headers) -> Headroom | None:
+    """A minute's limits, from ``x-ratelimit-limit-*``; None where nothing is said. Azure says 0 and -1 for not known.
+
+    What is left, and when all of it will be back, are said too. They are no help: what is left is stale by all the
+    calls that are under way, and nobody says how much is held for how long. Source: the provider's guide to limits.
+    """
+    told = Headroom(
+        requests_limit=_number(headers.get("x-ratelimit-limit-requests")) or None,
+        tokens_limit=_number(headers.get("x-ratelimit-limit-tokens")) or None,
+    )
+    return None if told == Headroom() else told
 
 
 def was_sent(error: BaseException) -> bool:

@@ -1,0 +1,136 @@
+"""A crowd of consumers on virtual time: several processes' worth of them over one engine, one queue, one provider.
+
+Each consumer has slots and a gate of its own, as a function has, so all that they know of each other is in the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+
+from lowtide.core.acceptance import accept
+from lowtide.core.receipts import Receipt
+from lowtide.core.task import AcceptedTask
+from lowtide.core.tiers import Tier
+from lowtide.ports import Message, System
+from lowtide.steps.answer import answer
+from lowtide.steps.carry import send_tasks
+from lowtide.steps.gate import Gate
+from lowtide_local.engine.clock import VirtualClock, run_virtual
+from lowtide_local.engine.database import Durability
+from lowtide_local.engine.engine import Engine
+from lowtide_local.engine.metrics import RecordedMetrics
+from lowtide_local.engine.worker import CONSUMER_BATCH, VISIBILITY_S
+from lowtide_local.run.assembly import assemble, shipped_routes
+from lowtide_local.simulator.app import build_app
+from lowtide_local.simulator.provider import SimulatedProvider
+from lowtide_local.simulator.scenario import Scenario
+
+T = TypeVar("T")
+
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+TIER = Tier.NORMAL
+MODEL = "gpt-4.1-mini"
+"""One that flex does not have, so that every call is on the lane whose limit is measured."""
+
+INVOCATIONS = 4
+"""At a time in one consumer, so that the end of one does not leave its slots empty."""
+FED_AT_ONCE = 500
+
+
+@dataclass
+class Crowd:
+    """What a story may look at and do."""
+
+    clock: VirtualClock
+    engine: Engine
+    system: System
+    provider: SimulatedProvider
+    metrics: RecordedMetrics
+
+    def feed(self, tasks: int) -> None:
+        """So many NORMAL tasks onto their queue, packed as ingest packs them."""
+        made = self._tasks(tasks)
+        while some := list(islice(made, FED_AT_ONCE)):
+            send_tasks(self.system, some)
+
+    async def work(self, consumers: int, *, until: Callable[[], bool], longest_s: float) -> None:
+        """``consumers`` at work until the condition holds, looked at every second, or the time is up."""
+        began = self.clock.now()
+        working = [asyncio.create_task(self._consumer()) for _ in range(consumers)]
+        while not until() and (self.clock.now() - began).total_seconds() < longest_s:
+            await self.clock.sleep(1)
+        for each in working:
+            each.cancel()
+        for each in working:
+            with suppress(asyncio.CancelledError):
+                await each
+
+    @property
+    def calls(self) -> int:
+        return self.provider.requests["POST /v1/chat/completions"]
+
+    @property
+    def empty(self) -> bool:
+        depth = self.system.tiers[TIER].depth()
+        return not (depth.visible or depth.in_flight or depth.delayed)
+
+    def total(self) -> Receipt:
+        return self.system.ledger.total()
+
+    async def _consumer(self) -> None:
+        slots = asyncio.Semaphore(self.system.routes.tiers[TIER].concurrency)
+        gate = Gate(self.system)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(INVOCATIONS):
+                group.create_task(self._invocations(slots, gate))
+
+    async def _invocations(self, slots: asyncio.Semaphore, gate: Gate) -> None:
+        queue = self.system.tiers[TIER]
+        while True:
+            messages: list[Message] = queue.receive(CONSUMER_BATCH, visibility_s=VISIBILITY_S)
+            if not messages:
+                await self.clock.sleep(1)
+                continue
+            report = await answer(self.system, TIER, messages, slots=slots, gate=gate, visibility_s=VISIBILITY_S)
+            queue.delete(report.done)
+
+    def _tasks(self, tasks: int) -> Iterator[AcceptedTask]:
+        now = self.clock.now()
+        for number in range(tasks):
+            body = {"model": MODEL, "messages": [{"role": "user", "content": f"Case {number}."}], "max_tokens": 50}
+            request = {"url": "/v1/chat/completions", "body": body}
+            message = {"task_id": f"task-{number}", "type": "meeting_summary", "request": request}
+            yield accept(message, origin=f"feed {number}", sent_at=now, routes=self.system.routes)
+
+
+def gather(directory: Path, scenario: Scenario, story: Callable[[Crowd], Awaitable[T]]) -> T:
+    """One story, from an empty directory, in virtual time."""
+
+    async def main(clock: VirtualClock) -> T:
+        provider = SimulatedProvider(scenario, clock)
+        transport = httpx2.ASGITransport(app=build_app(provider))
+        with Engine.open(directory, clock, Durability.RELAXED) as engine:
+            async with httpx2.AsyncClient(transport=transport) as http:
+                metrics = RecordedMetrics()
+                system = assemble(
+                    engine,
+                    clock=clock,
+                    routes=shipped_routes(),
+                    metrics=metrics,
+                    deployment="bench",
+                    base_url="http://simulated/v1",
+                    api_key="any",
+                    http_client=http,
+                )
+                return await story(Crowd(clock, engine, system, provider, metrics))
+
+    return run_virtual(main, START)

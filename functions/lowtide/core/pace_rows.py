@@ -1,0 +1,82 @@
+"""What all running functions share about one model of a provider: how fast it may be called, and whether at all."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from .model import Utc, Value
+
+
+class Breaker(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    """Nobody calls before ``retry_at``."""
+    HALF_OPEN = "half_open"
+    """One call is out to see; its answer closes the breaker, its failure opens it again."""
+
+
+class PaceRow(Value):
+    """A model's (``<provider> <model>``), or a provider's account's (``<provider>``), which only has a breaker.
+
+    Rates are calls a minute. ``level`` is how many calls may be made at once at ``levelled_at``; below zero, as many
+    have been granted ahead of time. ``token_level`` is the same in tokens. ``recent`` is the sum of granted calls,
+    each of which fades with its age.
+    """
+
+    rev: int = 0
+    key: str
+    born_at: Utc
+    level: float = 0.0
+    token_level: float = 0.0
+    levelled_at: Utc
+    recent: float = 0.0
+    recent_since: Utc
+    """Since when calls have been counted into ``recent`` without a long rest."""
+    requests_limit: float | None = None
+    tokens_limit: float | None = None
+    """A minute's, as the provider last told it."""
+    peak: float | None = None
+    """The rate that turned out to be too high, at ``cut_at``."""
+    cut_at: Utc | None = None
+    limited_at: Utc | None = None
+    limited: int = 0
+    """429s since the last answer, each of a call that began after the one before was known."""
+    not_before: Utc | None = None
+    flex_refused: int = 0
+    """In a row: since flex last answered."""
+    flex_refused_at: Utc | None = None
+    flex_not_before: Utc | None = None
+    state: Breaker = Breaker.CLOSED
+    answers: int = 0
+    """Since ``answers_since``; forgotten every few seconds."""
+    answers_since: Utc
+    failures: int = 0
+    """In a row: since the last answer."""
+    witnesses: tuple[str, ...] = ()
+    """Digests of different tasks that failed in that row, as many as it takes to believe them."""
+    opened_at: Utc | None = None
+    closed_at: Utc | None = None
+    """When a probe was answered last: a call that began before proves nothing any more."""
+    retry_at: Utc | None = None
+    opens: int = 0
+    """How often it opened without an answer in between."""
+    probe: str | None = None
+    probe_until: Utc | None = None
+
+    @property
+    def of_account(self) -> bool:
+        return " " not in self.key
+
+    @property
+    def active(self) -> bool:
+        """Is somebody kept waiting by the breaker."""
+        return self.state is not Breaker.CLOSED
+
+
+def model_key(provider: str, model: str) -> str:
+    return f"{provider} {model}"
+
+
+def account_key(provider: str) -> str:
+    """Never a model's: that has a space in it."""
+    return provider

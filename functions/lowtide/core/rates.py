@@ -1,0 +1,185 @@
+"""How fast a model may be called: a bucket that may be drawn on ahead of time, and a rate that learns from 429s.
+
+A call is granted a moment. The moments of all functions come from one row and are no closer together than the rate
+says, so that more functions are not more calls. A moment that nobody uses is lost, and nothing else is.
+
+The rate is a function of the last cut and of time (additive increase, multiplicative decrease): from ``CUT`` of what
+was too much back to it in ``CLIMB_S``, then slowly and then faster beyond, up to the ceiling.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from math import exp
+
+from .outcomes import backoff_s
+from .pace_events import CallEnd, Ceiling
+from .pace_rows import PaceRow
+
+MINUTE_S = 60.0
+
+HEADROOM = 0.97
+"""Of the provider's own limit is used: its clock and its count of a minute are not ours."""
+
+FIRST_PER_MINUTE = 1_200.0
+"""Where nothing is known of a limit. Doubles every second until a 429 comes: a server without limits is soon called as
+fast as there are slots, and one with a limit tells it with its first answer."""
+MOST_PER_MINUTE = 600_000.0
+LEAST_PER_MINUTE = 1.0
+
+BURST_S = 1.0
+"""As many calls as the rate gives in this time may begin at once after a rest. Providers count in seconds too."""
+
+CUT = 0.85
+CLIMB_S = 60.0
+"""From a cut back to the rate that was too high."""
+BELIEVED_S = 30.0
+"""A 429 cuts the rate only this soon after another: one alone may be chance, and is waited out."""
+
+FADE_S = 5.0
+"""The age in which a call counts a third in ``recent``."""
+REST_S = 30.0
+"""After this long without a call, what was called before says nothing about now."""
+
+LIMITED_BASE_S = 1.0
+LIMITED_CAP_S = 60.0
+"""Waits after 429s that do not say how long: doubling from the one to the other. Limits are a minute's."""
+QUICK_BASE_S = 2.0
+QUICK_CAP_S = 30.0
+"""Waits after flex had no capacity and said so at once: trying again is cheap."""
+STALL_BASE_S = 60.0
+STALL_CAP_S = 900.0
+"""Waits after a flex call that took minutes and brought nothing: it had a slot all the while."""
+
+
+def per_minute(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
+    """Calls that may begin in the minute from ``now``, if nothing changes."""
+    most = _least(ceiling.requests, row.requests_limit and row.requests_limit * HEADROOM)
+    if row.peak is None or row.cut_at is None:
+        if most is not None:
+            return most
+        doubled: float = FIRST_PER_MINUTE * 2.0 ** min(20.0, _seconds(row.born_at, now))
+        return min(MOST_PER_MINUTE, doubled)
+    climbed = _seconds(row.cut_at, now) / CLIMB_S
+    share = CUT + (1 - CUT) * climbed if climbed <= 1 else 1 + (climbed - 1) ** 2
+    return max(LEAST_PER_MINUTE, min(most or MOST_PER_MINUTE, row.peak * share))
+
+
+def tokens_per_minute(row: PaceRow, ceiling: Ceiling) -> float | None:
+    return _least(ceiling.tokens, row.tokens_limit and row.tokens_limit * HEADROOM)
+
+
+def levelled(row: PaceRow, ceiling: Ceiling, now: datetime) -> PaceRow:
+    """The row with what has flowed in since it was last looked at."""
+    now = max(now, row.levelled_at)  # clocks differ by a little
+    passed_s = _seconds(row.levelled_at, now)
+    rate, token_rate = per_minute(row, ceiling, now) / MINUTE_S, tokens_per_minute(row, ceiling)
+    token_level = 0.0
+    if token_rate is not None:
+        token_level = min(token_rate / MINUTE_S * BURST_S, row.token_level + token_rate / MINUTE_S * passed_s)
+    rested = passed_s > REST_S
+    return row.model_copy(
+        update={
+            "level": min(max(1.0, rate * BURST_S), row.level + rate * passed_s),
+            "token_level": token_level,
+            "levelled_at": now,
+            "recent": 0.0 if rested else row.recent * exp(-passed_s / FADE_S),
+            "recent_since": now if rested else row.recent_since,
+        }
+    )
+
+
+def drawn(
+    row: PaceRow, tokens: tuple[int, ...], horizon_s: float, ceiling: Ceiling, now: datetime
+) -> tuple[PaceRow, tuple[datetime, ...], datetime | None]:
+    """A moment for each call as far as they lie within the horizon, and when there will be one for the next.
+
+    A call of more tokens than a minute has is let through alone: waiting would not make it smaller.
+    """
+    row = levelled(row, ceiling, now)
+    rate, token_rate = per_minute(row, ceiling, now) / MINUTE_S, tokens_per_minute(row, ceiling)
+    level, token_level = row.level, row.token_level
+    moments: list[datetime] = []
+    later = None
+    for needed in tokens:
+        wait_s = max(0.0, (1 - level) / rate)
+        if token_rate is not None and token_level < 0:
+            wait_s = max(wait_s, -token_level / token_rate * MINUTE_S)
+        if wait_s > horizon_s:
+            later = now + timedelta(seconds=wait_s - horizon_s)
+            break
+        moments.append(now + timedelta(seconds=wait_s))
+        level -= 1
+        token_level -= needed
+    spent = {"level": level, "token_level": token_level, "recent": row.recent + len(moments)}
+    return row.model_copy(update=spent), tuple(moments), later
+
+
+def learnt(row: PaceRow, end: CallEnd) -> PaceRow:
+    """What the provider's headers say."""
+    told = end.headroom
+    if told is None:
+        return row
+    changes: dict[str, float] = {}
+    if told.requests_limit is not None and told.requests_limit != row.requests_limit:
+        changes["requests_limit"] = told.requests_limit
+        if row.requests_limit is None:
+            # Until now a guess was drawn on: what it allowed ahead of time is not owed.
+            changes["level"] = max(row.level, 0.0)
+    if told.tokens_limit is not None and told.tokens_limit != row.tokens_limit:
+        changes["tokens_limit"] = told.tokens_limit
+    return row.model_copy(update=changes) if changes else row
+
+
+def limited(row: PaceRow, end: CallEnd, ceiling: Ceiling, now: datetime) -> PaceRow:
+    """A 429: all wait as long as it says, and go slower where it is not alone. What was granted before it was known
+    meets the same limit and says nothing new."""
+    if row.limited_at is not None and end.granted_at <= row.limited_at:
+        return row
+    wait_s = end.retry_after_s
+    if wait_s is None:
+        wait_s = backoff_s(row.limited + 1, base_s=LIMITED_BASE_S, cap_s=LIMITED_CAP_S, seed=row.key)
+    changes: dict[str, object] = {
+        "limited": row.limited + 1,
+        "limited_at": now,
+        "not_before": now + timedelta(seconds=wait_s),
+    }
+    if row.limited_at is not None and _seconds(row.limited_at, now) <= BELIEVED_S:
+        changes |= {"peak": _base(row, ceiling, now), "cut_at": now, "level": min(row.level, 0.0)}
+    return row.model_copy(update=changes)
+
+
+def no_flex(row: PaceRow, end: CallEnd, now: datetime, *, stalled: bool) -> PaceRow:
+    """Flex has no capacity: that lane rests, shortly where it said so at once, and the model's rate stays."""
+    if row.flex_refused_at is not None and end.granted_at <= row.flex_refused_at:
+        return row
+    times = row.flex_refused + 1
+    base_s, cap_s = (STALL_BASE_S, STALL_CAP_S) if stalled else (QUICK_BASE_S, QUICK_CAP_S)
+    wait_s = max(end.retry_after_s or 0.0, backoff_s(times, base_s=base_s, cap_s=cap_s, seed=row.key))
+    until = now + timedelta(seconds=wait_s)
+    return row.model_copy(update={"flex_refused": times, "flex_refused_at": now, "flex_not_before": until})
+
+
+def flowing(row: PaceRow, end: CallEnd) -> PaceRow:
+    """An answer: the 429s before its call are over, and the refusals of flex where it came on flex."""
+    changes: dict[str, object] = {}
+    if row.limited and (row.limited_at is None or end.granted_at > row.limited_at):
+        changes["limited"] = 0
+    if end.flex and row.flex_refused and (row.flex_refused_at is None or end.granted_at > row.flex_refused_at):
+        changes["flex_refused"] = 0
+    return row.model_copy(update=changes) if changes else row
+
+
+def _base(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
+    """The rate that was too much: what was allowed, or what was really called where that was less."""
+    counted_s = FADE_S * (1 - exp(-max(1.0, _seconds(row.recent_since, now)) / FADE_S))
+    called = row.recent * exp(-_seconds(row.levelled_at, now) / FADE_S) / counted_s * MINUTE_S
+    return max(LEAST_PER_MINUTE, min(per_minute(row, ceiling, now), called))
+
+
+def _least(*rates: float | None) -> float | None:
+    return min((rate for rate in rates if rate is not None), default=None)
+
+
+def _seconds(since: datetime, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds())

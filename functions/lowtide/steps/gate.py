@@ -1,0 +1,201 @@
+"""Gate: may this call be made now? Asked before a task is claimed, so that one that has to wait costs no claim.
+
+Pace and breaker are shared by all running functions through one row a model and one an account. No call is made without
+a moment that such a row granted, so more functions cannot be more calls than the rate allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import uuid4
+
+import orjson
+
+from lowtide.core.breaker import forgives
+from lowtide.core.choice import LaneChoice, choose
+from lowtide.core.lanes import Lane
+from lowtide.core.lines import estimated_tokens
+from lowtide.core.outcomes import Again, Outcome, Response
+from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
+from lowtide.core.pace_rows import account_key, model_key
+from lowtide.core.prompts import request_body
+from lowtide.core.signs import sign_of
+from lowtide.core.task import AcceptedTask
+from lowtide.core.tasks import Strikes
+from lowtide.core.tiers import Tier
+from lowtide.ports import System
+
+from .line import Answer, Asker, Line, Moment, Wait
+from .shared_pace import SharedPace
+
+__all__ = ["Gate", "Go", "Standing", "Wait"]
+
+PATIENCE_S = 15.0
+"""How long a task stands in line here. Longer, and its message is better off in its queue, where another function may
+take it up; shorter, and messages would go to and fro."""
+
+HORIZON_S = {Tier.CRITICAL: 4.0, Tier.HIGH: 2.0, Tier.NORMAL: 1.0, Tier.LOW: 1.0}
+"""How far ahead moments are granted. A more urgent tier sees further, so it has its turn within a second however many
+of the others are waiting: what lies beyond their horizon is for it alone."""
+
+PROBE_MARGIN_S = 10.0
+"""Past a probe's own timeout, before another may be made: its end has to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The call may be made, now. ``task`` is the one to call for: with another model where a fallback answers."""
+
+    task: AcceptedTask
+    moment: Moment
+    line: Line
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a call's end means beyond its own task. ``forgiven``: the failure is an outage's, and uses up no try.
+    ``not_before``: nobody may call before then."""
+
+    forgiven: bool = False
+    not_before: datetime | None = None
+
+
+class Gate:
+    """One for all calls of an invocation, or of a process: what they have to tell and to ask goes together."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._shared: dict[str, SharedPace] = {}
+        self._lines: dict[tuple[str, Tier, bool], Line] = {}
+
+    async def admit(self, task: AcceptedTask, choice: LaneChoice, *, latest: datetime | None = None) -> Go | Wait:
+        """Waits its turn for a while, and no later than ``latest``. ``choice``: the lane that it is likely to take."""
+        other = self._fallback(task)
+        first = await self._ask(task, choice, latest, waits_for_breaker=other is None)
+        if other is None or isinstance(first, Go) or first.held is not Held.BREAKER:
+            return first
+        lane = choose(other, Strikes(), self._system.clock.now(), self._system.routes)
+        second = await self._ask(other, lane, latest, waits_for_breaker=False)
+        if isinstance(second, Go):
+            return replace(second, reason=f"{task.model} is down, so {other.model}")
+        return first
+
+    async def ended(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> Standing:
+        """Tells how the call ended: at once where others should know, else with the next asking."""
+        sign = sign_of(response, outcome, lane)
+        end = CallEnd(
+            sign,
+            go.moment.granted_at,
+            go.moment.permit,
+            witness=_digest(go.task.key),
+            retry_after_s=outcome.delay_s if isinstance(outcome, Again) else None,
+            headroom=response.headroom,
+            flex=lane is Lane.FLEX,
+        )
+        shared = self._model(go.task)
+        if sign is Sign.REFUSED or go.moment.account_probe:
+            await self._tell_account(go, end)
+            if sign is Sign.REFUSED:
+                end = replace(end, sign=Sign.UNUSED)
+        shared.note(end)
+        if shared.urgent(end):
+            await shared.tell()
+        row = shared.row
+        if row is None or sign is Sign.ANSWERED:
+            return Standing()
+        forgiven = forgives(row, go.moment.granted_at)
+        if not row.active:
+            return Standing(forgiven, row.not_before)
+        # With a fallback it need not wait for this model, and should not be the one to probe it again and again.
+        return Standing(forgiven, None if self._fallback(go.task) is not None else row.retry_at)
+
+    async def unused(self, go: Go) -> None:
+        """No call after all: somebody else may have its moment."""
+        end = CallEnd(Sign.UNUSED, go.moment.granted_at, go.moment.permit)
+        if not go.moment.probe and not go.moment.account_probe:
+            go.line.give_back(go.moment)
+        if go.moment.probe:
+            self._model(go.task).note(end)
+            await self._model(go.task).tell()
+        if go.moment.account_probe:
+            await self._tell_account(go, end)
+
+    async def close(self) -> None:
+        """At the end of an invocation: answers that somebody waits to hear of."""
+        for shared in self._shared.values():
+            if shared.expectant:
+                await shared.tell()
+
+    async def _tell_account(self, go: Go, end: CallEnd) -> None:
+        account = self._account(go.task)
+        account.note(end)
+        await account.tell()
+
+    async def _ask(
+        self, task: AcceptedTask, choice: LaneChoice, latest: datetime | None, *, waits_for_breaker: bool
+    ) -> Go | Wait:
+        now, permit = self._system.clock.now(), uuid4().hex[:12]
+        until = now + timedelta(seconds=PATIENCE_S)
+        until = until if latest is None else min(until, latest)
+        asker = Asker(
+            permit,
+            seed=f"{task.key} {now.isoformat()}",
+            tokens=self._tokens(task),
+            probe_s=choice.timeout_s + PROBE_MARGIN_S,
+            until=until,
+            down_until=until if waits_for_breaker else now,
+        )
+        line = self._line(task, choice.lane)
+        granted = await line.moment(asker)
+        if isinstance(granted, Wait):
+            self._system.metrics.count("calls_held", reason=granted.held.value)
+            return granted
+        return Go(task, granted, line)
+
+    def _fallback(self, task: AcceptedTask) -> AcceptedTask | None:
+        routes = self._system.routes
+        name = routes.model(task.model).fallback
+        if name is None or task.endpoint not in routes.model(name).endpoints:
+            return None
+        return task.model_copy(update={"model": name, "provider": routes.model(name).provider})
+
+    def _tokens(self, task: AcceptedTask) -> int:
+        """Estimated, and only where tokens are counted."""
+        shared = self._model(task)
+        if shared.ceiling.tokens is None and (shared.row is None or shared.row.tokens_limit is None):
+            return 0
+        body = request_body(task)
+        return estimated_tokens(body, len(orjson.dumps(body)))
+
+    def _line(self, task: AcceptedTask, lane: Lane) -> Line:
+        place = (model_key(task.provider, task.model), task.tier, lane is Lane.FLEX)
+        if place not in self._lines:
+            model, account = self._model(task), self._account(task)
+            horizon_s, flex = HORIZON_S[task.tier], lane is Lane.FLEX
+
+            async def take(first: Asker, tokens: Sequence[int]) -> Answer:
+                return await model.take(account, first, tokens, horizon_s=horizon_s, flex=flex)
+
+            self._lines[place] = Line(self._system.clock, take)
+        return self._lines[place]
+
+    def _model(self, task: AcceptedTask) -> SharedPace:
+        key = model_key(task.provider, task.model)
+        if key not in self._shared:
+            self._shared[key] = SharedPace(self._system, key, self._system.routes.ceiling(task.model))
+        return self._shared[key]
+
+    def _account(self, task: AcceptedTask) -> SharedPace:
+        key = account_key(task.provider)
+        if key not in self._shared:
+            self._shared[key] = SharedPace(self._system, key, Ceiling())
+        return self._shared[key]
+
+
+def _digest(key: str) -> str:
+    """Short, because rows keep a few of them, and opaque."""
+    return sha256(key.encode()).hexdigest()[:12]

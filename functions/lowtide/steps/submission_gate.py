@@ -1,0 +1,53 @@
+"""May a batch be submitted now? Not while its account is refused, nor while its model does not answer.
+
+A batch is no call: it takes no moment, and its creation says nothing about the model. It is one about the account,
+so it may be the probe that finds the account good again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from lowtide.core.batches import BatchRow
+from lowtide.core.breaker import ask_again_at
+from lowtide.core.pace_events import CallEnd, Sign, Take, Tell
+from lowtide.core.pace_rows import PaceRow, account_key, model_key
+from lowtide.ports import Change, System
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """``probe``: this submission is to see whether the account is taken again."""
+
+    permit: str
+    granted_at: datetime
+    probe: bool
+
+
+def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pass | None:
+    """None: not now; whoever comes next asks again. A probe that died with its process is another's after the lease.
+    What is ``called_off`` is let through: nothing of it is created."""
+    lot, now = row.lot, system.clock.now()
+    if called_off:
+        return Pass(permit, now, probe=False)
+    key = account_key(lot.provider)
+    account, model = system.paces.get([key, model_key(lot.provider, lot.model)])
+    if model is not None and model.active and now < ask_again_at(model, now):
+        return None
+    if account is None or not account.active:
+        return Pass(permit, now, probe=False)
+    asked = Take(key, permit, (0,), 0.0, system.routes.batching.lease_s)
+    [decision] = system.paces.apply([Change(key, asked, account)], now)
+    return Pass(permit, now, probe=decision.probe) if decision.moments else None
+
+
+def tell(system: System, row: BatchRow, given: Pass, sign: Sign) -> PaceRow | None:
+    """What the submission says of its account: ``ANSWERED``, ``REFUSED``, or ``UNUSED`` where it says nothing. Only a
+    refusal and a probe are news; the account's row where there was."""
+    if sign is not Sign.REFUSED and not given.probe:
+        return None
+    key = account_key(row.lot.provider)
+    end = CallEnd(sign, given.granted_at, given.permit)
+    [decision] = system.paces.apply([Change(key, Tell(key, (end,)))], system.clock.now())
+    return decision.row
