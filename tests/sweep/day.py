@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lowtide.core.records import Status
 from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Mishap, MishapKind, Scenario
-from tests.sweep.world import World, task
+from tests.sweep.world import Awaited, World, task
 
 REPLY_TO = "https://queue/replies"
 REFUSED_CODE = "content_policy_violation"
@@ -53,6 +53,7 @@ LETTERS = frozenset(
         ("poison-line", REFUSED_CODE),
         ("draft", "id_conflict"),
         ("page-1", "id_conflict"),
+        ("label-1", "id_conflict"),
         (None, "invalid_task"),
     }
 )
@@ -61,19 +62,35 @@ LETTERS = frozenset(
 REPLIES = frozenset({(REPLY_TO, "draft"), (REPLY_TO, "page-1")})
 """(queue, task_id) of each, however often it is sent."""
 
-REFUSED = 3
-DUPLICATES = 3
+SLEEPERS = {"voice": "token-voice", "poison-call": "token-poison-call", "label-1": "token-label"}
+"""Tokens of those who wait for these tasks."""
+
+WOKEN = frozenset(
+    {
+        ("token-voice", "Success"),
+        ("token-poison-call", "Failure"),
+        ("token-label", "Success"),
+        ("token-again", "Success"),
+        ("token-other", "Failure"),
+    }
+)
+"""(token, how) of each, however often it is woken: a duplicate brings a token of its own, and so does a conflict."""
+
+REFUSED = 4
+DUPLICATES = 4
 
 
 def begin(directory: Path) -> World:
-    """Singles, a pack, a duplicate in a message of its own and one beside its first; later, when all has ended, another
-    duplicate and two conflicts. (Of two tasks with one id that are on their way together, either may be the first.)
+    """Singles, a pack, a duplicate in a message of its own and one beside its first; later, when all has ended, more
+    duplicates and conflicts. (Of two tasks with one id that are on their way together, either may be the first.)
     """
     named = {each["task_id"]: each for each in TASKS}
     pack = [named[name] for name in ("page-1", "page-2", "page-3", "draft", "draft")]
     singles = [each for each in TASKS if each not in pack]
     world = World(directory, WEATHER)
-    world.publish({"tasks": pack}, *singles, named["page-2"], "{no JSON")
+    sent = [Awaited(each, SLEEPERS[each["task_id"]]) if each["task_id"] in SLEEPERS else each for each in singles]
+    world.publish({"tasks": pack}, *sent, named["page-2"], "{no JSON")
     others = (task("draft", "email_draft", "Something else."), task("page-1", "content_generation", "Something else."))
-    world.waves = [(named["draft"], *others)]
+    conflict = task("label-1", "bulk_classification", "Something else.")
+    world.waves = [(named["draft"], *others, Awaited(named["voice"], "token-again"), Awaited(conflict, "token-other"))]
     return world

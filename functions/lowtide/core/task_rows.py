@@ -57,7 +57,8 @@ class ModelChoice(Value):
 class TaskRow(Value):
     """``choice`` is made once, and outlives redrives.
 
-    ``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives."""
+    ``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives;
+    ``token_digest`` is of the task token that came with the task."""
 
     rev: int = 0
     tenant: str
@@ -83,6 +84,7 @@ class TaskRow(Value):
     error_code: str | None = None
     document: ResultDocument | None = None
     pointer: Pointer | None = None
+    token_digest: str | None = None
 
     @property
     def key(self) -> str:
@@ -114,4 +116,5 @@ def born(task: AcceptedTask) -> TaskRow:
         deadline_at=task.deadline_at,
         state=TaskState.QUEUED,
         generation=task.generation,
+        token_digest=task.token_digest,
     )

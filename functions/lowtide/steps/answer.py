@@ -229,7 +229,7 @@ class _Caller:
             case Verdict.CANCELLED:
                 return _Ended(Delivery.settled(task, row))
             case Verdict.DUPLICATE:
-                return _Ended(Delivery.duplicate(task))
+                return _Ended(Delivery.duplicate(task, row))
             case Verdict.REPEATED:
                 return _Ended()
             case Verdict.APPLIED | Verdict.STALE | Verdict.IN_VAIN:

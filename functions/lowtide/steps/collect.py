@@ -42,6 +42,7 @@ from .lease import LeasedBatch, leased
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn
+from .tell import tell_batch
 from .token_room import learn
 
 LOST_AFTER = timedelta(hours=48)
@@ -203,6 +204,7 @@ class _Collection:
         seen = row.provider_batch
         refs = [row.input_ref, seen.output_ref if seen else None, seen.error_ref if seen else None]
         await self._api.clean([ref for ref in refs if ref])
+        tell_batch(self._system, row)
         self._batch.apply(Done(self._batch.owner))
         self._system.metrics.log("batch_done", batch_id=row.batch_id, tally=row.tally.model_dump())
 

@@ -26,6 +26,7 @@ from lowtide.ports import Change, System
 from .deliver import own_entry, task_entry
 from .letters import send_letters
 from .sent import Sent, SentLines
+from .tell import Ended, tell
 
 SHARD_LINES = 500
 """Documents in one object, one settling call and one ledger entry."""
@@ -129,14 +130,8 @@ class Settlement:
             for _, document, row_ in settled
             if document.letter is not None
         ]
-        replies = [
-            (sent.line.task.reply_to, document.record.model_dump_json())
-            for sent, document, _ in settled
-            if sent.line.task.reply_to is not None
-        ]
         send_letters(system, letters)
-        if replies:
-            system.replies.send(replies)
+        tell(system, [Ended(sent.line.task, row_, document.record) for sent, document, row_ in settled])
         together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
         system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
         self._count(Receipt.sum(receipt for _, receipt in receipts))
