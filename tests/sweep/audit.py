@@ -46,12 +46,16 @@ def _tasks(life: Life) -> Iterator[str]:
 
 def _bill(life: Life) -> Iterator[str]:
     billed = life.world.provider.billed
-    batched = Counter(str(line.id).rpartition("-")[0] for line in billed if line.batch_id is not None)
+    rows = list(life.engine.tasks.scan())
+    paid = {custom_id(row.tenant, row.task_id, attempt) for row in rows for attempt in row.strikes.billed}
+    batched = Counter(
+        str(line.id).rpartition("-")[0] for line in billed if line.batch_id is not None and line.id not in paid
+    )
     yield from (f"batched {digest} was billed {times} times" for digest, times in batched.items() if times > 1)
     attempts = Counter(line.id for line in billed)
     yield from (f"attempt {name} was billed {times} times" for name, times in attempts.items() if times > 1)
-    rows = list(life.engine.tasks.scan())
     answered = {custom_id(row.tenant, row.task_id, row.attempt) for row in rows if row.state == Status.ANSWERED.value}
+    answered |= paid
     unpaid = answered - set(attempts)
     yield from (f"the answer {name} was never billed" for name in unpaid)
     extra = sum(line.id not in answered for line in billed)

@@ -63,6 +63,29 @@ def task(task_id: str, kind: str, text: str = "Hello.", *, model: str = "gpt-5-m
     return {"task_id": task_id, "type": kind, "request": {"url": "/v1/chat/completions", "body": body}, **fields}
 
 
+FORM = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}, "sure": {"type": "boolean"}},
+    "required": ["label", "sure"],
+    "additionalProperties": False,
+}
+
+
+def form(task_id: str, kind: str, text: str = "Hello.", **fields: Any) -> dict[str, Any]:
+    """A task message whose answer is to be JSON that holds to ``FORM``."""
+    asking = task(task_id, kind, text, **fields)
+    named = {"name": "form", "strict": True, "schema": FORM}
+    asking["request"]["body"]["response_format"] = {"type": "json_schema", "json_schema": named}
+    return asking
+
+
+def validating(*kinds: str) -> Routes:
+    """Routes that hold the answers of these types to their schemas."""
+    types = routes().types
+    held = {kind: types[kind].model_copy(update={"validate_output": True}) for kind in kinds}
+    return routes().model_copy(update={"types": types | held})
+
+
 @dataclass(frozen=True)
 class Awaited:
     """A message whose sender sleeps on a task token."""

@@ -50,6 +50,7 @@ class AcceptedTask(Value):
     origin: str
     routes_version: str
     batchable: bool
+    validate_output: bool = False
     generation: int = 0
     reply_to: str | None = None
     traceparent: str | None = None

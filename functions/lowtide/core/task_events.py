@@ -96,7 +96,8 @@ class Release:
 class Settle:
     """The end. The document is durable in this very write, or already durable where ``pointer`` says.
 
-    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer.
+    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer. ``strikes``: where the last
+    attempt added to the row's.
     """
 
     holders: frozenset[str]
@@ -107,6 +108,7 @@ class Settle:
     document: ResultDocument | None = None
     pointer: Pointer | None = None
     unsure: int = 0
+    strikes: Strikes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,22 @@ class Strikes(Value):
     """How often the lane that it asked for, flex or priority, would not take it."""
     spent_usd: Usd = Decimal(0)
     """Billed by attempts that did not answer."""
+    billed: tuple[int, ...] = ()
+    """The numbers of those attempts."""
+    unpriced: bool = False
+    """One of them has no known price."""
     first_failed_at: Utc | None = None
     last_failed_at: Utc | None = None
+
+    @property
+    def total_usd(self) -> Decimal | None:
+        """What all of them cost; None where that is not known."""
+        return None if self.unpriced else self.spent_usd
+
+    def after(self, earlier: Strikes) -> Strikes:
+        """With the billed attempts of ``earlier`` as well: a redriven task's line in a part knows only their cost."""
+        billed = tuple(sorted({*earlier.billed, *self.billed}))
+        return self.model_copy(update={"billed": billed, "unpriced": earlier.unpriced or self.unpriced})
 
 
 class ModelChoice(Value):

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
@@ -18,6 +18,7 @@ from lowtide.core.errors import LowtideError, safely_told
 from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge
 from lowtide.core.prompts import request_body
 from lowtide.core.records import ResultDocument
+from lowtide.core.structured import checked
 from lowtide.core.task import AcceptedTask, custom_id
 from lowtide.core.tasks import SETTLED, ClaimCall, Decision, Release, Settle, Strikes, TaskEvent, TaskRow, Verdict
 from lowtide.core.tiers import Tier
@@ -253,8 +254,11 @@ class _Caller:
 
     async def _settle(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, response: Response) -> _Ended:
         now = self._system.clock.now()
-        outcome = judge(response, choice.lane)
+        outcome = checked(judge(response, choice.lane), response, task)
         attempt = Try(row.attempt, choice.lane, f"{task.route}; {choice.reason}", row.strikes)
+        if isinstance(outcome, Again | Bury) and outcome.billed:
+            paid = documents.charged(task, attempt, response, self._system.prices, now)
+            attempt = replace(attempt, strikes=paid)
         self._system.metrics.count("calls", tier=task.tier.value)
         match outcome:
             case Answered():
@@ -262,7 +266,7 @@ class _Caller:
                 return await self._end(task, row, document, unsure=0)
             case Bury(code, message):
                 document = documents.dead(task, attempt, code, message, response, now)
-                return await self._end(task, row, document, unsure=0)
+                return await self._end(task, row, document, unsure=0, strikes=attempt.strikes)
             case Again():
                 return await self._again(task, row, attempt, outcome, response)
             case Halt():
@@ -281,13 +285,13 @@ class _Caller:
     ) -> _Ended:
         now = self._system.clock.now()
         retries = self._system.routes.retries
-        strikes = documents.struck(row.strikes, now, counts=outcome.counts, flex_refused=outcome.flex_refused)
+        strikes = documents.struck(attempt.strikes, now, counts=outcome.counts, flex_refused=outcome.flex_refused)
         counted = "call_errors" if outcome.counts else "flex_refused" if outcome.flex_refused else "calls_put_off"
         self._system.metrics.count(counted, tier=task.tier.value)
         if strikes.failures >= retries.attempts:
             last = Try(attempt.number, attempt.lane, attempt.reason, strikes)
             document = documents.dead(task, last, outcome.code, outcome.message, response, now)
-            return await self._end(task, row, document, unsure=int(outcome.unsure))
+            return await self._end(task, row, document, unsure=int(outcome.unsure), strikes=strikes)
         # A provider that says when to come back is believed, with some jitter so that not all come at once; to one
         # that does not, each try comes later than the last.
         tries = max(strikes.failures, strikes.flex_refusals, row.attempt) if outcome.delay_s is None else 1
@@ -299,7 +303,9 @@ class _Caller:
         await self._rows(Change(task.key, release, row))
         return _Ended(delay_s=delay)
 
-    async def _end(self, task: AcceptedTask, row: TaskRow, document: ResultDocument, *, unsure: int) -> _Ended:
+    async def _end(
+        self, task: AcceptedTask, row: TaskRow, document: ResultDocument, *, unsure: int, strikes: Strikes | None = None
+    ) -> _Ended:
         """The result and the end of the task in one write; a large document is durable before it."""
         inline, pointer = await self._system.offload(lambda: stored(self._system, task, row.attempt, document))
         settle = Settle(
@@ -311,6 +317,7 @@ class _Caller:
             document=inline,
             pointer=pointer,
             unsure=unsure,
+            strikes=strikes,
         )
         decision = await self._rows(Change(task.key, settle, row))
         if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:

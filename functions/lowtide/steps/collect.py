@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 
 import orjson
 
@@ -29,11 +30,14 @@ from lowtide.core.batches import (
     Unanswered,
 )
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
-from lowtide.core.documents import struck
+from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable
 from lowtide.core.lines import parse_result_line
-from lowtide.core.outcomes import Again, Bury, Response
+from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
+from lowtide.core.prices import usage_of
+from lowtide.core.structured import checked
+from lowtide.core.tasks import Strikes
 from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
@@ -41,7 +45,7 @@ from .finish import finish_parts
 from .lease import LeasedBatch, leased
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
-from .settle import Diverged, End, Settlement, Withdrawn
+from .settle import Diverged, End, Settlement, Withdrawn, tried
 from .tell import tell_batch
 from .token_room import learn
 
@@ -140,7 +144,7 @@ class _Collection:
         settlement = Settlement(self._system, row, sent, resume)
         came_further = False
         with SpooledFailures() as failed, LinesAgain() as again:
-            reading = Reading(failed=failed)
+            reading = Reading(failed=failed, check=partial(_checked, sent))
             async with aclosing(self._ends(sent, reading, again)) as ends:
                 async for end in ends:
                     if (progress := settlement.add(end)) is not None:
@@ -151,7 +155,8 @@ class _Collection:
             if came_further and self._past():
                 return
             send_again(self._system, row, again, halves=suspects(provider_batch))
-            tally = settlement.tally.model_copy(update={"retried": len(again)})
+            in_vain = settlement.tally.in_vain + reading.unused
+            tally = settlement.tally.model_copy(update={"retried": len(again), "in_vain": in_vain})
         self._report(len(sent), tally.answered, reading.unknown)
         batch.apply(Clean(batch.owner, tally))
         self._refused = again.refused
@@ -167,19 +172,33 @@ class _Collection:
         if provider_batch.id:
             async for raw in self._api.results(provider_batch):
                 if (finished := reading.take(parse_result_line(raw), sent)) is not None:
-                    yield End(finished.custom_id, finished.outcome, finished.response, len(raw))
+                    strikes = self._charged(sent, finished.custom_id, finished.outcome, finished.response, reading)
+                    yield End(finished.custom_id, finished.outcome, finished.response, len(raw), strikes)
         culprit = suspects(provider_batch) and len(sent) == 1
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch):
+            paid = self._charged(sent, custom_id, outcome, response, reading)
             if row.stop is Unanswered.CANCEL:
-                yield End(custom_id, Withdrawn(), None, 0)
+                yield End(custom_id, Withdrawn(), None, 0, paid)
                 continue
             line = sent[custom_id]
-            strikes = struck(line.line.strikes, collected_at, counts=outcome.counts)
+            strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)
             if strikes.failures < self._system.routes.retries.attempts and not culprit:
                 again.add(line.attempt, PartLine(task=line.line.task, strikes=strikes), outcome)
             else:
                 bury = Bury(outcome.code, outcome.message)
                 yield End(custom_id, bury, response, _size(response), strikes, outcome.unsure)
+
+    def _charged(
+        self, sent: SentLines, custom_id: str, outcome: Outcome, response: Response | None, reading: Reading
+    ) -> Strikes | None:
+        """The line's strikes with what this answer cost, where it was billed and is none."""
+        if not isinstance(outcome, Again | Bury) or not outcome.billed or response is None:
+            return None
+        line = sent[custom_id]
+        reading.unused += usage_of(response.body, line.line.task.endpoint)
+        row, _, at = self._collected()
+        attempt = tried(self._system, row, line)
+        return charged(line.line.task, attempt, response, self._system.prices, at)
 
     def _collected(self) -> tuple[BatchRow, ProviderBatch, datetime]:
         row = self._batch.row
@@ -207,6 +226,11 @@ class _Collection:
         tell_batch(self._system, row)
         self._batch.apply(Done(self._batch.owner))
         self._system.metrics.log("batch_done", batch_id=row.batch_id, tally=row.tally.model_dump())
+
+
+def _checked(sent: SentLines, custom_id: str, response: Response | None) -> Outcome:
+    task = sent.validated(custom_id)
+    return Answered() if task is None else checked(Answered(), response, task)
 
 
 def _size(response: Response | None) -> int:

@@ -141,11 +141,7 @@ class Settlement:
         row, task = self._row, sent.line.task
         if row.collected_at is None:
             raise AssertionError("collecting has begun")
-        off = self._discount()
-        reason = f"{task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
-        strikes = sent.line.strikes if end.strikes is None else end.strikes
-        batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
-        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id, discount=off)
+        attempt = tried(self._system, row, sent, end.strikes)
         match end.outcome:
             case Answered():
                 if end.response is None:
@@ -154,14 +150,8 @@ class Settlement:
             case Bury(code, message):
                 return documents.dead(task, attempt, code, message, end.response, row.collected_at)
             case Withdrawn():
-                spent_usd, now = sent.line.strikes.spent_usd, row.collected_at
-                return cancelled(task, attempts=sent.attempt, spent_usd=spent_usd, now=now, batch_id=batch_id)
-
-    def _discount(self) -> Decimal:
-        """By when the batch was submitted, however long it ran."""
-        row = self._row
-        windows = self._system.routes.provider(row.lot.provider).off_peak
-        return Decimal(0) if row.submitted_at is None else discount(windows, row.submitted_at)
+                spent_usd, now = attempt.strikes.total_usd, row.collected_at
+                return cancelled(task, attempts=sent.attempt, spent_usd=spent_usd, now=now, batch_id=attempt.batch_id)
 
     def _count(self, receipt: Receipt) -> None:
         counts = {status: getattr(receipt, status.value) for status in Status}
@@ -200,4 +190,16 @@ def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset
         error_code=record.error.code if record.error else None,
         pointer=pointer,
         unsure=int(end.unsure),
+        strikes=end.strikes,
     )
+
+
+def tried(system: System, row: BatchRow, sent: Sent, strikes: Strikes | None = None) -> Try:
+    """A line's attempt in this batch; ``strikes`` None: those that it came with."""
+    # By when the batch was submitted, however long it ran.
+    windows = system.routes.provider(row.lot.provider).off_peak
+    off = Decimal(0) if row.submitted_at is None else discount(windows, row.submitted_at)
+    reason = f"{sent.line.task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
+    batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
+    before = sent.line.strikes if strikes is None else strikes
+    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, discount=off)
