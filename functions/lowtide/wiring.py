@@ -268,7 +268,8 @@ class _Wired:
     def _events(self) -> Events:
         if (bus := self.settings.event_bus) is None:
             return NoEvents()
-        return BusEvents(self._aws.client("events", config=_AWS), bus, self._metrics)
+        client = self._aws.client("events", config=_AWS)
+        return BusEvents(client, bus, self._metrics, threads=self.outside.threads)
 
     @cached_property
     def _callbacks(self) -> Callbacks:

@@ -96,8 +96,8 @@ class Release:
 class Settle:
     """The end. The document is durable in this very write, or already durable where ``pointer`` says.
 
-    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer. ``strikes``: where the last
-    attempt added to the row's.
+    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer. ``strikes``: those after
+    the last attempt, for what it cost; the row's count of failures stays what it was when that began.
     """
 
     holders: frozenset[str]

@@ -57,6 +57,13 @@ class Strikes(Value):
         billed = tuple(sorted({*earlier.billed, *self.billed}))
         return self.model_copy(update={"billed": billed, "unpriced": earlier.unpriced or self.unpriced})
 
+    def paying(self, later: Strikes) -> Strikes:
+        """With the money of ``later``, and nothing else of it."""
+        money = later.after(self)
+        return self.model_copy(
+            update={"spent_usd": money.spent_usd, "billed": money.billed, "unpriced": money.unpriced}
+        )
+
 
 class ModelChoice(Value):
     """Which model a task of type ``auto`` got, and why. ``question_id`` is what the provider billed the question under;

@@ -247,7 +247,7 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
         "document": event.document,
         "pointer": event.pointer,
         "repaid": row.repaid + event.unsure,
-        "strikes": row.strikes if event.strikes is None else event.strikes,
+        "strikes": row.strikes if event.strikes is None else row.strikes.paying(event.strikes),
     }
     return Decision(Verdict.APPLIED, row.model_copy(update=ended), changed=True)
 

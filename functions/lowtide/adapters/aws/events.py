@@ -13,6 +13,7 @@ from lowtide.core.outward import SOURCE, Event
 from lowtide.ports import Metrics
 
 from .backoff import tries
+from .threads import concurrently
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -29,39 +30,38 @@ _HOPELESS = frozenset({"MalformedDetail", "InvalidArgument", "NotAuthorizedForSo
 class BusEvents:
     """A ports.Events. Counts ``events_sent`` and ``events_dropped``."""
 
-    def __init__(self, client: EventBridgeClient, bus: str, metrics: Metrics) -> None:
+    def __init__(self, client: EventBridgeClient, bus: str, metrics: Metrics, *, threads: int = 1) -> None:
         self._client = client
         self._bus = bus
         self._metrics = metrics
+        self._threads = threads
 
     def send(self, events: Sequence[Event]) -> None:
-        for call in _calls([_entry(event, self._bus) for event in events]):
-            self._put(call)
+        calls = list(_calls([_entry(event, self._bus) for event in events]))
+        dropped = [code for codes in concurrently(self._put, calls, self._threads) for code in codes]
+        self._metrics.count("events_sent", len(events) - len(dropped))
+        if dropped:
+            reason = ", ".join(sorted(set(dropped)))
+            self._metrics.count("events_dropped", len(dropped))
+            self._metrics.log("events_dropped", bus=self._bus, events=len(dropped), reason=reason)
 
-    def _put(self, entries: list[dict[str, Any]]) -> None:
-        left, codes, dropped = entries, set[str](), list[str]()
+    def _put(self, entries: list[dict[str, Any]]) -> list[str]:
+        """Calls until the bus has taken every entry but those that it never will, whose codes are returned."""
+        left, dropped, told = entries, list[str](), ""
         for _ in tries(_TRIES):
             try:
                 answers = self._client.put_events(Entries=left)["Entries"]  # type: ignore[arg-type]
             except (BotoCoreError, ClientError) as error:
                 raise LowtideError(f"sending events to {self._bus} failed: {error}; send again") from error
             failed = [
-                (entry, told["ErrorCode"]) for entry, told in zip(left, answers, strict=True) if told.get("ErrorCode")
+                (entry, code) for entry, answer in zip(left, answers, strict=True) if (code := answer.get("ErrorCode"))
             ]
             dropped += [code for _, code in failed if code in _HOPELESS]
             left = [entry for entry, code in failed if code not in _HOPELESS]
-            codes = {code for _, code in failed}
+            told = ", ".join(sorted({code for _, code in failed}))
             if not left:
-                break
-        if dropped:
-            self._metrics.count("events_dropped", len(dropped))
-            self._metrics.log(
-                "events_dropped", bus=self._bus, events=len(dropped), reason=", ".join(sorted(set(dropped)))
-            )
-        self._metrics.count("events_sent", len(entries) - len(left) - len(dropped))
-        if left:
-            told = ", ".join(sorted(codes))
-            raise LowtideError(f"{self._bus} did not take {len(left)} of {len(entries)} events ({told}); send again")
+                return dropped
+        raise LowtideError(f"{self._bus} did not take {len(left)} of {len(entries)} events ({told}); send again")
 
 
 class NoEvents:
