@@ -29,7 +29,7 @@ from lowtide.steps.carry import send_tasks
 from lowtide.steps.turns import assemble, collect_due
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine, in_place
-from lowtide_local.run.assembly import NoReplies, shipped_prices, shipped_routes
+from lowtide_local.run.assembly import Nobody, shipped_prices, shipped_routes
 
 STATUS = Path("/proc/self/status")
 """Linux tells the present and the highest resident size of this very program there."""
@@ -119,7 +119,9 @@ def system_on(engine: Engine, directory: Path) -> System:
         ledger=engine.ledger,
         answers={},
         batch_apis=dict.fromkeys(routes.providers, DirectoryBatches(directory)),
-        replies=NoReplies(),
+        replies=Nobody(),
+        events=Nobody(),
+        callbacks=Nobody(),
         metrics=Quiet(),
         offload=in_place,
     )

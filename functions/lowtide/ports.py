@@ -19,6 +19,7 @@ from .core.admission import Level
 from .core.batches import BatchRow, ProviderBatch
 from .core.lanes import Lane
 from .core.outcomes import Response
+from .core.outward import Callback, Event
 from .core.pace_rows import PaceRow
 from .core.parts import PartRow
 from .core.prices import PriceTable
@@ -312,10 +313,43 @@ class BatchApi(Protocol):
 # --- outward ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """``id`` is the end's (core/outward.py). ``url`` is that of an allow-listed queue; ``result`` says where the record
+    is kept, and is there only where ``body`` leaves the answer out."""
+
+    url: str
+    body: str
+    id: str
+    result: str | None = None
+    traceparent: str | None = None
+
+
 class Replies(Protocol):
-    def send(self, replies: Sequence[tuple[str, str]]) -> None:
-        """(allow-listed queue URL, body) each, at least once. An address that is gone or forbidden is reported as
-        a metric and dropped: the record is in the results all the same."""
+    def send(self, replies: Sequence[Reply]) -> None:
+        """Each at least once. An address that is gone or forbidden is reported as a metric and dropped: the record is
+        in the results all the same."""
+        ...
+
+
+class Events(Protocol):
+    def send(self, events: Sequence[Event]) -> None:
+        """Each at least once, in no order, with its own id every time. Raises LowtideError when some could not be sent
+        (then some may have been: sending again repeats them)."""
+        ...
+
+
+class Callbacks(Protocol):
+    """Wakes whoever sleeps on a task token."""
+
+    @property
+    def taken(self) -> bool:
+        """Does this deployment wake anybody. Where it does not, tasks with a token are refused at the door."""
+        ...
+
+    def send(self, callbacks: Sequence[Callback]) -> None:
+        """Each at least once; a token is good for one. Whoever has stopped waiting, or may not be woken by us, is
+        reported as a metric and dropped. Raises LowtideError when some could not be sent."""
         ...
 
 
@@ -358,5 +392,7 @@ class System:
     batch_apis: Mapping[str, BatchApi]
     """By provider."""
     replies: Replies
+    events: Events
+    callbacks: Callbacks
     metrics: Metrics
     offload: Offload

@@ -17,7 +17,8 @@ class Settings(Value):
 
     ``secret_arn`` is needed by the functions that call the provider, ``tier`` by consumers. ``routes_parameter`` names
     an SSM parameter that holds routes.toml; without it the shipped one is in force. ``base_url`` replaces the
-    OpenAI provider's. ``hints_url`` and ``webhook_secret_arn`` are there where the deployment takes webhooks.
+    OpenAI provider's. ``hints_url`` and ``webhook_secret_arn`` are there where the deployment takes webhooks,
+    ``event_bus`` (a name or an ARN) where it sends events, ``state_machine_arns`` where it wakes state machines.
     """
 
     deployment: str
@@ -35,6 +36,8 @@ class Settings(Value):
     tier: Tier | None = None
     hints_url: str | None = None
     webhook_secret_arn: str | None = None
+    event_bus: str | None = None
+    state_machine_arns: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 import boto3
 from botocore.config import Config
 
+from lowtide.adapters.aws.callbacks import NoCallbacks, StateMachines
+from lowtide.adapters.aws.events import BusEvents, NoEvents
 from lowtide.adapters.aws.history import CloudWatchHistory
 from lowtide.adapters.aws.ledger import DynamoLedger
 from lowtide.adapters.aws.levels import QueueLevels
@@ -33,7 +35,7 @@ from lowtide.adapters.clock import WallClock
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import ProviderSpec, Routes
-from lowtide.ports import AnswerApi, BatchApi, Clock, Message, Metrics, Offload, System
+from lowtide.ports import AnswerApi, BatchApi, Callbacks, Clock, Events, Message, Metrics, Offload, System
 from lowtide.settings import Settings, variable
 from lowtide.steps.admit import Door
 from lowtide.steps.report import History
@@ -204,6 +206,8 @@ class _Wired:
                 {name: self._batch_api(name, spec) for name, spec in routes.providers.items() if spec.batch}
             ),
             replies=SqsReplies(sqs, routes.limits.reply_to or frozenset(), self._metrics),
+            events=self._events,
+            callbacks=self._callbacks,
             metrics=self._metrics,
             offload=self.outside.offload,
         )
@@ -260,6 +264,19 @@ class _Wired:
     @cached_property
     def _objects(self) -> S3Objects:
         return S3Objects(self._aws.client("s3", config=_AWS), self.settings.bucket)
+
+    @cached_property
+    def _events(self) -> Events:
+        if (bus := self.settings.event_bus) is None:
+            return NoEvents()
+        client = self._aws.client("events", config=_AWS)
+        return BusEvents(client, bus, self._metrics, threads=self.outside.threads)
+
+    @cached_property
+    def _callbacks(self) -> Callbacks:
+        if self.settings.state_machine_arns is None:
+            return NoCallbacks(self._metrics)
+        return StateMachines(self._aws.client("stepfunctions", config=_AWS), self._metrics, self.outside.threads)
 
     @cached_property
     def _table(self) -> Table:

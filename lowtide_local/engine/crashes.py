@@ -73,6 +73,8 @@ class CrashPlan:
             answers={name: self.guard(api, f"answers.{name}") for name, api in system.answers.items()},
             batch_apis={name: self.guard(api, f"batch_apis.{name}") for name, api in system.batch_apis.items()},
             replies=self.guard(system.replies, "replies"),
+            events=self.guard(system.events, "events"),
+            callbacks=self.guard(system.callbacks, "callbacks"),
         )
 
     @contextmanager

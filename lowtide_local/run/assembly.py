@@ -25,10 +25,12 @@ def shipped_prices() -> PriceTable:
     return PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
 
 
-class NoReplies:
-    """A run records ``reply_to`` and delivers nothing."""
+class Nobody:
+    """A run records ``reply_to`` and delivers nothing: no reply, no event, no callback."""
 
-    def send(self, replies: Sequence[tuple[str, str]]) -> None:
+    taken = False
+
+    def send(self, told: Sequence[object]) -> None:
         pass
 
 
@@ -62,7 +64,9 @@ def assemble(
         ledger=engine.ledger,
         answers=dict.fromkeys(routes.providers, OpenAIAnswers(client, sends_default_tier=is_openai(client))),
         batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),
-        replies=NoReplies(),
+        replies=Nobody(),
+        events=Nobody(),
+        callbacks=Nobody(),
         metrics=metrics,
         offload=in_place,
     )

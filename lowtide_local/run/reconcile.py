@@ -111,40 +111,42 @@ def _agrees(batch: ProviderBatch | None, usages: Iterable[Usage]) -> bool:
 
 
 def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Iterator[Check]:
-    answered, repaid, asked = {}, {}, set()
+    receipts, repaid = defaultdict[str, set[str]](set), {}
+    failed = set[str]()
     for row in engine.tasks.scan():
         if row.state not in SETTLED:
             continue
         # Every attempt's id begins with the task's digest, so a task's lines are found without knowing its attempts.
         digest = _digest(custom_id(row.tenant, row.task_id, row.attempt))
         repaid[digest] = row.repaid
+        failed |= (paid := {custom_id(row.tenant, row.task_id, attempt) for attempt in row.strikes.billed})
+        receipts[digest] |= paid
         if row.choice is not None and row.choice.question_id is not None:
-            asked.add(row.choice.question_id)
+            receipts[digest].add(row.choice.question_id)
         if row.state is TaskState.ANSWERED:
-            answered[digest] = custom_id(row.tenant, row.task_id, row.attempt)
+            receipts[digest].add(custom_id(row.tenant, row.task_id, row.attempt))
     lines = Counter(line.ours for line in billed)
     unknown = [ours for ours in lines if _digest(ours) not in repaid]
-    receipts = [ours for ours in (*answered.values(), *asked) if lines[ours] == 0]
+    named = {ours for each in receipts.values() for ours in each}
+    unbilled = [ours for ours in named if lines[ours] == 0]
     beside: Counter[str] = Counter()
     for ours, times in lines.items():
-        digest = _digest(ours)
-        beside[digest] += times - int(answered.get(digest) == ours or ours in asked)
+        beside[_digest(ours)] += times - (ours in named)
     over = [digest for digest, times in beside.items() if times > repaid.get(digest, 0)]
-    batched = Counter(_digest(line.ours) for line in billed if line.lane is Lane.BATCH)
+    batched = Counter(_digest(line.ours) for line in billed if line.lane is Lane.BATCH and line.ours not in failed)
     twice = [digest for digest, times in batched.items() if times > 1]
     extra = sum(beside.values())
     yield Check(
         name="every line that the provider billed is in a receipt or in repaid",
         held=not over and not unknown,
-        detail=f"{len(billed)} billed, {len(answered) + len(asked)} in receipts, {extra} beside them, "
-        f"{sum(repaid.values())} repaid",
+        detail=f"{len(billed)} billed, {len(named)} in receipts, {extra} beside them, {sum(repaid.values())} repaid",
     )
     yield Check(
         name="every receipt is for a line that the provider billed",
-        held=not receipts,
-        detail=f"{len(answered) + len(asked) - len(receipts)} of {len(answered) + len(asked)}",
+        held=not unbilled,
+        detail=f"{len(named) - len(unbilled)} of {len(named)}",
     )
-    yield _dollars(system, {*answered.values(), *asked}, billed, engine)
+    yield _dollars(system, named, billed, engine)
     yield Check(
         name="no batched line was billed twice",
         held=not twice,

@@ -8,10 +8,13 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
+import orjson
+
 from lowtide.core.records import Usage
 from lowtide.core.task import Endpoint
 
 from .asked import Asked, embedding_inputs
+from .structured import sample, schema_of
 
 _VOICE = (
     "the tide goes out and what was asked is answered in few plain words because a quiet hour costs less than a busy "
@@ -22,22 +25,24 @@ SHORT_TOKENS = 32
 """A request that allows no more wants a word, and ``[sim:says-…]`` in its prompt tells which."""
 _SAYS = "says-"
 LINE_SEPARATOR = "\u2028"
+DECLINED = "I cannot help with that."
 
 
-def answer(asked: Asked, now: datetime, *, tier: str, cached_tokens: int, dimensions: int) -> tuple[Any, Usage]:
+def answer(
+    asked: Asked, now: datetime, marks: frozenset[str], *, tier: str, cached_tokens: int, dimensions: int
+) -> tuple[Any, Usage]:
     """The body of a 200, and what is billed for it. ``tier`` is what the request was really served as."""
     if asked.endpoint is Endpoint.EMBEDDINGS:
         usage = Usage(input_tokens=asked.input_tokens)
         return _embeddings(asked, dimensions), usage
     words, cut = _words(asked)
-    text = " ".join(words)
-    if "u2028" in asked.marks(1):
-        text = f"before{LINE_SEPARATOR}after {text}"
+    text = _text(asked, words, marks, cut=cut)
+    declined = "decline" in marks
     usage = Usage(input_tokens=asked.input_tokens, cached_input_tokens=cached_tokens, output_tokens=max(1, len(words)))
     created = int(now.timestamp())
     if asked.endpoint is Endpoint.CHAT:
-        return _chat(asked, text, usage, created, tier, cut=cut), usage
-    return _response(asked, text, usage, created, tier, cut=cut), usage
+        return _chat(asked, text, usage, created, tier, cut=cut, declined=declined), usage
+    return _response(asked, text, usage, created, tier, cut=cut, declined=declined), usage
 
 
 def _words(asked: Asked) -> tuple[list[str], bool]:
@@ -53,7 +58,19 @@ def _words(asked: Asked) -> tuple[list[str], bool]:
     return words, False
 
 
-def _chat(asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut: bool) -> dict[str, Any]:
+def _text(asked: Asked, words: list[str], marks: frozenset[str], *, cut: bool) -> str:
+    text = " ".join(words)
+    schema = schema_of(asked.endpoint, asked.body)
+    if schema is not None:
+        text = orjson.dumps({"misfit": text} if "misfit" in marks else sample(schema, schema)).decode()
+        return text[: len(text) // 2] if cut else text
+    return f"before{LINE_SEPARATOR}after {text}" if "u2028" in marks else text
+
+
+def _chat(
+    asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut: bool, declined: bool
+) -> dict[str, Any]:
+    content, refusal = (None, DECLINED) if declined else (text, None)
     return {
         "id": f"chatcmpl-{asked.digest[:24]}",
         "object": "chat.completion",
@@ -62,7 +79,7 @@ def _chat(asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
+                "message": {"role": "assistant", "content": content, "refusal": refusal, "annotations": []},
                 "logprobs": None,
                 "finish_reason": "length" if cut else "stop",
             }
@@ -79,7 +96,10 @@ def _chat(asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut
     }
 
 
-def _response(asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut: bool) -> dict[str, Any]:
+def _response(
+    asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut: bool, declined: bool
+) -> dict[str, Any]:
+    said = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     return {
         "id": f"resp_{asked.digest[:48]}",
         "object": "response",
@@ -97,7 +117,7 @@ def _response(asked: Asked, text: str, usage: Usage, created: int, tier: str, *,
                 "type": "message",
                 "status": "incomplete" if cut else "completed",
                 "role": "assistant",
-                "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
+                "content": [{"type": "refusal", "refusal": DECLINED} if declined else said],
             }
         ],
         "parallel_tool_calls": True,
@@ -106,7 +126,7 @@ def _response(asked: Asked, text: str, usage: Usage, created: int, tier: str, *,
         "service_tier": tier,
         "store": False,
         "temperature": asked.body.get("temperature", 1.0),
-        "text": {"format": {"type": "text"}},
+        "text": asked.body.get("text") or {"format": {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],
         "top_p": asked.body.get("top_p", 1.0),

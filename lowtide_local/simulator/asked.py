@@ -87,9 +87,10 @@ def _prompt(endpoint: Endpoint, body: dict[str, Any]) -> list[str]:
                 raise invalid("Invalid 'messages': expected a non-empty array.", "messages", "empty_array")
             return [text for message in messages for text in _texts(message)]
         case Endpoint.RESPONSES:
-            if not body.get("input"):
+            # A stored prompt may bring the whole input with it.
+            if not body.get("input") and not isinstance(body.get("prompt"), dict):
                 raise invalid("Missing required parameter: 'input'.", "input", "missing_required_parameter")
-            return [*_texts(body.get("instructions")), *_texts(body["input"])]
+            return [*_texts(body.get("instructions")), *_texts(body.get("input"))]
         case Endpoint.EMBEDDINGS:
             inputs = embedding_inputs(body)
             return [each if isinstance(each, str) else " ".join(map(str, each)) for each in inputs]

@@ -90,7 +90,7 @@ class Judge:
             self._drawn_for_a_call(asked, sight)
         except ApiError as error:
             return self._refusal(error, asked)
-        body, usage = self._answer(asked, now, asked.service_tier)
+        body, usage = self._answer(asked, now, marks, asked.service_tier)
         latency = self._scenario.hang_s if Manner.HANG in marks else self._latency(asked, sight)
         return Fate(200, body, usage, asked.service_tier, _manner(marks), latency)
 
@@ -107,7 +107,7 @@ class Judge:
             return self._refusal(error, asked)
         if manner in (Manner.MISSING, Manner.DROP, Manner.UNFINISHED, Manner.HANG):
             return Fate(0, None, None, "batch", manner)
-        body, usage = self._answer(asked, now, "default")
+        body, usage = self._answer(asked, now, marks, "default")
         return Fate(200, body, usage, "batch", manner)
 
     def _sight(self, asked: Asked) -> int:
@@ -166,9 +166,9 @@ class Judge:
     def _hit(self, share: float, what: str, asked: Asked, sight: int) -> bool:
         return share > 0 and draw(self._scenario.seed, what, asked.digest, sight) < share
 
-    def _answer(self, asked: Asked, now: datetime, tier: str) -> tuple[Any, Usage]:
+    def _answer(self, asked: Asked, now: datetime, marks: frozenset[str], tier: str) -> tuple[Any, Usage]:
         dimensions = self._scenario.embedding_dimensions
-        return answer(asked, now, tier=tier, cached_tokens=self._cached(asked), dimensions=dimensions)
+        return answer(asked, now, marks, tier=tier, cached_tokens=self._cached(asked), dimensions=dimensions)
 
     def _cached(self, asked: Asked) -> int:
         if not self._scenario.prompt_cache or asked.input_tokens < _CACHE_UNIT_TOKENS:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lowtide.adapters.aws.replies import SqsReplies
+from lowtide.ports import Reply
 from lowtide_local.engine.metrics import RecordedMetrics
 
 
@@ -18,14 +19,16 @@ def bodies(aws, url) -> list[str]:
 
 def test_replies_go_to_the_queues_on_the_allow_list(aws, metrics):
     mine, yours = aws.queue_url("mine"), aws.queue_url("yours")
-    SqsReplies(aws.sqs, {mine, yours}, metrics).send([(mine, "1"), (yours, "2"), (mine, "3")])
+    SqsReplies(aws.sqs, {mine, yours}, metrics).send(
+        [Reply(mine, "1", "rec_1.0"), Reply(yours, "2", "rec_1.0"), Reply(mine, "3", "rec_1.0")]
+    )
     assert (bodies(aws, mine), bodies(aws, yours)) == (["1", "3"], ["2"])
     assert metrics.total("replies_sent") == 3
 
 
 def test_a_queue_that_is_not_on_the_list_gets_nothing(aws, metrics):
     mine, theirs = aws.queue_url("mine"), aws.queue_url("theirs")
-    SqsReplies(aws.sqs, {mine}, metrics).send([(theirs, "1"), (mine, "2")])
+    SqsReplies(aws.sqs, {mine}, metrics).send([Reply(theirs, "1", "rec_1.0"), Reply(mine, "2", "rec_1.0")])
     assert (bodies(aws, mine), bodies(aws, theirs)) == (["2"], [])
     assert metrics.total("replies_dropped") == 1
     assert metrics.lines[0].fields["reason"] == "not on the allow-list"
@@ -34,13 +37,26 @@ def test_a_queue_that_is_not_on_the_list_gets_nothing(aws, metrics):
 def test_a_queue_that_is_gone_is_counted_and_does_not_stop_the_others(aws, metrics):
     mine = aws.queue_url("mine")
     gone = mine.replace("mine", "gone")
-    SqsReplies(aws.sqs, {mine, gone}, metrics).send([(gone, "1"), (gone, "2"), (mine, "3")])
+    SqsReplies(aws.sqs, {mine, gone}, metrics).send(
+        [Reply(gone, "1", "rec_1.0"), Reply(gone, "2", "rec_1.0"), Reply(mine, "3", "rec_1.0")]
+    )
     assert bodies(aws, mine) == ["3"]
     assert metrics.total("replies_dropped") == 2
 
 
 def test_a_reply_that_cannot_be_sent_does_not_hold_back_its_neighbours(aws, metrics):
     mine = aws.queue_url("mine")
-    SqsReplies(aws.sqs, {mine}, metrics).send([(mine, "1"), (mine, "x" * 2_000_000), (mine, "3")])
+    SqsReplies(aws.sqs, {mine}, metrics).send(
+        [Reply(mine, "1", "rec_1.0"), Reply(mine, "x" * 2_000_000, "rec_1.0"), Reply(mine, "3", "rec_1.0")]
+    )
     assert bodies(aws, mine) == ["1", "3"]
     assert (metrics.total("replies_sent"), metrics.total("replies_dropped")) == (2, 1)
+
+
+def test_a_reply_carries_its_id_its_trace_and_where_the_answer_is_when_it_is_not_in_it(aws, metrics):
+    mine = aws.queue_url("mine")
+    reply = Reply(mine, "{}", "rec_1.0", '{"store":"bucket"}', "00-ab-cd-01")
+    SqsReplies(aws.sqs, {mine}, metrics).send([reply])
+    [message] = aws.sqs.receive_message(QueueUrl=mine, MessageAttributeNames=["All"])["Messages"]
+    told = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    assert told == {"id": "rec_1.0", "result": '{"store":"bucket"}', "traceparent": "00-ab-cd-01"}

@@ -11,9 +11,11 @@ import pytest
 from aws_cases import NOW, task
 
 from lowtide import wiring
+from lowtide.adapters.aws.events import BusEvents, NoEvents
 from lowtide.adapters.clock import WallClock
 from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
+from lowtide.core.outward import Event, EventKind
 from lowtide.core.task import Endpoint
 from lowtide.core.tasks import Accept
 from lowtide.core.tiers import Tier
@@ -84,6 +86,16 @@ def test_every_port_is_wired_to_its_own_place(settings, aws):
     assert aws.dynamodb.scan(TableName=TABLE)["Items"][0]["pk"] == {"S": "task#t_1 acme"}
     assert system.deployment == "shop"
     assert isinstance(system.clock, WallClock)
+
+
+def test_events_and_callbacks_go_where_the_deployment_names_somebody_and_nowhere_else(settings):
+    quiet = wiring.system(settings)
+    assert (isinstance(quiet.events, NoEvents), quiet.callbacks.taken) == (True, False)
+    bus = "arn:aws:events:eu-central-1:123456789012:event-bus/default"
+    machine = "arn:aws:states:eu-central-1:123456789012:stateMachine:agent"
+    told = wiring.system(settings.model_copy(update={"event_bus": bus, "state_machine_arns": machine}))
+    assert (isinstance(told.events, BusEvents), told.callbacks.taken) == (True, True)
+    told.events.send([Event(EventKind.TASK, {"id": "rec_1.0"}, NOW)])
 
 
 def test_the_same_settings_get_the_same_clients_and_others_get_their_own(settings):

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 
 import orjson
 
+from lowtide.core import outward
 from lowtide.core.batches import TERMINAL, ProviderStatus
+from lowtide.core.outward import Event
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import SETTLED
+from lowtide.steps.deliver import document_of
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import settled
-from tests.sweep.day import DUPLICATES, ENDS, LETTERS, REFUSED, REPLIES
+from tests.sweep.day import DUPLICATES, ENDS, LETTERS, REFUSED, REPLIES, WOKEN
 from tests.sweep.world import QUEUES, Life, World
 
 
@@ -43,12 +46,16 @@ def _tasks(life: Life) -> Iterator[str]:
 
 def _bill(life: Life) -> Iterator[str]:
     billed = life.world.provider.billed
-    batched = Counter(str(line.id).rpartition("-")[0] for line in billed if line.batch_id is not None)
+    rows = list(life.engine.tasks.scan())
+    paid = {custom_id(row.tenant, row.task_id, attempt) for row in rows for attempt in row.strikes.billed}
+    batched = Counter(
+        str(line.id).rpartition("-")[0] for line in billed if line.batch_id is not None and line.id not in paid
+    )
     yield from (f"batched {digest} was billed {times} times" for digest, times in batched.items() if times > 1)
     attempts = Counter(line.id for line in billed)
     yield from (f"attempt {name} was billed {times} times" for name, times in attempts.items() if times > 1)
-    rows = list(life.engine.tasks.scan())
     answered = {custom_id(row.tenant, row.task_id, row.attempt) for row in rows if row.state == Status.ANSWERED.value}
+    answered |= paid
     unpaid = answered - set(attempts)
     yield from (f"the answer {name} was never billed" for name in unpaid)
     extra = sum(line.id not in answered for line in billed)
@@ -64,14 +71,14 @@ def _ledger(life: Life) -> Iterator[str]:
         for row, document in settled(life.system, life.engine)
     )
     if total != receipt.model_copy(update={"refused": REFUSED, "duplicates": DUPLICATES}):
-        yield f"the ledger says {_told(total)}, the receipts {_told(receipt)} (refused {REFUSED}, dup {DUPLICATES})"
+        yield f"the ledger says {_summed(total)}, the receipts {_summed(receipt)} (refused {REFUSED}, dup {DUPLICATES})"
     lines = [BilledLine.of(line) for line in life.world.provider.billing()["data"]]
     yield from (
         f"{check.name}: {check.detail}" for check in checks(life.system, life.engine, total, lines) if not check.held
     )
 
 
-def _told(receipt: Receipt) -> str:
+def _summed(receipt: Receipt) -> str:
     return receipt.model_dump_json(exclude={"by_lane", "by_tier", "by_model", "list_cost_usd"})
 
 
@@ -97,6 +104,23 @@ def _outward(life: Life) -> Iterator[str]:
     replies = {(url, orjson.loads(body)["task_id"]) for url, body in life.world.replies.sent}
     if replies != REPLIES:
         yield f"the replies differ: {replies ^ REPLIES}"
+    yield from _told(life)
+
+
+def _told(life: Life) -> Iterator[str]:
+    """Events and callbacks come at least once, each end's always with the same id and the same content."""
+    rows = list(life.engine.tasks.scan())
+    wanted = {outward.end_id(document_of(life.system, row).record, row) for row in rows if row.state in SETTLED}
+    wanted |= {f"{row.batch_id}.{row.submission}" for row in life.engine.batches.scan() if row.provider_batch}
+    told: dict[str, Event] = {}
+    for event in life.world.events.sent:
+        if told.setdefault(event.id, event) != event:
+            yield f"the event {event.id} said two things"
+    if told.keys() != wanted:
+        yield f"the events differ: {told.keys() ^ wanted}"
+    woken = {(callback.token, type(callback.told).__name__) for callback in life.world.callbacks.sent}
+    if woken != WOKEN:
+        yield f"the callbacks differ: {woken ^ WOKEN}"
 
 
 def _id_of(task: object) -> str | None:

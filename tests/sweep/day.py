@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lowtide.core.records import Status
+from lowtide.core.structured import INVALID_OUTPUT
 from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Mishap, MishapKind, Scenario
-from tests.sweep.world import World, task
+from tests.sweep.world import Awaited, World, form, task, validating
 
 REPLY_TO = "https://queue/replies"
 REFUSED_CODE = "content_policy_violation"
@@ -40,19 +41,24 @@ TASKS = (
     task("poison-line", "content_generation", "[sim:refuse]"),
     task("label-1", "bulk_classification", model="gpt-4o-mini"),
     task("label-2", "bulk_classification", model="gpt-4o-mini"),
+    form("form-call", "ticket_classification", "[sim:misfit-once]"),
+    form("form-line", "content_generation", "[sim:misfit-once]"),
+    form("form-never", "ticket_classification", "[sim:misfit]"),
 )
 
 ENDS: Mapping[str, tuple[Status, str | None]] = {
     each["task_id"]: (Status.DEAD, REFUSED_CODE) if "poison" in each["task_id"] else (Status.ANSWERED, None)
     for each in TASKS
-}
+} | {"form-never": (Status.DEAD, INVALID_OUTPUT)}
 
 LETTERS = frozenset(
     {
         ("poison-call", REFUSED_CODE),
         ("poison-line", REFUSED_CODE),
+        ("form-never", INVALID_OUTPUT),
         ("draft", "id_conflict"),
         ("page-1", "id_conflict"),
+        ("label-1", "id_conflict"),
         (None, "invalid_task"),
     }
 )
@@ -61,19 +67,35 @@ LETTERS = frozenset(
 REPLIES = frozenset({(REPLY_TO, "draft"), (REPLY_TO, "page-1")})
 """(queue, task_id) of each, however often it is sent."""
 
-REFUSED = 3
-DUPLICATES = 3
+SLEEPERS = {"voice": "token-voice", "poison-call": "token-poison-call", "label-1": "token-label"}
+"""Tokens of those who wait for these tasks."""
+
+WOKEN = frozenset(
+    {
+        ("token-voice", "Success"),
+        ("token-poison-call", "Failure"),
+        ("token-label", "Success"),
+        ("token-again", "Success"),
+        ("token-other", "Failure"),
+    }
+)
+"""(token, how) of each, however often it is woken: a duplicate brings a token of its own, and so does a conflict."""
+
+REFUSED = 4
+DUPLICATES = 4
 
 
 def begin(directory: Path) -> World:
-    """Singles, a pack, a duplicate in a message of its own and one beside its first; later, when all has ended, another
-    duplicate and two conflicts. (Of two tasks with one id that are on their way together, either may be the first.)
+    """Singles, a pack, a duplicate in a message of its own and one beside its first; later, when all has ended, more
+    duplicates and conflicts. (Of two tasks with one id that are on their way together, either may be the first.)
     """
     named = {each["task_id"]: each for each in TASKS}
     pack = [named[name] for name in ("page-1", "page-2", "page-3", "draft", "draft")]
     singles = [each for each in TASKS if each not in pack]
-    world = World(directory, WEATHER)
-    world.publish({"tasks": pack}, *singles, named["page-2"], "{no JSON")
+    world = World(directory, WEATHER, validating("ticket_classification", "content_generation"))
+    sent = [Awaited(each, SLEEPERS[each["task_id"]]) if each["task_id"] in SLEEPERS else each for each in singles]
+    world.publish({"tasks": pack}, *sent, named["page-2"], "{no JSON")
     others = (task("draft", "email_draft", "Something else."), task("page-1", "content_generation", "Something else."))
-    world.waves = [(named["draft"], *others)]
+    conflict = task("label-1", "bulk_classification", "Something else.")
+    world.waves = [(named["draft"], *others, Awaited(named["voice"], "token-again"), Awaited(conflict, "token-other"))]
     return world

@@ -43,7 +43,7 @@ def test_the_day_reaches_every_step_of_the_way_through(tmp_path):
         *("intake.delete", "critical.delete", "high.defer", "normal.delete", "low.delete", "dead_letters.send"),
         *("objects.put", "objects.lines", "objects.open", "tasks.apply", "parts.apply", "batches.apply", "ledger.put"),
         *(f"batch_apis.openai.{name}" for name in ("prepare", "create", "find", "get", "results", "clean")),
-        *("answers.openai.answer", "replies.send"),
+        *("answers.openai.answer", "replies.send", "events.send", "callbacks.send"),
     }
 
 

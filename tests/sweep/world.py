@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,11 @@ import orjson
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client
+from lowtide.core.outward import Callback, Event
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
-from lowtide.ports import Outgoing, System
+from lowtide.ports import Outgoing, Reply, System
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.engine.database import Durability
@@ -35,7 +36,7 @@ from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario
 from tests.sweep.life import Life
 
-__all__ = ["Dies", "Life", "World", "later", "routes", "task", "with_batching"]
+__all__ = ["Awaited", "Dies", "Life", "World", "later", "routes", "task", "with_batching"]
 
 T = TypeVar("T")
 
@@ -62,6 +63,37 @@ def task(task_id: str, kind: str, text: str = "Hello.", *, model: str = "gpt-5-m
     return {"task_id": task_id, "type": kind, "request": {"url": "/v1/chat/completions", "body": body}, **fields}
 
 
+FORM = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}, "sure": {"type": "boolean"}},
+    "required": ["label", "sure"],
+    "additionalProperties": False,
+}
+
+
+def form(task_id: str, kind: str, text: str = "Hello.", **fields: Any) -> dict[str, Any]:
+    """A task message whose answer is to be JSON that holds to ``FORM``."""
+    asking = task(task_id, kind, text, **fields)
+    named = {"name": "form", "strict": True, "schema": FORM}
+    asking["request"]["body"]["response_format"] = {"type": "json_schema", "json_schema": named}
+    return asking
+
+
+def validating(*kinds: str) -> Routes:
+    """Routes that hold the answers of these types to their schemas."""
+    types = routes().types
+    held = {kind: types[kind].model_copy(update={"validate_output": True}) for kind in kinds}
+    return routes().model_copy(update={"types": types | held})
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """A message whose sender sleeps on a task token."""
+
+    body: object
+    task_token: str
+
+
 class WorldClock:
     """A ports.Clock: the running life's, and between two lives the moment of the last death."""
 
@@ -80,10 +112,35 @@ class ReplyBox:
     """A ports.Replies that keeps what it was given."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, str]] = []
+        self.replies: list[Reply] = []
 
-    def send(self, replies: Sequence[tuple[str, str]]) -> None:
-        self.sent += replies
+    @property
+    def sent(self) -> list[tuple[str, str]]:
+        return [(reply.url, reply.body) for reply in self.replies]
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        self.replies += replies
+
+
+class EventBox:
+    """A ports.Events that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.sent: list[Event] = []
+
+    def send(self, events: Sequence[Event]) -> None:
+        self.sent += events
+
+
+class CallbackBox:
+    """A ports.Callbacks that keeps what it was given: whom it woke, with what, again and again."""
+
+    def __init__(self) -> None:
+        self.taken = True
+        self.sent: list[Callback] = []
+
+    def send(self, callbacks: Sequence[Callback]) -> None:
+        self.sent += callbacks
 
 
 @dataclass
@@ -101,14 +158,15 @@ class World:
         self.provider = SimulatedProvider(self.scenario, self.clock)
         self.metrics = RecordedMetrics()
         self.replies = ReplyBox()
+        self.events = EventBox()
+        self.callbacks = CallbackBox()
         self.waves: list[Sequence[object]] = []
         """What publishers send once everything before it has ended: messages, wave by wave."""
 
     def publish(self, *bodies: object) -> None:
         """Each becomes one message on the intake queue; text goes as it is, anything else as JSON."""
-        texts = [body if isinstance(body, str) else orjson.dumps(body).decode() for body in bodies]
         with Engine.open(self.directory, self.clock, Durability.RELAXED) as engine:
-            engine.queue("intake").send([Outgoing(body=text) for text in texts])
+            engine.queue("intake").send([_message(body) for body in bodies])
 
     def live(self, story: Callable[[Life], Awaitable[T]], plan: CrashPlan | None = None) -> T:
         """One life of the process, from its start to the end of ``story``. Raises Crash where the plan has one."""
@@ -186,10 +244,18 @@ class World:
                 answers={"openai": OpenAIAnswers(client)},
                 batch_apis={"openai": OpenAIBatches(client, self.clock)},
                 replies=self.replies,
+                events=self.events,
+                callbacks=self.callbacks,
                 metrics=self.metrics,
                 offload=in_place,
             )
         )
+
+
+def _message(body: object) -> Outgoing:
+    if isinstance(body, Awaited):
+        return replace(_message(body.body), attributes={"task_token": body.task_token})
+    return Outgoing(body if isinstance(body, str) else orjson.dumps(body).decode())
 
 
 class Dies(CrashPlan):

@@ -133,3 +133,41 @@ def test_functions_reach_no_prefix_that_never_expires(deployed):
         for resource in as_list(statement["Resource"])
     }
     assert reached <= expiring
+
+
+def test_only_functions_that_settle_tasks_send_events_and_only_to_the_bus_that_the_deployer_named(deployed):
+    senders = {
+        name: statement["Resource"]
+        for name, role in lambda_roles(deployed).items()
+        for statement in statements(role)
+        if "events:PutEvents" in as_list(statement["Action"])
+    }
+    assert senders == {name: {"Ref": "EventBusArn"} for name in PROVIDER_CALLERS}
+
+
+def test_only_functions_that_end_tasks_wake_and_only_the_state_machines_that_the_deployer_named(deployed):
+    both = ["states:SendTaskSuccess", "states:SendTaskFailure"]
+    wakers = {
+        name: (as_list(statement["Action"]), statement["Resource"])
+        for name, role in lambda_roles(deployed).items()
+        for statement in statements(role)
+        if any(action.startswith("states:") for action in as_list(statement["Action"]))
+    }
+    named = {"Ref": "StateMachineArns"}
+    settle = dict.fromkeys(PROVIDER_CALLERS, (both, named))
+    assert wakers == settle | {"IngestRole": (["states:SendTaskFailure"], named)}
+
+
+def test_nobody_may_tell_or_wake_anyone_where_none_is_named(template):
+    def conditions(role):
+        policies = template.document["Resources"][role]["Properties"]["Policies"]
+        for policy in policies:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if "Fn::If" in statement:
+                    condition, granted, _ = statement["Fn::If"]
+                    yield granted["Sid"], condition
+
+    for role in sorted(PROVIDER_CALLERS):
+        found = dict(conditions(role))
+        assert (found["Tell"], found["Wake"]) == ("SendsEvents", "WakesStateMachines")
+    assert dict(conditions("IngestRole"))["WakeRefused"] == "WakesStateMachines"

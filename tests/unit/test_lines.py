@@ -143,3 +143,8 @@ def test_an_estimate_counts_the_input_and_the_output_that_the_request_allows():
 )
 def test_embedding_inputs_are_texts_or_lists_of_tokens(given, inputs):
     assert embedding_inputs({"input": given}) == inputs
+
+
+@pytest.mark.parametrize(("given", "tokens"), [([1, 22, 333_333], 3), ([[1, 2], [3]], 3), (["four", "more"], 25)])
+def test_tokens_that_are_given_as_such_are_counted_and_text_is_guessed(given, tokens):
+    assert estimated_tokens({"input": given}, 100) == tokens

@@ -183,3 +183,41 @@ def test_a_server_that_refuses_our_service_tier_refuses_the_lane_and_not_the_tas
 def test_the_reason_is_read_from_wherever_a_server_says_it(body):
     outcome = judge(Response(404, body), Lane.DEFAULT)
     assert outcome == Bury("http_404", "no such model")
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "queued", "in_progress"])
+def test_a_response_that_did_not_come_to_its_end_is_no_answer(status):
+    outcome = judge(Response(200, {"status": status, "error": None}), Lane.DEFAULT)
+    assert isinstance(outcome, Again)
+    assert (outcome.counts, outcome.unsure) == (True, True)
+
+
+@pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "vector_store_timeout", "never_heard_of"])
+def test_a_failed_response_may_succeed_where_its_code_does_not_speak_of_the_request(code):
+    outcome = judge(Response(200, {"status": "failed", "error": {"code": code, "message": "why"}}), Lane.DEFAULT)
+    assert isinstance(outcome, Again)
+    assert (outcome.code, outcome.message) == (code, "why")
+
+
+@pytest.mark.parametrize(
+    "code", ["invalid_prompt", "image_content_policy_violation", "bio_policy", "empty_image_file", "image_too_large"]
+)
+def test_a_failed_response_whose_request_is_at_fault_is_buried_as_a_chat_would_be(code):
+    body = {"status": "failed", "error": {"code": code, "message": "why"}}
+    assert judge(Response(200, body), Lane.DEFAULT) == Bury(code, "why")
+    assert judge_line(Response(200, body), None, None) == Bury(code, "why")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": []},
+        {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": []},
+        {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]},
+        {"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]},
+        {"object": "list", "data": []},
+    ],
+)
+def test_what_the_provider_took_for_an_answer_is_one_whatever_the_endpoint(body):
+    assert judge(Response(200, body), Lane.DEFAULT) == Answered()
+    assert judge_line(Response(200, body), None, None) == Answered()

@@ -86,6 +86,7 @@ def _accepted(
         origin=origin,
         routes_version=routes.version,
         batchable=obstacle is None,
+        validate_output=routes.validates(message.type),
         reply_to=message.reply_to,
         traceparent=message.traceparent,
         prompt=prompt,

@@ -98,7 +98,8 @@ class Unanswered(StrEnum):
 
 
 class BatchTally(Value):
-    """What became of a batch's lines. ``in_vain`` was billed for answers to tasks that had been cancelled."""
+    """What became of a batch's lines. ``in_vain`` was billed for answers that settled nothing: to tasks that
+    had been cancelled, or not what was asked for."""
 
     answered: int = 0
     retried: int = 0

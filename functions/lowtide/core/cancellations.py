@@ -13,7 +13,7 @@ CANCELLED_CODE = "cancelled"
 
 
 def cancelled(
-    task: AcceptedTask, *, attempts: int, spent_usd: Decimal, now: datetime, batch_id: str | None = None
+    task: AcceptedTask, *, attempts: int, spent_usd: Decimal | None, now: datetime, batch_id: str | None = None
 ) -> ResultDocument:
     """``attempts`` were begun and brought no answer, for ``spent_usd``; ``batch_id`` is the provider's, where a batch
     was cancelled around the task. An answer that comes after all is no part of it: it is counted as ``repaid``.

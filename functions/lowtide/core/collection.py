@@ -6,12 +6,13 @@ sent and that neither file speaks of is missing, and missing may yet succeed.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 
 from .batches import ProviderBatch, ProviderStatus
 from .lines import ResultLine
-from .outcomes import BATCH_CANCELLED, Again, Answered, Bury, Response, judge_line
+from .outcomes import BATCH_CANCELLED, Again, Answered, Bury, Outcome, Response, judge_line
+from .records import Usage
 
 TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
 TOKEN_LIMIT_WAITS_MIN = (5, 10, 20, 40, 80)
@@ -32,11 +33,14 @@ class Reading:
     """The state of one pass over the files: what was seen of which line.
 
     ``failed`` may hold a body for every line of the batch: whoever reads large files hands in a mapping on disk.
+    ``check`` has the last word on an answer. ``unused``: tokens of answers that were billed and are none.
     """
 
     finished: set[str] = field(default_factory=set)
     failed: MutableMapping[str, tuple[Again, Response | None]] = field(default_factory=dict)
     unknown: int = 0
+    check: Callable[[str, Response | None], Outcome] = lambda _custom_id, _response: Answered()
+    unused: Usage = field(default_factory=Usage)
 
     def take(self, line: ResultLine | None, expected: Container[str]) -> Finished | None:
         """The line where it settles its task; None where it settles nothing, or comes a second time."""
@@ -46,6 +50,8 @@ class Reading:
         if line.custom_id in self.finished:
             return None
         outcome = judge_line(line.response, line.error_code, line.error_message)
+        if isinstance(outcome, Answered):
+            outcome = self.check(line.custom_id, line.response)
         if isinstance(outcome, Answered | Bury):
             self.finished.add(line.custom_id)
             self.failed.pop(line.custom_id, None)

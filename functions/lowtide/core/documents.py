@@ -54,6 +54,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
     told = reports_usage(response.body)
     cost = prices.cost(model, lane, usage, now.date()) if told else None
     premium = _premium(cost, prices.cost(model, Lane.BATCH, usage, now.date())) if attempt.rescued else None
+    before = attempt.strikes.total_usd
     record = ResultRecord(
         id=record_id(task),
         custom_id=task.task_id,
@@ -70,7 +71,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         attempts=attempt.number,
         batch_id=attempt.batch_id,
         usage=usage,
-        cost_usd=None if cost is None else cost * (1 - attempt.discount) + attempt.strikes.spent_usd,
+        cost_usd=None if cost is None or before is None else cost * (1 - attempt.discount) + before,
         list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()) if told else None,
         accepted_at=task.accepted_at,
         finished_at=now,
@@ -105,7 +106,7 @@ def dead(
         attempts=attempt.number,
         batch_id=attempt.batch_id,
         usage=Usage(),
-        cost_usd=attempt.strikes.spent_usd,
+        cost_usd=attempt.strikes.total_usd,
         list_cost_usd=None,
         accepted_at=task.accepted_at,
         finished_at=now,
@@ -127,14 +128,29 @@ def dead(
     return ResultDocument(record=record, letter=letter)
 
 
+def charged(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> Strikes:
+    """The attempt's strikes with what its answer cost, which was not what was asked for."""
+    strikes, told = attempt.strikes, reports_usage(response.body)
+    used, lane = usage_of(response.body, task.endpoint), billed_lane(response.body, attempt.lane)
+    cost = prices.cost(task.model, lane, used, now.date()) if told else None
+    return strikes.model_copy(
+        update={
+            "spent_usd": strikes.spent_usd + (cost or 0) * (1 - attempt.discount),
+            "billed": (*strikes.billed, attempt.number),
+            "unpriced": strikes.unpriced or cost is None,
+        }
+    )
+
+
 def struck(strikes: Strikes, now: datetime, *, counts: bool, flex_refused: bool = False) -> Strikes:
     """What a task carries into its next attempt after one that did not answer."""
-    return Strikes(
-        failures=strikes.failures + counts,
-        flex_refusals=strikes.flex_refusals + flex_refused,
-        spent_usd=strikes.spent_usd,
-        first_failed_at=(strikes.first_failed_at or now) if counts else strikes.first_failed_at,
-        last_failed_at=now if counts else strikes.last_failed_at,
+    return strikes.model_copy(
+        update={
+            "failures": strikes.failures + counts,
+            "flex_refusals": strikes.flex_refusals + flex_refused,
+            "first_failed_at": (strikes.first_failed_at or now) if counts else strikes.first_failed_at,
+            "last_failed_at": now if counts else strikes.last_failed_at,
+        }
     )
 
 

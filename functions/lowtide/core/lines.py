@@ -98,8 +98,18 @@ def embedding_inputs(body: dict[str, Any]) -> int:
     return len(given) if isinstance(given, list) and not (given and isinstance(given[0], int)) else 1
 
 
+def _given_tokens(given: Any) -> int | None:
+    """An embedding's input may be tokens already, in one list or several: then they are counted, not guessed."""
+    rows = given if isinstance(given, list) and given and isinstance(given[0], list) else [given]
+    if not all(isinstance(row, list) and row and isinstance(row[0], int) for row in rows):
+        return None
+    return sum(len(row) for row in rows)
+
+
 def estimated_tokens(body: dict[str, Any], size: int) -> int:
     """What a request will count against an enqueued-token limit: its input, and the output that it allows."""
+    if (tokens := _given_tokens(body.get("input"))) is not None:
+        return tokens
     limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
     allowed = next((limit for limit in limits if isinstance(limit, int)), 0)
     return size // _BYTES_PER_TOKEN + allowed

@@ -54,14 +54,17 @@ class Again:
     delay_s: float | None = None
     account: bool = False
     """The account was refused, not this line: whoever sends more has to wait for an operator."""
+    billed: bool = False
+    """An answer, but not what was asked for: it says what it used, and that was paid for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Cannot succeed, however often it is asked."""
+    """Cannot succeed, however often it is asked. ``billed``: see Again."""
 
     code: str
     message: str
+    billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,11 @@ _TOO_MANY_REQUESTS = 429
 _MOST_DOUBLINGS = 60
 """Past any cap, and within a float: a task that waits out a long storm of 429s is tried thousands of times."""
 _UNAUTHORIZED = 401
-_FAILED = "failed"
+_FAILED_FOR_A_WHILE = frozenset(
+    {"server_error", "rate_limit_exceeded", "vector_store_timeout", "failed_to_download_image"}
+)
+_FAILED_FOR_GOOD = ("invalid_", "image_", "unsupported_", "empty_", "data_residency_")
+"""How the codes of a failed response begin that no repetition mends. Source: openai 3.x, its ResponseError."""
 _LANE_FIELD = "service_tier"
 TIMEOUT = "timeout"
 """The ``fault`` of a call that took all its time."""
@@ -106,12 +113,9 @@ def judge(response: Response, lane: Lane) -> Outcome:
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
     code, message = _error_of(response.body, status)
     if status in _OK:
-        if isinstance(response.body, dict) and response.body.get("status") != _FAILED:
-            return Answered()
-        if isinstance(response.body, dict):
-            # A response of /v1/responses that says that it failed: no answer, whatever its HTTP status.
-            return Again(code, message, unsure=True)
-        return Again("invalid_response", "the provider answered with no JSON object", unsure=True)
+        if not isinstance(response.body, dict):
+            return Again("invalid_response", "the provider answered with no JSON object", unsure=True)
+        return _judged_status(response.body.get("status"), code, message)
     if status == _UNAUTHORIZED or code in _ACCOUNT_CODES or code.endswith("_spend_limit_exceeded"):
         return Halt(code, message)
     delay_s = _believed(response.retry_after_s)
@@ -124,6 +128,22 @@ def judge(response: Response, lane: Lane) -> Outcome:
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
         return Again(code, message, counts=False, flex_refused=True)
     return Bury(code, message)
+
+
+def _judged_status(status: Any, code: str, message: str) -> Outcome:
+    """A response of /v1/responses says how it went; chats and embeddings say nothing. What is incomplete is an answer,
+    as a chat is that ends at its limit."""
+    match status:
+        case "failed" if code in _FAILED_FOR_A_WHILE:
+            return Again(code, message, unsure=True)
+        case "failed" if code.startswith(_FAILED_FOR_GOOD) or code.endswith(("_policy", "_policy_violation")):
+            # What a chat is told with 400: the request is at fault.
+            return Bury(code, message)
+        case "failed" | "cancelled" | "queued" | "in_progress":
+            # No answer, whatever its HTTP status.
+            return Again(code, message, unsure=True)
+        case _:
+            return Answered()
 
 
 def judge_line(response: Response | None, error_code: str | None, error_message: str | None) -> Outcome:

@@ -58,12 +58,14 @@ class TierSpec(Value):
 
 
 class TypeSpec(Value):
-    """``model`` is a profile, a model's name or ``auto``, for payload tasks; ``lanes`` replaces the tier's order."""
+    """``model`` is a profile, a model's name or ``auto``, for payload tasks; ``lanes`` replaces the tier's order.
+    ``validate_output``: an answer must hold to the schema that its request asked for, where it asked for one."""
 
     tier: Tier
     model: Name | None = None
     template: Name | None = None
     lanes: tuple[Lane, ...] | None = Field(None, min_length=1)
+    validate_output: bool = False
 
 
 class NeverBatch(Value):
@@ -343,6 +345,11 @@ class Routes(Value):
         """The lanes to try for a task of this type in this tier, in order."""
         spec = self.types.get(kind) if kind is not None else None
         return spec.lanes if spec is not None and spec.lanes is not None else self.tiers[tier].lanes
+
+    def validates(self, kind: str | None) -> bool:
+        """Is an answer to a task of this type held to its request's schema."""
+        spec = self.types.get(kind) if kind is not None else None
+        return spec is not None and spec.validate_output
 
     def without_batch(self) -> Routes:
         """A copy in which nothing is batched, whatever the models could do."""

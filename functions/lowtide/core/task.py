@@ -31,6 +31,7 @@ class AcceptedTask(Value):
     helps the provider to find that text in its cache, ``max_tokens`` the cap for a request that names no limit.
     ``candidates`` are the models by profile among which a cheap model is to choose, and ``model`` is then the one of
     ``standard``; None: the model is decided. ``spent_usd`` was billed before the task was put on its queue.
+    ``task_token`` is that of a sleeping state machine, which came beside the message.
     """
 
     message: dict[str, Any]
@@ -49,6 +50,7 @@ class AcceptedTask(Value):
     origin: str
     routes_version: str
     batchable: bool
+    validate_output: bool = False
     generation: int = 0
     reply_to: str | None = None
     traceparent: str | None = None
@@ -57,6 +59,12 @@ class AcceptedTask(Value):
     max_tokens: int | None = None
     candidates: dict[str, str] | None = None
     spent_usd: Usd = Decimal(0)
+    task_token: str | None = None
+
+    @property
+    def token_digest(self) -> str | None:
+        """Tells two tokens apart without being one."""
+        return None if self.task_token is None else sha256(self.task_token.encode()).hexdigest()[:16]
 
     @property
     def key(self) -> str:

@@ -112,7 +112,8 @@ class Release:
 class Settle:
     """The end. The document is durable in this very write, or already durable where ``pointer`` says.
 
-    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer.
+    ``unsure`` is 1 where the provider may have billed an attempt that brought no answer. ``strikes``: those after
+    the last attempt, for what it cost; the row's count of failures stays what it was when that began.
     """
 
     holders: frozenset[str]
@@ -123,6 +124,7 @@ class Settle:
     document: ResultDocument | None = None
     pointer: Pointer | None = None
     unsure: int = 0
+    strikes: Strikes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,29 @@ class Strikes(Value):
     """How often the lane that it asked for, flex or priority, would not take it."""
     spent_usd: Usd = Decimal(0)
     """Billed by attempts that did not answer."""
+    billed: tuple[int, ...] = ()
+    """The numbers of those attempts."""
+    unpriced: bool = False
+    """One of them has no known price."""
     first_failed_at: Utc | None = None
     last_failed_at: Utc | None = None
+
+    @property
+    def total_usd(self) -> Decimal | None:
+        """What all of them cost; None where that is not known."""
+        return None if self.unpriced else self.spent_usd
+
+    def after(self, earlier: Strikes) -> Strikes:
+        """With the billed attempts of ``earlier`` as well: a redriven task's line in a part knows only their cost."""
+        billed = tuple(sorted({*earlier.billed, *self.billed}))
+        return self.model_copy(update={"billed": billed, "unpriced": earlier.unpriced or self.unpriced})
+
+    def paying(self, later: Strikes) -> Strikes:
+        """With the money of ``later``, and nothing else of it."""
+        money = later.after(self)
+        return self.model_copy(
+            update={"spent_usd": money.spent_usd, "billed": money.billed, "unpriced": money.unpriced}
+        )
 
 
 class ModelChoice(Value):
@@ -57,7 +78,8 @@ class ModelChoice(Value):
 class TaskRow(Value):
     """``choice`` is made once, and outlives redrives.
 
-    ``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives."""
+    ``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives;
+    ``token_digest`` is of the task token that came with the task."""
 
     rev: int = 0
     tenant: str
@@ -85,6 +107,7 @@ class TaskRow(Value):
     error_code: str | None = None
     document: ResultDocument | None = None
     pointer: Pointer | None = None
+    token_digest: str | None = None
 
     @property
     def key(self) -> str:
@@ -116,4 +139,5 @@ def born(task: AcceptedTask) -> TaskRow:
         deadline_at=task.deadline_at,
         state=TaskState.QUEUED,
         generation=task.generation,
+        token_digest=task.token_digest,
     )

@@ -204,7 +204,7 @@ def _restage(row: TaskRow | None, event: Restage) -> Decision:
     moved = {
         "holder": event.part_id,
         "attempt": event.attempt + 1,
-        "strikes": event.strikes,
+        "strikes": event.strikes.after(row.strikes),
         "repaid": row.repaid + event.unsure,
     }
     return Decision(Verdict.APPLIED, row.model_copy(update=moved), changed=True)
@@ -273,6 +273,7 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
         "document": event.document,
         "pointer": event.pointer,
         "repaid": row.repaid + event.unsure,
+        "strikes": row.strikes if event.strikes is None else row.strikes.paying(event.strikes),
     }
     return Decision(Verdict.APPLIED, row.model_copy(update=ended), changed=True)
 
@@ -333,7 +334,7 @@ def _met(tombstone: TaskRow, task: AcceptedTask) -> TaskRow:
 
 
 def _cancelled(row: TaskRow, task: AcceptedTask, now: datetime) -> TaskRow:
-    document = cancelled(task, attempts=row.attempt, spent_usd=row.strikes.spent_usd, now=now)
+    document = cancelled(task, attempts=row.attempt, spent_usd=row.strikes.total_usd, now=now)
     ended = {"state": TaskState.CANCELLED, "settled_at": now, "error_code": CANCELLED_CODE, "document": document}
     return row.model_copy(update=ended)
 
@@ -350,7 +351,7 @@ def _redrive(row: TaskRow | None, event: Redrive) -> Decision:
         "rev": row.rev,
         "attempt": row.attempt,
         "repaid": row.repaid,
-        "strikes": Strikes(spent_usd=event.spent_usd),
+        "strikes": Strikes(spent_usd=event.spent_usd, billed=row.strikes.billed, unpriced=row.strikes.unpriced),
         "choice": row.choice,
         "model": row.choice.model if row.choice is not None and task.candidates is not None else task.model,
         "document": row.document,

@@ -13,14 +13,22 @@ from lowtide.core.documents import refused_letter
 from lowtide.core.errors import Refused, safely_told
 from lowtide.core.jsontext import carriable
 from lowtide.core.message import split_message
+from lowtide.core.outward import Callback, refused
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter
+from lowtide.core.refusals import RefusalCode
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 
 from .carry import send_tasks
 from .letters import send_letters
+from .tell import wake
+
+SLEEPERS_ATTRIBUTE = "task_token"
+"""Of a message: the token of the state machine that sleeps until its task has ended."""
+TOKEN_CHARS = 2048
+"""The most that Step Functions takes of one."""
 
 
 @dataclass
@@ -31,6 +39,8 @@ class Intake:
     refused: list[tuple[str, DeadLetter]] = field(default_factory=list)
     failed: list[Message] = field(default_factory=list)
     """For reasons of ours: to be delivered again, while the others go on."""
+    callbacks: list[Callback] = field(default_factory=list)
+    """For the tokens of what was refused: their holders would sleep until they time out."""
     waiting: list[Message] = field(default_factory=list)
     """Deferred, because a tier of theirs is full: they come again by themselves."""
 
@@ -52,10 +62,12 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     for message, judged in _let_in(system, _judged(system, messages, intake), intake):
         intake.accepted += judged.accepted
         intake.refused += judged.refused
+        intake.callbacks += judged.callbacks
         if judged.refused:
             entries.append((f"intake/{message.id}", Receipt(refused=len(judged.refused))))
     send_tasks(system, intake.accepted)
     send_letters(system, intake.refused)
+    wake(system, intake.callbacks)
     if entries:
         system.ledger.put(entries)
     system.intake.defer([(message, wait_s(message.receives)) for message in intake.waiting])
@@ -81,26 +93,46 @@ def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list
 
 def _judge(system: System, message: Message) -> Intake:
     intake = Intake()
+    token = message.attributes.get(SLEEPERS_ATTRIBUTE)
     try:
         raws = split_message(message.body)
+        if token is not None:
+            _check_token(system, token, len(raws))
     except Refused as refusal:
-        _refuse(system, intake, message.id, message.body, refusal)
+        _refuse(system, intake, message.id, message.body, refusal, token)
         return intake
     for place, raw in enumerate(raws):
         origin = f"{message.id}/{place}"
         try:
             task = accept(raw, origin=origin, sent_at=message.sent_at, routes=system.routes)
         except Refused as refusal:
-            _refuse(system, intake, origin, raw, refusal)
+            _refuse(system, intake, origin, raw, refusal, token)
         else:
-            intake.accepted.append(task)
+            intake.accepted.append(task if token is None else task.model_copy(update={"task_token": token}))
     return intake
 
 
-def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refused) -> None:
+def _check_token(system: System, token: str, tasks: int) -> None:
+    """One token, one task: a state machine is woken once. Before money is spent on an answer that wakes nobody."""
+    if tasks != 1:
+        problem = f"a message with a task_token carries {tasks} tasks: send each in a message of its own, with its own"
+    elif len(token) > TOKEN_CHARS:
+        problem = f"task_token has {len(token)} characters: Step Functions takes {TOKEN_CHARS}"
+    elif not system.callbacks.taken:
+        problem = (
+            "this deployment wakes no state machine: name it in StateMachineArns, or send the task without a token"
+        )
+    else:
+        return
+    raise Refused(RefusalCode.INVALID_TASK, problem, field=SLEEPERS_ATTRIBUTE)
+
+
+def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refused, token: str | None) -> None:
     # On the dead-letter queue every refusal at the door has one code; the field and the remedy are in the message.
     letter = refused_letter(carriable(raw), "invalid_task", refusal.message, system.clock.now())
     intake.refused.append((origin, letter))
+    if token is not None:
+        intake.callbacks.append(refused(token, letter))
     system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)
 
 
@@ -132,11 +164,14 @@ def _full(system: System, tiers: set[Tier]) -> Mapping[Tier, str]:
 
 def _shed(system: System, judged: Intake, full: Mapping[Tier, str]) -> Intake:
     now = system.clock.now()
-    kept = Intake(refused=list(judged.refused))
+    kept = Intake(refused=list(judged.refused), callbacks=list(judged.callbacks))
     for task in judged.accepted:
         if (reason := full.get(queue_for(task))) is None:
             kept.accepted.append(task)
             continue
         message = f"task {task.task_id!r} was not taken in: {reason}; send it again when there is room"
-        kept.refused.append((task.origin, refused_letter(task.message, SHED_CODE, message, now)))
+        letter = refused_letter(task.message, SHED_CODE, message, now)
+        kept.refused.append((task.origin, letter))
+        if task.task_token is not None:
+            kept.callbacks.append(refused(task.task_token, letter))
     return kept

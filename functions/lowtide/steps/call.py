@@ -14,6 +14,7 @@ from lowtide.core.documents import Try
 from lowtide.core.outcomes import Again, Answered, Bury, Halt, Outcome, Response, backoff_s, judge
 from lowtide.core.prompts import request_body
 from lowtide.core.records import ResultDocument
+from lowtide.core.structured import checked
 from lowtide.core.task import AcceptedTask, custom_id
 from lowtide.core.tasks import (
     SETTLED,
@@ -117,6 +118,7 @@ class Caller:
         response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, timeout_s))
         outcome = judge(response, choice.lane)
         standing = await self._gate.ended(go, response, outcome, choice.lane)
+        outcome = checked(outcome, response, go.task)
         if go.reason is not None:
             choice = replace(choice, reason=f"{go.reason}; {choice.reason}")
         return await self._settle(go.task, row, choice, response, outcome, standing)
@@ -188,7 +190,7 @@ class Caller:
             case Verdict.CANCELLED:
                 return Ended(Delivery.settled(task, row))
             case Verdict.DUPLICATE:
-                return Ended(Delivery.duplicate(task))
+                return Ended(Delivery.duplicate(task, row))
             case Verdict.REPEATED:
                 return Ended()
             case Verdict.APPLIED | Verdict.STALE | Verdict.IN_VAIN:
@@ -219,6 +221,9 @@ class Caller:
         now = self._system.clock.now()
         reason, rescued = f"{task.route}; {choice.reason}", row.rescued_from is not None
         attempt = Try(row.attempt, choice.lane, reason, row.strikes, rescued=rescued)
+        if isinstance(outcome, Again | Bury) and outcome.billed:
+            paid = documents.charged(task, attempt, response, self._system.prices, now)
+            attempt = replace(attempt, strikes=paid)
         self._system.metrics.count("calls", tier=task.tier.value)
         match outcome:
             case Answered():
@@ -226,7 +231,7 @@ class Caller:
                 return await self._end(task, row, document, unsure=0)
             case Bury(code, message):
                 document = documents.dead(task, attempt, code, message, response, now)
-                return await self._end(task, row, document, unsure=0)
+                return await self._end(task, row, document, unsure=0, strikes=attempt.strikes)
             case Again():
                 return await self._again(task, row, attempt, outcome, response, standing)
             case Halt():
@@ -253,13 +258,13 @@ class Caller:
         now = self._system.clock.now()
         retries = self._system.routes.retries
         counts = outcome.counts and not standing.forgiven
-        strikes = documents.struck(row.strikes, now, counts=counts, flex_refused=outcome.flex_refused)
+        strikes = documents.struck(attempt.strikes, now, counts=counts, flex_refused=outcome.flex_refused)
         counted = "call_errors" if outcome.counts else "flex_refused" if outcome.flex_refused else "calls_put_off"
         self._system.metrics.count(counted, tier=task.tier.value)
         if counts and strikes.failures >= retries.attempts:
             last = replace(attempt, strikes=strikes)
             document = documents.dead(task, last, outcome.code, outcome.message, response, now)
-            return await self._end(task, row, document, unsure=int(outcome.unsure))
+            return await self._end(task, row, document, unsure=int(outcome.unsure), strikes=strikes)
         # A provider that says when to come back is believed, with some jitter so that not all come at once. Where all
         # wait for it, the task does too. Otherwise each try comes later than the last.
         asked_s = max(outcome.delay_s or 0.0, _until(standing.not_before, now) if standing.not_before else 0.0)
@@ -276,7 +281,9 @@ class Caller:
         await self._rows(Change(task.key, Release(_holder(row), row.attempt, not_before, strikes, unsure=unsure), row))
         return delay_s
 
-    async def _end(self, task: AcceptedTask, row: TaskRow, document: ResultDocument, *, unsure: int) -> Ended:
+    async def _end(
+        self, task: AcceptedTask, row: TaskRow, document: ResultDocument, *, unsure: int, strikes: Strikes | None = None
+    ) -> Ended:
         """The result and the end of the task in one write; a large document is durable before it."""
         inline, pointer = await self._system.offload(lambda: stored(self._system, task, row.attempt, document))
         settle = Settle(
@@ -288,6 +295,7 @@ class Caller:
             document=inline,
             pointer=pointer,
             unsure=unsure,
+            strikes=strikes,
         )
         decision = await self._rows(Change(task.key, settle, row))
         if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 
 import orjson
 
@@ -28,13 +29,15 @@ from lowtide.core.batches import (
     Unanswered,
 )
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
-from lowtide.core.documents import struck
+from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable
 from lowtide.core.lines import parse_result_line
-from lowtide.core.outcomes import Again, Bury, Response
+from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
+from lowtide.core.prices import usage_of
 from lowtide.core.rescues import given_up
-from lowtide.core.tasks import Free
+from lowtide.core.structured import checked
+from lowtide.core.tasks import Free, Strikes
 from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
@@ -44,7 +47,8 @@ from .outlook import Outlook, note_duration
 from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
-from .settle import Diverged, End, Settlement, Withdrawn
+from .settle import Diverged, End, Settlement, Withdrawn, tried
+from .tell import tell_batch
 from .token_room import learn
 
 
@@ -155,7 +159,7 @@ class _Collection:
         settlement = Settlement(self._system, row, sent, resume)
         came_further = False
         with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed:
-            reading = Reading(failed=failed)
+            reading = Reading(failed=failed, check=partial(_checked, sent))
             async with aclosing(self._ends(sent, reading, again, freed)) as ends:
                 async for end in ends:
                     if (progress := settlement.add(end)) is not None:
@@ -167,7 +171,9 @@ class _Collection:
                 return
             send_again(self._system, row, again, halves=suspects(provider_batch))
             free(self._system, self._freed(freed), told(row))
-            tally = settlement.tally.model_copy(update={"retried": len(again), "rescued": len(freed)})
+            in_vain = settlement.tally.in_vain + reading.unused
+            sent_on = {"retried": len(again), "rescued": len(freed), "in_vain": in_vain}
+            tally = settlement.tally.model_copy(update=sent_on)
         self._report(len(sent), tally.answered, reading.unknown)
         batch.apply(Clean(batch.owner, tally))
         self._refused = again.refused or freed.refused
@@ -193,14 +199,16 @@ class _Collection:
         if provider_batch.id and not row.released:
             async for raw in self._api.results(provider_batch):
                 if (finished := reading.take(parse_result_line(raw), sent)) is not None:
-                    yield End(finished.custom_id, finished.outcome, finished.response, len(raw))
+                    strikes = self._charged(sent, finished.custom_id, finished.outcome, finished.response, reading)
+                    yield End(finished.custom_id, finished.outcome, finished.response, len(raw), strikes)
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
+            paid = self._charged(sent, custom_id, outcome, response, reading)
             if row.stop is Unanswered.CANCEL:
-                yield End(custom_id, Withdrawn(), None, 0)
+                yield End(custom_id, Withdrawn(), None, 0, paid)
                 continue
             line = sent[custom_id]
-            strikes = struck(line.line.strikes, collected_at, counts=outcome.counts)
+            strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)
             if strikes.failures < self._system.routes.retries.attempts and not culprit:
                 too_soon = row.real_time_before is not None and line.line.task.deadline_at < row.real_time_before
                 goes_on = PartLine(task=line.line.task, strikes=strikes)
@@ -208,6 +216,18 @@ class _Collection:
             else:
                 bury = Bury(outcome.code, outcome.message)
                 yield End(custom_id, bury, response, _size(response), strikes, outcome.unsure)
+
+    def _charged(
+        self, sent: SentLines, custom_id: str, outcome: Outcome, response: Response | None, reading: Reading
+    ) -> Strikes | None:
+        """The line's strikes with what this answer cost, where it was billed and is none."""
+        if not isinstance(outcome, Again | Bury) or not outcome.billed or response is None:
+            return None
+        line = sent[custom_id]
+        reading.unused += usage_of(response.body, line.line.task.endpoint)
+        row, _, at = self._collected()
+        attempt = tried(self._system, row, line)
+        return charged(line.line.task, attempt, response, self._system.prices, at)
 
     def _collected(self) -> tuple[BatchRow, ProviderBatch, datetime]:
         row = self._batch.row
@@ -233,8 +253,14 @@ class _Collection:
         refs = [row.input_ref, seen.output_ref if seen else None, seen.error_ref if seen else None]
         await self._api.clean([ref for ref in refs if ref])
         note_duration(self._system, row)
+        tell_batch(self._system, row)
         self._batch.apply(Done(self._batch.owner))
         self._system.metrics.log("batch_done", batch_id=row.batch_id, tally=row.tally.model_dump())
+
+
+def _checked(sent: SentLines, custom_id: str, response: Response | None) -> Outcome:
+    task = sent.validated(custom_id)
+    return Answered() if task is None else checked(Answered(), response, task)
 
 
 def _size(response: Response | None) -> int:

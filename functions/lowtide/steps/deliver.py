@@ -1,6 +1,6 @@
-"""Deliver: what a settled task owes the world before its message is deleted: ledger, replies, dead letters.
+"""Deliver: what a settled task owes the world before its message is deleted: ledger, dead letters, and who is told.
 
-All of it may be repeated: ledger entries replace themselves, replies and letters carry stable ids.
+All of it may be repeated: ledger entries replace themselves, all that is sent carries stable ids.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lowtide.core.documents import refused_letter
+from lowtide.core.errors import NotFound
+from lowtide.core.outward import Callback
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter, Pointer, ResultDocument
 from lowtide.core.task import AcceptedTask, custom_id
-from lowtide.core.tasks import TaskRow, TaskState
+from lowtide.core.tasks import SETTLED, TaskRow, TaskState
 from lowtide.ports import Message, System
 
 from .letters import send_letters
+from .tell import Ended, again, refusal, tell, wake
 
 INLINE_BYTES = 100 * 1024
 """A row holds at most 400 KB (DynamoDB) and every write pays by the KB: larger documents go to an object."""
@@ -31,18 +34,19 @@ class Delivery:
     receipt: Receipt
     entry: str | None = None
     letter: tuple[str, DeadLetter] | None = None
-    reply_to: str | None = None
+    task: AcceptedTask | None = None
     row: TaskRow | None = None
     document: ResultDocument | None = None
+    duplicate_of: TaskRow | None = None
 
     @classmethod
     def settled(cls, task: AcceptedTask, row: TaskRow, document: ResultDocument | None = None) -> Delivery:
         """``document`` may be left out: ``deliver`` then reads it from where the row keeps it."""
-        return cls(Receipt(), reply_to=task.reply_to, row=row, document=document or row.document)
+        return cls(Receipt(), task=task, row=row, document=document or row.document)
 
     @classmethod
-    def duplicate(cls, task: AcceptedTask) -> Delivery:
-        return cls(Receipt(duplicates=1), entry=f"duplicate/{task.origin}")
+    def duplicate(cls, task: AcceptedTask, of: TaskRow | None) -> Delivery:
+        return cls(Receipt(duplicates=1), entry=f"duplicate/{task.origin}", task=task, duplicate_of=of)
 
     @classmethod
     def conflict(cls, task: AcceptedTask, now: datetime) -> Delivery:
@@ -51,7 +55,8 @@ class Delivery:
             "give this one an id of its own"
         )
         letter = refused_letter(task.message, "id_conflict", message, now)
-        return cls(Receipt(refused=1), entry=f"conflict/{task.origin}", letter=(f"{task.origin} conflict", letter))
+        named = (f"{task.origin} conflict", letter)
+        return cls(Receipt(refused=1), entry=f"conflict/{task.origin}", letter=named, task=task)
 
     @classmethod
     def unreadable(cls, message: Message, reason: str, now: datetime) -> Delivery:
@@ -65,14 +70,16 @@ def deliver(system: System, entry: str, deliveries: Sequence[Delivery]) -> None:
         return
     whole = [_filled(system, delivery) for delivery in deliveries]
     letters = [delivery.letter for delivery in whole if delivery.letter is not None]
-    replies = [
-        (delivery.reply_to, delivery.document.record.model_dump_json())
-        for delivery in whole
-        if delivery.reply_to is not None and delivery.document is not None
-    ]
     send_letters(system, letters)
-    if replies:
-        system.replies.send(replies)
+    tell(
+        system,
+        [
+            Ended(delivery.task, delivery.row, delivery.document.record)
+            for delivery in whole
+            if delivery.task is not None and delivery.row is not None and delivery.document is not None
+        ],
+    )
+    wake(system, [callback for delivery in whole if (callback := _beside(system, delivery)) is not None])
     entries = [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
     if len(entries) < len(whole):
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None)))
@@ -91,6 +98,20 @@ def _filled(system: System, delivery: Delivery) -> Delivery:
         letter = (f"{document.record.id} {row.generation}", document.letter)
     receipt = Receipt.of(document.record, repaid=row.repaid, premium_usd=document.premium_usd)
     return replace(delivery, document=document, letter=letter, receipt=receipt, entry=own_entry(row))
+
+
+def _beside(system: System, delivery: Delivery) -> Callback | None:
+    """For a token that came with what became no task of its own."""
+    task, first = delivery.task, delivery.duplicate_of
+    if task is None or task.task_token is None or delivery.row is not None:
+        return None
+    if delivery.letter is not None:
+        return refusal(task, delivery.letter[1])
+    try:
+        record = document_of(system, first).record if first is not None and first.state in SETTLED else None
+    except NotFound:  # retention has removed it
+        record = None
+    return again(task, first, record)
 
 
 def own_entry(row: TaskRow) -> str | None:

@@ -215,7 +215,7 @@ def _claim(system: System, part: PartRow, slice_: Sequence[_Drawn], scoop: _Scoo
             case Verdict.CONFLICT:
                 scoop.deliveries[message.id].append(Delivery.conflict(task, now))
             case Verdict.DUPLICATE:
-                scoop.deliveries[message.id].append(Delivery.duplicate(task))
+                scoop.deliveries[message.id].append(Delivery.duplicate(task, claim.row))
             case Verdict.CANCELLED if claim.row is not None:
                 scoop.deliveries[message.id].append(Delivery.settled(task, claim.row))
             case Verdict.BUSY | Verdict.NOT_YET:

@@ -28,4 +28,6 @@ def _outgoing(system: System, letter_id: str, letter: DeadLetter) -> Outgoing:
     tenant = task.get("tenant")
     group = tenant if isinstance(tenant, str) and tenant else "default"
     attributes = {"id": letter_id, "code": letter.error.code, "tenant": group, "type": str(task.get("type") or "none")}
+    if isinstance(traceparent := task.get("traceparent"), str):
+        attributes["traceparent"] = traceparent
     return Outgoing(body=body, group=group[:128], attributes={name: text[:256] for name, text in attributes.items()})

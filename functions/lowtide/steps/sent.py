@@ -17,7 +17,11 @@ from typing import BinaryIO, cast
 from lowtide.core.batches import BatchRow
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.parts import PartLine
+from lowtide.core.task import AcceptedTask
 from lowtide.ports import System
+
+_VALIDATED = b'"validate_output":true'
+"""As pydantic writes the field. Inside a text its quotes would be escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,17 @@ class SentLines:
         return custom_id in self._places
 
     def __getitem__(self, custom_id: str) -> Sent:
+        return Sent(self._attempts[self._places[custom_id]], PartLine.model_validate_json(self._raw(custom_id)))
+
+    def validated(self, custom_id: str) -> AcceptedTask | None:
+        """The task where its answer is to be validated; most are not, and cost no parsing here."""
+        raw = self._raw(custom_id)
+        return PartLine.model_validate_json(raw).task if _VALIDATED in raw else None
+
+    def _raw(self, custom_id: str) -> bytes:
         place = self._places[custom_id]
         self._file.seek(self._starts[place])
-        raw = self._file.read(self._lengths[place])
-        return Sent(self._attempts[place], PartLine.model_validate_json(raw))
+        return self._file.read(self._lengths[place])
 
     def length(self, custom_id: str) -> int:
         """Bytes of its line."""

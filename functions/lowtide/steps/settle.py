@@ -26,6 +26,7 @@ from lowtide.ports import Change, System
 from .deliver import own_entry, task_entry
 from .letters import send_letters
 from .sent import Sent, SentLines
+from .tell import Ended, tell
 
 SHARD_LINES = 500
 """Documents in one object, one settling call and one ledger entry."""
@@ -129,14 +130,8 @@ class Settlement:
             for _, document, row_ in settled
             if document.letter is not None
         ]
-        replies = [
-            (sent.line.task.reply_to, document.record.model_dump_json())
-            for sent, document, _ in settled
-            if sent.line.task.reply_to is not None
-        ]
         send_letters(system, letters)
-        if replies:
-            system.replies.send(replies)
+        tell(system, [Ended(sent.line.task, row_, document.record) for sent, document, row_ in settled])
         together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
         system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
         self._count(Receipt.sum(receipt for _, receipt in receipts))
@@ -146,11 +141,7 @@ class Settlement:
         row, task = self._row, sent.line.task
         if row.collected_at is None:
             raise AssertionError("collecting has begun")
-        off = self._discount()
-        reason = f"{task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
-        strikes = sent.line.strikes if end.strikes is None else end.strikes
-        batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
-        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id, discount=off)
+        attempt = tried(self._system, row, sent, end.strikes)
         match end.outcome:
             case Answered():
                 if end.response is None:
@@ -159,14 +150,8 @@ class Settlement:
             case Bury(code, message):
                 return documents.dead(task, attempt, code, message, end.response, row.collected_at)
             case Withdrawn():
-                spent_usd, now = sent.line.strikes.spent_usd, row.collected_at
-                return cancelled(task, attempts=sent.attempt, spent_usd=spent_usd, now=now, batch_id=batch_id)
-
-    def _discount(self) -> Decimal:
-        """By when the batch was submitted, however long it ran."""
-        row = self._row
-        windows = self._system.routes.provider(row.lot.provider).off_peak
-        return Decimal(0) if row.submitted_at is None else discount(windows, row.submitted_at)
+                spent_usd, now = attempt.strikes.total_usd, row.collected_at
+                return cancelled(task, attempts=sent.attempt, spent_usd=spent_usd, now=now, batch_id=attempt.batch_id)
 
     def _count(self, receipt: Receipt) -> None:
         counts = {status: getattr(receipt, status.value) for status in Status}
@@ -205,4 +190,16 @@ def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset
         error_code=record.error.code if record.error else None,
         pointer=pointer,
         unsure=int(end.unsure),
+        strikes=end.strikes,
     )
+
+
+def tried(system: System, row: BatchRow, sent: Sent, strikes: Strikes | None = None) -> Try:
+    """A line's attempt in this batch; ``strikes`` None: those that it came with."""
+    # By when the batch was submitted, however long it ran.
+    windows = system.routes.provider(row.lot.provider).off_peak
+    off = Decimal(0) if row.submitted_at is None else discount(windows, row.submitted_at)
+    reason = f"{sent.line.task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
+    batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
+    before = sent.line.strikes if strikes is None else strikes
+    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, discount=off)

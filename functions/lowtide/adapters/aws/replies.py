@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from lowtide.core.errors import LowtideError
-from lowtide.ports import Metrics, Outgoing
+from lowtide.ports import Metrics, Outgoing, Reply
 
 from .queue import SqsQueue
 
@@ -25,30 +25,35 @@ class SqsReplies:
         self._allowed = frozenset(allowed)
         self._metrics = metrics
 
-    def send(self, replies: Sequence[tuple[str, str]]) -> None:
-        bodies: dict[str, list[str]] = {}
-        for url, body in replies:
-            bodies.setdefault(url, []).append(body)
-        for url, same_queue in bodies.items():
+    def send(self, replies: Sequence[Reply]) -> None:
+        messages: dict[str, list[Outgoing]] = {}
+        for reply in replies:
+            messages.setdefault(reply.url, []).append(_message(reply))
+        for url, same_queue in messages.items():
             if url in self._allowed:
                 self._deliver(url, same_queue)
             else:
                 self._drop(url, len(same_queue), "not on the allow-list")
 
-    def _deliver(self, url: str, bodies: list[str]) -> None:
+    def _deliver(self, url: str, messages: list[Outgoing]) -> None:
         queue = SqsQueue(self._client, url)
         try:
-            queue.send([Outgoing(body) for body in bodies])
+            queue.send(messages)
         except LowtideError as error:
-            if len(bodies) == 1:
+            if len(messages) == 1:
                 self._drop(url, 1, str(error))
                 return
             # One that cannot be sent must not hold back the others. Those already sent go twice: at least once.
-            for body in bodies:
-                self._deliver(url, [body])
+            for message in messages:
+                self._deliver(url, [message])
             return
-        self._metrics.count("replies_sent", len(bodies))
+        self._metrics.count("replies_sent", len(messages))
 
     def _drop(self, url: str, number: int, reason: str) -> None:
         self._metrics.count("replies_dropped", number)
         self._metrics.log("reply_dropped", queue=url, replies=number, reason=reason)
+
+
+def _message(reply: Reply) -> Outgoing:
+    beside = {"id": reply.id, "result": reply.result, "traceparent": reply.traceparent}
+    return Outgoing(reply.body, attributes={name: text for name, text in beside.items() if text is not None})
