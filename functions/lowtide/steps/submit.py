@@ -34,9 +34,9 @@ from .token_room import has_room
 
 async def submit(system: System, row: BatchRow) -> BatchRow:
     """Takes ``row`` as far towards ``running`` as it goes now. Repeat it until it is there."""
-    if row.not_before is not None and system.clock.now() < row.not_before:
-        return row
     late = too_late(system, row)
+    if row.not_before is not None and system.clock.now() < row.not_before and not late:
+        return row
     if row.state is BatchState.SEALED and not (late or row.called_off) and not has_room(system, row):
         return row
     given = admit(system, row, submission_key(system, row).text, called_off=late or row.called_off)
