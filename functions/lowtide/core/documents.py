@@ -36,15 +36,18 @@ class Try:
     reason: str
     strikes: Strikes
     batch_id: str | None = None
+    bought_at: datetime | None = None
+    """When it was ordered, where that is long before its answer came."""
 
 
 def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
-    """The provider's answer with its receipt, at the price of the day and of the lane that it was billed on."""
+    """The answer with its receipt: at the price of the day on which it was ordered, on the lane that was billed."""
     usage = usage_of(response.body, task.endpoint)
     lane = billed_lane(response.body, attempt.lane)
     model = task.model
-    told = reports_usage(response.body)
-    cost = prices.cost(model, lane, usage, now.date()) if told else None
+    day = (attempt.bought_at or now).date()
+    told = reports_usage(response.body, task.endpoint)
+    cost = prices.cost(model, lane, usage, day) if told else None
     record = ResultRecord(
         id=record_id(task),
         custom_id=task.task_id,
@@ -62,7 +65,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         batch_id=attempt.batch_id,
         usage=usage,
         cost_usd=None if cost is None else cost + attempt.strikes.spent_usd,
-        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()) if told else None,
+        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, day) if told else None,
         accepted_at=task.accepted_at,
         finished_at=now,
         deadline_met=now <= task.deadline_at,

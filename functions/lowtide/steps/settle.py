@@ -147,7 +147,7 @@ class Settlement:
         reason = f"{task.route}; batched at half price"
         strikes = sent.line.strikes if end.strikes is None else end.strikes
         batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
-        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id)
+        attempt = Try(sent.attempt, Lane.BATCH, reason, strikes, batch_id=batch_id, bought_at=row.intent_at)
         match end.outcome:
             case Answered():
                 if end.response is None:

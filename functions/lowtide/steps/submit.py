@@ -12,6 +12,7 @@ from lowtide.core.batches import (
     BatchRow,
     BatchState,
     Intend,
+    Made,
     Postpone,
     ProviderBatch,
     ProviderStatus,
@@ -26,6 +27,9 @@ from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
 from lowtide.ports import BatchApi, SubmissionKey, System
 
 from .lease import LeasedBatch, leased
+
+_MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
+"""Statuses that come of timeouts and of gateways too, whatever became of the request behind them."""
 
 ACCOUNT_WAIT_S = 300.0
 """How long a batch rests when the account is refused: an operator has to act first."""
@@ -103,7 +107,7 @@ class _Submission:
         self._log("batch_submitted", provider_batch_id=created.id, requests=batch.row.requests)
 
     def _refused(self, refusal: ProviderRefused) -> None:
-        """An answer, but a 5xx may hide a creation: whoever comes next looks at the provider first, as always."""
+        """An answer, but not every one says that nothing was made: then whoever comes next waits out the grace."""
         batch, now = self._batch, self._system.clock.now()
         self._log("submission_refused", status=refusal.status, code=refusal.code, reason=refusal.message)
         self._system.metrics.count("submissions_refused")
@@ -111,7 +115,8 @@ class _Submission:
         outcome = judge(response, Lane.BATCH)
         if isinstance(outcome, Again | Halt):
             wait = ACCOUNT_WAIT_S if isinstance(outcome, Halt) else self._wait_s(refusal)
-            batch.apply(Postpone(batch.owner, now + timedelta(seconds=wait)))
+            made = Made.MAYBE if refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
+            batch.apply(Postpone(batch.owner, now + timedelta(seconds=wait), made))
             return
         # It will not take this batch as it is: judged item by item, as one that failed validation.
         fault = ValidationFault(code=refusal.code or f"http_{refusal.status}", message=refusal.message)
