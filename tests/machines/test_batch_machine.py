@@ -62,6 +62,16 @@ STEPS = {
 }
 """What a worker does with a batch in hand: from which states, to which (None: it stays), and by what event."""
 
+NEXT = {
+    "open": "seal",
+    "sealed": "upload",
+    "uploading": "intend",
+    "submitting": "run",
+    "running": "collect",
+    "collecting": "clean",
+    "cleaning": "done",
+}
+
 COMPLETED = provider_batch(ProviderStatus.COMPLETED)
 PROGRESS = Progress(shards=1, digest="d", tally=TALLY)
 AHEAD = ("running", "collecting", "cleaning", "done")
@@ -110,6 +120,19 @@ class BatchMachine(RuleBasedStateMachine):
             if self.state == "done":
                 self.lease = (None, None)
         self.happens(event(who, made))
+
+    @rule(who=WORKERS)
+    def taken_a_step_further(self, who: str) -> None:
+        """So that histories come to the end of the way."""
+        self.started()
+        self.leased(who, 1)
+        if self.state in NEXT:
+            self.worked_on(who, NEXT[self.state], Made.MAYBE)
+
+    @rule(made=MADE)
+    def put_off_by_who_has_it(self, made: Made) -> None:
+        if self.lease[0] is not None:
+            self.worked_on(self.lease[0], "put off", made)
 
     def _stamped(self) -> Any:
         """The grace of the newest intent."""
