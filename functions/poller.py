@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from lowtide import wiring
+from lowtide.core.batches import BatchRow
 from lowtide.ports import Message, System
 from lowtide.settings import Settings
 from lowtide.steps.hint import follow
@@ -29,10 +31,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 async def _collect(system: System, context: Any) -> int:
     stop_at = _stop_at(system, context)
+    active = system.batches.active()
+    _publish_oldest(system, active)
     try:
-        return await collect_due(system, stop_at=stop_at)
+        return await collect_due(system, active, stop_at=stop_at)
     finally:
-        _publish_oldest(system)
         _publish_breakers(system)
         await sweep_due(system, stop_at=stop_at)
 
@@ -46,10 +49,11 @@ def _stop_at(system: System, context: Any) -> datetime:
     return system.clock.now() + timedelta(seconds=left_s * SHARE)
 
 
-def _publish_oldest(system: System) -> None:
-    """On every run, 0 where no batch is open, so that silence and health are told apart."""
+def _publish_oldest(system: System, active: Sequence[BatchRow]) -> None:
+    """Of the batches that were open when the turn began, before anything in it can fail. On every run, 0 where none is,
+    so that silence and health are told apart."""
     now = system.clock.now()
-    ages = [(now - row.submitted_at).total_seconds() for row in system.batches.active() if row.submitted_at]
+    ages = [(now - row.submitted_at).total_seconds() for row in active if row.submitted_at]
     system.metrics.count("oldest_batch_age_s", max(ages, default=0.0))
 
 

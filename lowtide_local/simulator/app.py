@@ -15,17 +15,19 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from lowtide.core.task import Endpoint
 
+from .downloads import Break
 from .fates import Manner
 from .provider import SimulatedProvider
 from .refusals import ApiError, invalid
 
 _TICK_S = 0.25
+_BYTES = "application/octet-stream"
 _LONGEST_PAGE = {"files": 10_000, "batches": 100}
 _DEFAULT_PAGE = {"files": 10_000, "batches": 20}
 
@@ -44,6 +46,16 @@ class Interrupted(Response):
         body = bytes(self.body)
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         raise httpx2.RemoteProtocolError("the simulated provider broke the connection")
+
+
+class Shortened(Response):
+    """Half a body under the length of the whole one: on a socket the server closes the connection over it. In process
+    the client has that half, where it would have nothing of what is ``Interrupted``."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = bytes(self.body)
+        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": False})
 
 
 class _InMemoryParser(MultiPartParser):
@@ -187,10 +199,16 @@ class _App:
         return _json(self._provider.delete_file(request.path_params["id"]))
 
     async def _download(self, request: Request) -> Response:
-        content, breaks = self._provider.download(request.path_params["id"])
-        if breaks:
-            return Interrupted(content, media_type="application/octet-stream")
-        return Response(content, media_type="application/octet-stream")
+        sent = self._provider.download(request.path_params["id"], request.headers)
+        match sent.broken:
+            case None:
+                response = Response(sent.content, sent.status, media_type=_BYTES)
+            case Break.RESET:
+                response = Shortened(sent.content, sent.status, media_type=_BYTES)
+            case Break.TRUNCATED:
+                response = StreamingResponse(_half(sent.content), sent.status, media_type=_BYTES)
+        response.headers.update(sent.headers)
+        return response
 
     # --- batches -------------------------------------------------------------------------------------------------
 
@@ -216,6 +234,10 @@ class _App:
 
     async def _state(self, _: Request) -> Response:
         return _json(self._provider.state())
+
+
+async def _half(content: bytes) -> AsyncIterator[bytes]:
+    yield content[: len(content) // 2]
 
 
 async def _body(request: Request) -> object:

@@ -161,7 +161,7 @@ def run(batch: Batch, phase: Phase, judge: Judge, scenario: Scenario) -> Outcome
             continue
         at = batch.timeline.finished_at((place + 1) / len(lines))
         fate = judge.line(line.asked, at) if isinstance(line.asked, Asked) else _refused(line.asked)
-        _write(outcome, batch, line, fate, at)
+        _write(outcome, batch, line, fate)
     if batch.befalls(MishapKind.DUPLICATE_LINE) and outcome.output:
         outcome.output.append(outcome.output[0])
     if scenario.batch.shuffled or batch.befalls(MishapKind.SHUFFLED):
@@ -175,9 +175,10 @@ def _refused(error: ApiError) -> Fate:
     return Fate(error.status, error.body, None, "batch")
 
 
-def _write(outcome: Outcome, batch: Batch, line: InputLine, fate: Fate, at: datetime) -> None:
+def _write(outcome: Outcome, batch: Batch, line: InputLine, fate: Fate) -> None:
     if isinstance(line.asked, Asked) and fate.usage is not None:
-        outcome.billed.append(billed(line.asked, fate, at, batch_id=batch.id, line_id=line.custom_id))
+        ordered_at = batch.timeline.created_at
+        outcome.billed.append(billed(line.asked, fate, ordered_at, batch_id=batch.id, line_id=line.custom_id))
     body = fate.body
     match fate.manner:
         case Manner.MISSING | Manner.DROP:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -16,6 +16,7 @@ from . import batches
 from .asked import Asked, read_request
 from .batches import Batch, Outcome
 from .billing import BilledLine, statement
+from .downloads import Break, Delivery, Downloads
 from .fates import Fate, Judge
 from .files import FileStore, StoredFile, page
 from .inputs import BatchInput, read_input
@@ -25,18 +26,7 @@ from .scenario import Mishap, MishapKind, Scenario, WindowKind
 from .webhooks import Event, Postman
 
 _METADATA_PAIRS = 16
-
-
-@dataclass(slots=True)
-class _Resets:
-    """How many downloads of a file are still to break."""
-
-    left: dict[str, int] = field(default_factory=dict)
-
-    def breaks(self, file_id: str) -> bool:
-        left = self.left.get(file_id, 0)
-        self.left[file_id] = max(0, left - 1)
-        return left > 0
+_BREAKS = {MishapKind.DOWNLOAD_RESET: Break.RESET, MishapKind.DOWNLOAD_TRUNCATED: Break.TRUNCATED}
 
 
 class SimulatedProvider:
@@ -62,7 +52,7 @@ class SimulatedProvider:
         self._files = FileStore()
         self._batches: dict[str, Batch] = {}
         self._running: dict[str, Batch] = {}
-        self._resets = _Resets()
+        self.downloads = Downloads(scenario.ranges)
         self._ids = 0
         self._calls = 0
 
@@ -116,10 +106,11 @@ class SimulatedProvider:
     def file(self, file_id: str) -> dict[str, Any]:
         return self._files.get(file_id, self.clock.now()).body
 
-    def download(self, file_id: str) -> tuple[bytes, bool]:
-        """The content, and whether its connection is to break half-way."""
+    def download(self, file_id: str, headers: Mapping[str, str]) -> Delivery:
+        """``headers`` of the request, in lower case."""
         self.progress()
-        return self._files.get(file_id, self.clock.now()).content, self._resets.breaks(file_id)
+        content = self._files.get(file_id, self.clock.now()).content
+        return self.downloads.deliver(file_id, content, headers)
 
     def delete_file(self, file_id: str) -> dict[str, Any]:
         return self._files.delete(file_id, self.clock.now())
@@ -262,9 +253,9 @@ class SimulatedProvider:
     def _output(self, batch: Batch, kind: str, lines: list[bytes], at: datetime) -> str:
         name = f"{batch.id}_{kind}.jsonl"
         stored = self._files.add(StoredFile(self._id("file-"), name, "batch_output", b"".join(lines), at))
-        reset = batch.befalls(MishapKind.DOWNLOAD_RESET)
-        if reset is not None:
-            self._resets.left[stored.id] = reset.downloads
+        for mishap, how in _BREAKS.items():
+            if (befallen := batch.befalls(mishap)) is not None:
+                self.downloads.will_break(stored.id, how, befallen.downloads)
         return stored.id
 
     def _id(self, prefix: str) -> str:

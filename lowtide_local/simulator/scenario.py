@@ -17,6 +17,8 @@ from pydantic import Field, ValidationError, model_validator
 from lowtide.core.errors import ConfigError
 from lowtide.core.model import Value
 
+from .downloads import Ranges
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -102,7 +104,9 @@ class MishapKind(StrEnum):
     SLOW = "slow"
     """Takes ``factor`` times as long."""
     DOWNLOAD_RESET = "download_reset"
-    """The first ``downloads`` downloads of its files break half-way."""
+    """The first ``downloads`` downloads of each of its files break half-way."""
+    DOWNLOAD_TRUNCATED = "download_truncated"
+    """The first ``downloads`` downloads of each of its files end half-way as if that were all, and tell no length."""
 
 
 class Mishap(Value):
@@ -168,6 +172,7 @@ class Scenario(Value):
     """Answer 404 to models beyond ``models``."""
     flex_models: tuple[str, ...] = ("gpt-5*", "gpt-6*", "o3*", "o4*")
     """Patterns of the models that know flex; the others answer 400."""
+    ranges: Ranges = Ranges.SERVED
     prompt_cache: bool = False
     """Count a prompt's first 1,024 tokens as cached when they were seen before, which depends on the order."""
     embedding_dimensions: int = Field(default=8, ge=1)

@@ -152,7 +152,7 @@ async def test_the_upload_begins_at_the_start_of_the_handle():
     handle = io.BytesIO(content_of("one", "two"))
     handle.seek(10)
     ref = await api_of(provider).prepare(KEY, handle)
-    assert provider.download(ref)[0] == content_of("one", "two")
+    assert provider.download(ref, {}).content == content_of("one", "two")
 
 
 async def test_a_large_upload_waits_for_no_thread_in_process():

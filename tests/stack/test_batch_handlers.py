@@ -7,6 +7,7 @@ import orjson
 import pytest
 from stack_cases import low, pack
 
+from lowtide.adapters.aws.rows import DynamoRows
 from lowtide.core.batches import BatchState, ProviderStatus
 from lowtide.core.lanes import Lane
 from lowtide.core.records import Status
@@ -261,6 +262,17 @@ def test_a_poller_that_fails_gives_no_heartbeat_and_still_tells_the_oldest_batch
         played.stack.invoke("Poller")
     assert played.metrics.total("heartbeat", function="poller") == 0
     assert played.metrics.total("oldest_batch_age_s") > 0
+
+
+def test_a_turn_of_the_poller_asks_once_which_batches_there_are(stage, monkeypatch):
+    played = stage(Scenario(batch=HALF_AN_HOUR), by_hand={"Poller", "Reporter"})
+    played.send(ten())
+    played.stack.wait(3600)
+    asked, active = [], DynamoRows.active
+    monkeypatch.setattr(DynamoRows, "active", lambda rows: asked.append(rows) or active(rows))
+    assert played.stack.invoke("Poller") == {"done": 1}
+    assert len(asked) == 1
+    assert played.metrics.total("oldest_batch_age_s") > 0, "it was open when the turn began"
 
 
 def part_key(played):

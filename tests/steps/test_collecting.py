@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from lowtide.core.batches import BatchState
+from lowtide.core.errors import Unreachable
 from lowtide.core.lanes import Lane
+from lowtide.core.prices import PriceTable
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status
 from lowtide.core.task import custom_id
@@ -13,7 +18,7 @@ from lowtide.core.tiers import Tier
 from lowtide_local.engine.crashes import Crash, Side
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario, Window, WindowKind
 from tests.steps.one_lot import all_of_it, batched, begin, ends, running
-from tests.sweep.world import Dies, Life, later
+from tests.sweep.world import START, Dies, Life, later
 
 ANSWERED, DEAD = Status.ANSWERED, Status.DEAD
 
@@ -220,3 +225,87 @@ def test_an_outage_in_the_middle_of_collecting_only_takes_time(tmp_path, call):
     world.live(story)
     assert world.provider.state()["files"] == []
     assert len(batched(world)) == 2
+
+
+# --- a provider that fails while its files are read -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("call", "state"), [("results", BatchState.COLLECTING), ("clean", BatchState.CLEANING)])
+def test_a_collection_that_the_provider_fails_is_left_alone_for_longer_each_time(tmp_path, call, state):
+    world = begin(tmp_path, a="Hello.")
+    waits = []
+
+    async def story(life: Life) -> None:
+        await running(life)
+        api = Failing(life.system.batch_apis["openai"], call)
+        life = replace(life, system=replace(life.system, batch_apis={"openai": api}))
+        await life.collect()
+        for number in range(12):
+            assert (life.batch().state, api.asked) == (state, number + 1)
+            waits.append((life.batch().not_before - life.system.clock.now()).total_seconds())
+            await life.pass_time(waits[-1] - 0.001)
+            await life.collect()
+            assert api.asked == number + 1, "it is not due"
+            await life.pass_time(0.001)
+            await life.collect()
+        api.fails = False
+        await life.pass_time(300)
+        await life.collect()
+        assert ends(life) == {"a": (ANSWERED, 1)}
+
+    world.live(story)
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    assert world.provider.state()["files"] == []
+
+
+class Failing:
+    """A provider that cannot be reached for one of its calls."""
+
+    def __init__(self, api, call: str) -> None:
+        self._api, self._call = api, call
+        self.fails, self.asked = True, 0
+
+    def __getattr__(self, name):
+        return getattr(self._api, name)
+
+    async def results(self, batch):
+        self._fail("results")
+        async for line in self._api.results(batch):
+            yield line
+
+    async def clean(self, refs) -> None:
+        self._fail("clean")
+        await self._api.clean(refs)
+
+    def _fail(self, call: str) -> None:
+        if call == self._call and self.fails:
+            self.asked += 1
+            raise Unreachable("nobody is there")
+
+
+def test_a_batch_costs_what_it_cost_on_the_day_it_was_ordered(tmp_path):
+    day = timedelta(days=1)
+    world = begin(tmp_path, Scenario(batch=BatchWeather(min_s=20 * 3_600, max_s=20 * 3_600)), a="Hello.")
+    ordered = START.date()
+
+    def dearer(prices: PriceTable) -> PriceTable:
+        """From the day after the order, all of it ten times."""
+        last = prices.models["gpt-5-mini"][-1]
+        tenfold = {
+            lane: rate.model_copy(update={"input": rate.input * 10, "output": rate.output * 10})
+            for lane, rate in last.lanes.items()
+        }
+        then = last.model_copy(update={"starts": ordered + day, "lanes": tenfold})
+        return prices.model_copy(update={"models": prices.models | {"gpt-5-mini": (last, then)}})
+
+    async def story(life: Life) -> None:
+        life = replace(life, system=replace(life.system, prices=dearer(life.system.prices)))
+        await all_of_it(life)
+        record = life.record("a")
+        assert record.finished_at.date() == ordered + day
+        prices = life.system.prices
+        assert record.cost_usd == prices.cost("gpt-5-mini", Lane.BATCH, record.usage, ordered)
+        assert record.list_cost_usd == prices.cost("gpt-5-mini", Lane.DEFAULT, record.usage, ordered)
+        assert record.cost_usd != prices.cost("gpt-5-mini", Lane.BATCH, record.usage, ordered + day)
+
+    world.live(story)

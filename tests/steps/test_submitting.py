@@ -272,6 +272,28 @@ def test_a_batch_that_the_provider_will_never_take_ends_its_tasks_with_the_provi
     assert world.provider.state()["files"] == []
 
 
+@pytest.mark.parametrize(("status", "waited"), [(429, 0), (403, 0), (503, GRACE.total_seconds())])
+def test_only_a_refusal_that_may_hide_a_batch_is_waited_out(tmp_path, status, waited):
+    world = begin(tmp_path)
+
+    async def story(life: Life) -> None:
+        life = refusing(life, status, "insufficient_quota" if status == 403 else "busy", times=1)
+        await assembled(life)
+        batch = life.batch()
+        assert batch.state is BatchState.SUBMITTING
+        assert batch.not_before is not None
+        put_off = (batch.not_before - life.system.clock.now()).total_seconds()
+        until = max(waited, put_off)
+        await life.pass_time(until - 1)
+        await submit_due(life.system)
+        assert created(world) == 0
+        await life.pass_time(1)
+        await submit_due(life.system)
+        assert created(world) == 1
+
+    world.live(story)
+
+
 def test_a_batch_that_the_provider_refuses_once_is_taken_the_next_time(tmp_path):
     world = begin(tmp_path)
 

@@ -21,6 +21,7 @@ from lowtide.core.batches import (
     Done,
     Intend,
     Lease,
+    Made,
     Postpone,
     Progress,
     ProviderStatus,
@@ -51,7 +52,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
         "intend": Intend(owner, "file-1"),
         "run": Run(owner, provider_batch()),
         "seen": Seen(owner, provider_batch(), SOON),
-        "postpone": Postpone(owner, SOON),
+        "postpone": Postpone(owner, SOON, Made.MAYBE),
         "return": Return(owner, SOON),
         "rescue": Rescue(owner),
         "collect": Collect(owner, ENDED),
@@ -88,7 +89,7 @@ upload    .     +       +          .         .        .          .      .
 intend    .     .       +          +         .        .          .      .
 run       .     .       .          +         .        .          .      .
 seen      .     .       .          .         +        .          .      .
-postpone  .     .       +          +         .        .          .      .
+postpone  .     .       +          +         .        +          +      .
 return    .     .       .          .         +        .          .      .
 rescue    .     +       +          +         +        .          .      .
 collect   .     .       .          .         +        +          .      .
@@ -189,7 +190,7 @@ def test_a_returned_batch_has_a_new_number_and_nothing_of_the_old_submission() -
     assert (row.file_key, row.requests) == ("batches/b_1.jsonl", 10)
 
 
-@pytest.mark.parametrize("state", ["uploading", "submitting"])
+@pytest.mark.parametrize("state", ["uploading", "submitting", "collecting", "cleaning"])
 def test_a_postponed_batch_stays_where_it_is_under_its_number(state: str) -> None:
     row = moved(ROWS[state], MINE["postpone"])
     assert (row.state.value, row.submission, row.setbacks, row.not_before) == (state, 1, 1, SOON)
@@ -246,6 +247,16 @@ def test_a_second_intent_waits_out_the_grace_of_the_first() -> None:
     assert not may_intend_again(row, NOW + GRACE - timedelta(milliseconds=1))
     assert may_intend_again(row, NOW + GRACE)
     assert not may_intend_again(ROWS["uploading"], LATER)
+
+
+def test_after_a_refusal_that_made_nothing_no_grace_is_waited_out() -> None:
+    refused = moved(ROWS["submitting"], Postpone("me", SOON, Made.NOTHING))
+    assert may_intend_again(refused, NOW)
+    again = moved(refused, MINE["intend"])
+    assert not may_intend_again(again, NOW)
+    assert not may_intend_again(moved(again, Postpone("me", SOON, Made.MAYBE)), NOW)
+    uploading = moved(ROWS["uploading"], Postpone("me", SOON, Made.NOTHING))
+    assert not may_intend_again(moved(uploading, MINE["intend"]), NOW)
 
 
 @pytest.mark.parametrize("state", ["open", "sealed", "uploading", "submitting", "running"])

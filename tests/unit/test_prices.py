@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import PriceTable, Rate, Source, billed_lane, usage_of
+from lowtide.core.prices import PriceTable, Rate, Source, billed_lane, reports_usage, usage_of
 from lowtide.core.records import Usage
 from lowtide.core.task import Endpoint
 from lowtide_local.pricing import sources
@@ -174,13 +174,29 @@ def test_usage_is_read_from_each_endpoints_own_words():
         {},
         {"usage": None},
         {"usage": "many"},
-        {"usage": {"prompt_tokens": None, "completion_tokens": "7", "prompt_tokens_details": []}},
+        {"usage": {"prompt_tokens": None, "completion_tokens": "seven", "prompt_tokens_details": []}},
+        {"usage": {"prompt_tokens": 10**30, "completion_tokens": 1.5, "input_tokens": float("nan")}},
         {"usage": {"prompt_tokens": -3, "completion_tokens": True, "prompt_tokens_details": {"cached_tokens": 5}}},
     ],
 )
 @pytest.mark.parametrize("endpoint", Endpoint)
 def test_garbled_usage_counts_as_none_and_never_raises(body, endpoint):
     assert usage_of(body, endpoint) == Usage()
+    assert not reports_usage(body, endpoint)
+
+
+@pytest.mark.parametrize("count", [12, 12.0, "12"])
+def test_a_count_is_read_however_a_server_writes_its_numbers(count):
+    body = {"usage": {"prompt_tokens": count, "completion_tokens": count}}
+    assert usage_of(body, Endpoint.CHAT) == Usage(input_tokens=12, output_tokens=12)
+    assert reports_usage(body, Endpoint.CHAT)
+
+
+def test_half_a_count_is_told_and_has_no_price():
+    body = {"usage": {"prompt_tokens": 12, "completion_tokens": "many"}}
+    assert usage_of(body, Endpoint.CHAT) == Usage(input_tokens=12)
+    assert not reports_usage(body, Endpoint.CHAT)
+    assert reports_usage(body, Endpoint.EMBEDDINGS), "which writes nothing that could be counted"
 
 
 def test_no_more_tokens_are_cached_than_were_sent():

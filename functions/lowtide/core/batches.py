@@ -11,6 +11,8 @@
     running ──Collect──▶ collecting ──Clean──▶ cleaning ──Done──▶ done
                            ↺ Checkpoint: a shard more is settled
 
+    uploading, submitting, collecting, cleaning ──Postpone──▶ the same, later
+
     open … running ──Stop──▶ the same, on its way to an early end
     sealed … running ──Rescue──▶ the same, to be cancelled for a deadline
 
@@ -88,6 +90,14 @@ class ProviderBatch(Value):
         return self.status in TERMINAL
 
 
+class Made(StrEnum):
+    """What a refusal says of the creation that it refused."""
+
+    NOTHING = "nothing"
+    MAYBE = "maybe"
+    """A batch, for all that is known: nobody creates another before the grace period is over."""
+
+
 class Unanswered(StrEnum):
     """What is to become of the tasks of a cancelled batch that it has not answered."""
 
@@ -147,6 +157,8 @@ class BatchRow(Value):
     not_before: Utc | None = None
     input_ref: str | None = None
     intent_at: Utc | None = None
+    refused: bool = False
+    """The creation that ``intent_at`` speaks of surely made nothing."""
     submitted_at: Utc | None = None
     provider_batch: ProviderBatch | None = None
     polls: int = 0
@@ -241,10 +253,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """The provider would not take it now and made nothing of it: the same step again, later."""
+    """The provider would not have it now: the same step again, later. ``made``: what it may have made all the same."""
 
     owner: str
     not_before: datetime
+    made: Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +343,7 @@ _FROM: dict[type, frozenset[BatchState]] = {
     Intend: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
     Run: frozenset({BatchState.SUBMITTING}),
     Seen: frozenset({BatchState.RUNNING}),
-    Postpone: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING}),
+    Postpone: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.COLLECTING, BatchState.CLEANING}),
     Return: frozenset({BatchState.RUNNING}),
     Rescue: frozenset({BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
     Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
@@ -390,7 +403,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
         case Upload():
             return {"state": BatchState.UPLOADING}
         case Intend():
-            return {"state": BatchState.SUBMITTING, "input_ref": event.input_ref, "intent_at": now}
+            return {"state": BatchState.SUBMITTING, "input_ref": event.input_ref, "intent_at": now, "refused": False}
         case Run():
             return {
                 "state": BatchState.RUNNING,
@@ -403,7 +416,8 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
         case Seen():
             return {"provider_batch": event.batch, "polls": row.polls + 1, "next_poll_at": event.next_poll_at}
         case Postpone():
-            return {"not_before": event.not_before, "setbacks": row.setbacks + 1}
+            put_off = {"not_before": event.not_before, "setbacks": row.setbacks + 1}
+            return put_off | {"refused": row.state is BatchState.SUBMITTING and event.made is Made.NOTHING}
         case Return():
             return {
                 "state": BatchState.SEALED,
@@ -447,4 +461,4 @@ GRACE = timedelta(minutes=2)
 
 def may_intend_again(row: BatchRow, now: datetime) -> bool:
     """May whoever woke in ``submitting``, and found nothing at the provider, create?"""
-    return row.intent_at is not None and now >= row.intent_at + GRACE
+    return row.refused or (row.intent_at is not None and now >= row.intent_at + GRACE)

@@ -44,16 +44,19 @@ class Try:
     discount: Decimal = Decimal(0)
     rescued: bool = False
     """A deadline took the task out of batching."""
+    bought_at: datetime | None = None
+    """When it was ordered, where that is long before its answer came."""
 
 
 def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
-    """The provider's answer with its receipt, at the price of the day and of the lane that it was billed on."""
+    """The answer with its receipt: at the price of the day on which it was ordered, on the lane that was billed."""
     usage = usage_of(response.body, task.endpoint)
     lane = billed_lane(response.body, attempt.lane)
     model = task.model
-    told = reports_usage(response.body)
-    cost = prices.cost(model, lane, usage, now.date()) if told else None
-    premium = _premium(cost, prices.cost(model, Lane.BATCH, usage, now.date())) if attempt.rescued else None
+    day = (attempt.bought_at or now).date()
+    told = reports_usage(response.body, task.endpoint)
+    cost = prices.cost(model, lane, usage, day) if told else None
+    premium = _premium(cost, prices.cost(model, Lane.BATCH, usage, day)) if attempt.rescued else None
     before = attempt.strikes.total_usd
     record = ResultRecord(
         id=record_id(task),
@@ -72,7 +75,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         batch_id=attempt.batch_id,
         usage=usage,
         cost_usd=None if cost is None or before is None else cost * (1 - attempt.discount) + before,
-        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, now.date()) if told else None,
+        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, day) if told else None,
         accepted_at=task.accepted_at,
         finished_at=now,
         deadline_met=now <= task.deadline_at,
@@ -130,9 +133,9 @@ def dead(
 
 def charged(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> Strikes:
     """The attempt's strikes with what its answer cost, which was not what was asked for."""
-    strikes, told = attempt.strikes, reports_usage(response.body)
+    strikes, told = attempt.strikes, reports_usage(response.body, task.endpoint)
     used, lane = usage_of(response.body, task.endpoint), billed_lane(response.body, attempt.lane)
-    cost = prices.cost(task.model, lane, used, now.date()) if told else None
+    cost = prices.cost(task.model, lane, used, (attempt.bought_at or now).date()) if told else None
     return strikes.model_copy(
         update={
             "spent_usd": strikes.spent_usd + (cost or 0) * (1 - attempt.discount),

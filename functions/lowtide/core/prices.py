@@ -37,6 +37,17 @@ SERVICE_TIERS = {
 words are in use (openai.com/api-fast-mode)."""
 
 
+_MOST_TOKENS = 10**9
+"""Hundreds of times what any model reads at once: a server that tells of more is mistaken."""
+
+_COUNTS: dict[Endpoint, tuple[str, str | None]] = {
+    Endpoint.CHAT: ("prompt_tokens", "completion_tokens"),
+    Endpoint.RESPONSES: ("input_tokens", "output_tokens"),
+    Endpoint.EMBEDDINGS: ("prompt_tokens", None),
+}
+"""What each endpoint calls its tokens in ``usage``: read, and written where it writes."""
+
+
 class Rate(Value):
     """US dollars per million tokens. Without ``cached_input``, cached tokens cost what others do."""
 
@@ -114,17 +125,13 @@ class PriceTable(Value):
 def usage_of(body: Any, endpoint: Endpoint) -> Usage:
     """The tokens that an answer's body reports. What is absent or is no count is zero; never raises."""
     usage = _object(body, "usage")
-    match endpoint:
-        case Endpoint.RESPONSES:
-            read, written = "input_tokens", "output_tokens"
-        case Endpoint.CHAT | Endpoint.EMBEDDINGS:
-            read, written = "prompt_tokens", "completion_tokens"
-    tokens_in = _count(usage, read)
-    cached = _count(_object(usage, f"{read}_details"), "cached_tokens")
+    read, written = _COUNTS[endpoint]
+    tokens_in = _number(usage.get(read)) or 0
+    cached = _number(_object(usage, f"{read}_details").get("cached_tokens")) or 0
     return Usage(
         input_tokens=tokens_in,
         cached_input_tokens=min(cached, tokens_in),
-        output_tokens=_count(usage, written),
+        output_tokens=0 if written is None else _number(usage.get(written)) or 0,
     )
 
 
@@ -140,9 +147,11 @@ def billed_lane(body: Any, asked: Lane) -> Lane:
     return SERVICE_TIERS.get(tier, asked) if isinstance(tier, str) else Lane.DEFAULT
 
 
-def reports_usage(body: Any) -> bool:
-    """Does the answer say what it used? One that does not has no price: a cost of 0 would be a guess."""
-    return bool(_object(body, "usage"))
+def reports_usage(body: Any, endpoint: Endpoint) -> bool:
+    """Does the answer say what it used, in numbers? One that does not has no price: a cost of 0 would be a guess."""
+    usage = _object(body, "usage")
+    read, written = _COUNTS[endpoint]
+    return _number(usage.get(read)) is not None and (written is None or _number(usage.get(written)) is not None)
 
 
 def _object(value: Any, key: str) -> dict[str, Any]:
@@ -150,6 +159,10 @@ def _object(value: Any, key: str) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _count(value: dict[str, Any], key: str) -> int:
-    count = value.get(key)
-    return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
+def _number(value: Any) -> int | None:
+    """A count of tokens as servers write it, 12, 12.0 or "12"; None for what is no count, or more than there can be."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(_MOST_TOKENS)):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_TOKENS:
+        return None
+    return int(value) if value == int(value) else None

@@ -81,7 +81,7 @@ def reply(task: AcceptedTask, question: Question, response: Response, prices: Pr
         unsure = response.status is None and response.sent
         return Reply(_choice(task, STANDARD, reason), unsure=unsure)
     spent_usd, billed = Decimal(0), None
-    if reports_usage(response.body):
+    if reports_usage(response.body, Endpoint.CHAT):
         usage, lane = usage_of(response.body, Endpoint.CHAT), billed_lane(response.body, Lane.DEFAULT)
         spent_usd, billed = prices.cost(question.model, lane, usage, now.date()) or Decimal(0), question.call_id
     said = _said(response.body)

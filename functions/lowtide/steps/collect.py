@@ -22,6 +22,8 @@ from lowtide.core.batches import (
     Clean,
     Collect,
     Done,
+    Made,
+    Postpone,
     Progress,
     ProviderBatch,
     Return,
@@ -59,6 +61,8 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
     turn comes at least one checkpoint further.
     """
     now = system.clock.now()
+    if row.not_before is not None and now < row.not_before:
+        return row
     if not hinted and row.state is BatchState.RUNNING and row.next_poll_at is not None and now < row.next_poll_at:
         return row
     with leased(system, row) as batch:
@@ -68,8 +72,18 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
             await _Collection(system, batch, stop_at).advance()
         except (Unreachable, ProviderRefused) as error:
             system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=str(error))
-            _look_later(system, batch, batch.row.provider_batch)
+            _later(system, batch)
         return batch.row
+
+
+def _later(system: System, batch: LeasedBatch) -> None:
+    """The provider fails us: what is under way is left alone for longer each time."""
+    if batch.row.state is BatchState.RUNNING:
+        _look_later(system, batch, batch.row.provider_batch)
+        return
+    batching = system.routes.batching
+    wait = min(batching.poll_max_s, batching.poll_first_s * 2.0 ** min(batch.row.setbacks, 20))
+    batch.apply(Postpone(batch.owner, system.clock.now() + timedelta(seconds=wait), Made.NOTHING))
 
 
 def _look_later(system: System, batch: LeasedBatch, seen: ProviderBatch | None) -> None:

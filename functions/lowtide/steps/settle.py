@@ -202,4 +202,4 @@ def tried(system: System, row: BatchRow, sent: Sent, strikes: Strikes | None = N
     reason = f"{sent.line.task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
     batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
     before = sent.line.strikes if strikes is None else strikes
-    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, discount=off)
+    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, discount=off, bought_at=row.intent_at)

@@ -12,6 +12,7 @@ from lowtide.core.batches import (
     BatchRow,
     BatchState,
     Intend,
+    Made,
     Postpone,
     ProviderBatch,
     ProviderStatus,
@@ -30,6 +31,9 @@ from .lease import LeasedBatch, leased
 from .rescue import call_off, too_late
 from .submission_gate import Pass, admit, tell
 from .token_room import has_room
+
+_MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
+"""Statuses that come of timeouts and of gateways too, whatever became of the request behind them."""
 
 
 async def submit(system: System, row: BatchRow) -> BatchRow:
@@ -121,22 +125,23 @@ class _Submission:
         self._log("batch_submitted", provider_batch_id=created.id, requests=batch.row.requests)
 
     def _refused(self, refusal: ProviderRefused) -> None:
-        """An answer, but a 5xx may hide a creation: whoever comes next looks at the provider first, as always."""
+        """An answer, but not every one says that nothing was made: then whoever comes next waits out the grace."""
         batch, now = self._batch, self._system.clock.now()
         self._log("submission_refused", status=refusal.status, code=refusal.code, reason=refusal.message)
         self._system.metrics.count("submissions_refused")
         response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
         outcome = judge(response, Lane.BATCH)
+        made = Made.MAYBE if refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
         if isinstance(outcome, Halt):
             self.sign = Sign.UNUSED
             self._system.metrics.count("account_refused")
             account = tell(self._system, batch.row, self._given, Sign.REFUSED)
             if account is not None and account.retry_at is not None:
-                batch.apply(Postpone(batch.owner, account.retry_at))
+                batch.apply(Postpone(batch.owner, account.retry_at, made))
             return
         self.sign = Sign.ANSWERED
         if isinstance(outcome, Again):
-            batch.apply(Postpone(batch.owner, now + timedelta(seconds=self._wait_s(refusal))))
+            batch.apply(Postpone(batch.owner, now + timedelta(seconds=self._wait_s(refusal)), made))
             return
         # It will not take this batch as it is: judged item by item, as one that failed validation.
         fault = ValidationFault(code=refusal.code or f"http_{refusal.status}", message=refusal.message)

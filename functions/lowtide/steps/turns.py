@@ -3,7 +3,7 @@ sweeps."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -45,13 +45,16 @@ async def assemble(system: System, *, flush: bool = False, stop_at: datetime | N
 
 async def submit_due(system: System, *, stop_at: datetime | None = None) -> int:
     """How many batches began to run."""
-    after = await _each(system, TO_SUBMIT, submit, stop_at)
+    after = await _each(system, system.batches.active(), TO_SUBMIT, submit, stop_at)
     return sum(row.state is BatchState.RUNNING for row in after)
 
 
-async def collect_due(system: System, *, stop_at: datetime | None = None) -> int:
-    """How many batches are done that were not."""
-    after = await _each(system, TO_COLLECT, partial(collect, stop_at=stop_at), stop_at)
+async def collect_due(
+    system: System, active: Sequence[BatchRow] | None = None, *, stop_at: datetime | None = None
+) -> int:
+    """How many batches are done that were not. ``active``: those there are, where somebody has just asked."""
+    active = system.batches.active() if active is None else active
+    after = await _each(system, active, TO_COLLECT, partial(collect, stop_at=stop_at), stop_at)
     return sum(row.state is BatchState.DONE for row in after)
 
 
@@ -63,13 +66,14 @@ async def sweep_due(system: System, *, stop_at: datetime | None = None) -> None:
 
 async def _each(
     system: System,
+    rows: Sequence[BatchRow],
     states: frozenset[BatchState],
     step: Callable[[System, BatchRow], Awaitable[BatchRow]],
     stop_at: datetime | None,
 ) -> list[BatchRow]:
     """One batch after the other. One that fails does not keep the others waiting; the turn fails after them all."""
     after, errors = [], []
-    for row in system.batches.active():
+    for row in rows:
         if _past(system, stop_at):
             break
         if row.state in states:

@@ -1,12 +1,14 @@
 r"""A provider's file, line by line, and not one line before the whole file is here.
 
-A download of hundreds of megabytes is known to break half-way. It goes to a temporary file first, is checked against
-its length, and begins again where it broke: lines that were lost in silence would be bought a second time.
+A download of hundreds of megabytes is known to break half-way. It goes to a temporary file first, goes on where it
+broke if the server can do that and begins again if not, and is checked against its length: lines that were lost in
+silence would be bought a second time.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
@@ -16,10 +18,14 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from lowtide.core.errors import Unreachable
 
+from .ranges import OVERLAP, UNKNOWN_TO, asking, is_plain, total_of
 from .wire import refusal, unreachable
 
 TRIES = 3
-_CHUNK = 1 << 20
+"""In a row that brought less than ``_PROGRESS`` of the rest."""
+_PROGRESS = 1 << 20
+"""Bytes."""
+_TAIL = 1 << 20
 """Bytes."""
 
 
@@ -29,50 +35,131 @@ async def lines_of(client: AsyncOpenAI, file_id: str) -> AsyncIterator[bytes]:
     Raises ProviderRefused, or Unreachable where it broke at every try.
     """
     with TemporaryFile() as whole:
-        await _fetch(client, file_id, whole)
+        await _Fetch(client, file_id, whole).to_the_end()
         whole.seek(0)
         for line in whole:
             if stripped := line.strip(b"\r\n"):
                 yield stripped
 
 
-async def _fetch(client: AsyncOpenAI, file_id: str, into: BinaryIO) -> None:
-    broken: Unreachable | None = None
-    for _ in range(TRIES):
-        into.seek(0)
-        into.truncate()
-        try:
-            fault = await _download(client, file_id, into)
-        except APIStatusError as error:
-            raise refusal(error) from None
-        except (APIConnectionError, httpx2.HTTPError) as error:
-            broken = unreachable(error)
-            continue
-        if fault is None:
-            return
-        broken = Unreachable(f"the download of {file_id} {fault}")
-    raise broken or AssertionError("there is at least one try")
+class _Misfit(Exception):
+    """What came is not the rest of what is here."""
 
 
-async def _download(client: AsyncOpenAI, file_id: str, into: BinaryIO) -> str | None:
-    """What is wrong with what came, or None where it is whole."""
-    async with client.files.with_streaming_response.content(file_id) as streamed:
-        response = streamed.http_response
-        async for chunk in response.aiter_bytes(_CHUNK):
-            into.write(chunk)
+class _Fetch:
+    def __init__(self, client: AsyncOpenAI, file_id: str, into: BinaryIO) -> None:
+        self._client = client
+        self._file_id = file_id
+        self._into = into
+        self._ranges = True
+        """Until the server has shown that it has none, or that they are not to be trusted."""
+        self._plain = False
+        self._etag: str | None = None
+        self._total: int | None = None
+
+    async def to_the_end(self) -> None:
+        tries = TRIES
+        while True:
+            here = self._here()
+            resumes = self._ranges and self._plain and here > OVERLAP
+            try:
+                fault = await (self._rest(here) if resumes else self._whole())
+            except (_Misfit, APIStatusError, APIConnectionError, httpx2.HTTPError) as error:
+                broken = self._broken(error, resuming=resumes)
+            else:
+                if fault is None:
+                    return
+                broken = Unreachable(f"the download of {self._file_id} {fault}")
+            came_further = resumes and self._ranges and self._here() - here >= _PROGRESS
+            tries = TRIES if came_further else tries - 1
+            if not tries:
+                raise broken
+
+    def _broken(
+        self, error: _Misfit | APIStatusError | APIConnectionError | httpx2.HTTPError, *, resuming: bool
+    ) -> Unreachable:
+        """Raises ProviderRefused where it is the file that is refused."""
+        match error:
+            case _Misfit():
+                self._ranges = False
+                return Unreachable(f"the download of {self._file_id} went on with something else")
+            case APIStatusError():
+                if not resuming or error.status_code not in UNKNOWN_TO:
+                    raise refusal(error) from None
+                self._ranges = False
+                return Unreachable(f"the provider does not give the rest of {self._file_id}")
+            case _:
+                return unreachable(error)
+
+    async def _whole(self) -> str | None:
+        """What is wrong with what came, or None where it is whole."""
+        async with self._client.files.with_streaming_response.content(self._file_id) as streamed:
+            return await self._from_the_start(streamed.http_response)
+
+    async def _rest(self, here: int) -> str | None:
+        """As ``_whole``. Raises _Misfit."""
+        if here == self._total:
+            return None  # it broke after its last byte
+        start = here - OVERLAP
+        headers = asking(start, self._etag)
+        async with self._client.files.with_streaming_response.content(self._file_id, extra_headers=headers) as streamed:
+            response = streamed.http_response
+            if response.status_code == HTTPStatus.OK and "content-range" not in response.headers:
+                self._ranges = False
+                return await self._from_the_start(response)
+            total = total_of(response, start)
+            if total is None or self._total not in (None, total):
+                raise _Misfit
+            self._total = total
+            await self._append(response, start)
+        return self._measured(self._here())
+
+    async def _from_the_start(self, response: httpx2.Response) -> str | None:
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            return "brought a part that nobody asked for"
+        self._into.seek(0)
+        self._into.truncate()
         length = response.headers.get("content-length")
+        self._plain = is_plain(response)
+        self._etag = response.headers.get("etag")
+        self._total = int(length) if self._plain and length is not None else None
+        async for chunk in response.aiter_bytes():
+            self._into.write(chunk)
         if length is None:
-            return None if _ends_whole(into) else "ends in half a line"
+            return None if _ends_whole(self._into) else "ends in half a line"
+        if self._plain:
+            return self._measured(self._here())
         # A compressed body is measured as it was sent: read, it has another length.
-        compressed = response.headers.get("content-encoding", "identity") != "identity"
-        got = response.num_bytes_downloaded if compressed else into.tell()
+        got = response.num_bytes_downloaded
         return None if got == int(length) else f"brought {got} bytes of {length}"
+
+    async def _append(self, response: httpx2.Response, start: int) -> None:
+        """Writes what comes after the overlap, once that has come and is what is here already. Raises _Misfit."""
+        self._into.seek(start)
+        known, again = self._into.read(OVERLAP), b""
+        async for chunk in response.aiter_bytes():
+            if len(again) == OVERLAP:
+                self._into.write(chunk)
+                continue
+            missing = OVERLAP - len(again)
+            again += chunk[:missing]
+            if not known.startswith(again):
+                raise _Misfit
+            self._into.write(chunk[missing:])
+
+    def _measured(self, got: int) -> str | None:
+        if self._total is not None and got > self._total:
+            raise _Misfit
+        return None if got == self._total else f"brought {got} bytes of {self._total}"
+
+    def _here(self) -> int:
+        return self._into.seek(0, 2)
 
 
 def _ends_whole(file: BinaryIO) -> bool:
     """Is the last line whole? It is all there is to go by where the server did not say how much would come."""
     end = file.seek(0, 2)
-    size = min(end, _CHUNK)
+    size = min(end, _TAIL)
     while True:
         file.seek(end - size)
         tail = file.read(size).rstrip()
