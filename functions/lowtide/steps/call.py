@@ -106,11 +106,16 @@ class Caller:
         self.waits_s.append((now - task.accepted_at).total_seconds())
         row = claim.row
         if task.candidates is not None:
+            # A probe is one call, and the question is the first: it asks for a moment of its own.
+            kept = None if go.moment.probe or go.moment.account_probe else go
+            if kept is None:
+                await self._gate.unused(go)
             chosen = await self._asker.choose(task, row)
             if not isinstance(chosen, Chosen):
-                await self._gate.unused(go)
+                if kept is not None:
+                    await self._gate.unused(kept)
                 return await self._unchosen(task, row, chosen)
-            ready = await self._chosen(task, go, chosen)
+            ready = await self._chosen(task, kept, chosen)
             if isinstance(ready, Ended):
                 return ready
             go, row = ready, chosen.row
@@ -123,12 +128,13 @@ class Caller:
             choice = replace(choice, reason=f"{go.reason}; {choice.reason}")
         return await self._settle(go.task, row, choice, response, outcome, standing)
 
-    async def _chosen(self, task: AcceptedTask, go: Go, chosen: Chosen) -> Go | Ended:
-        """With a moment of the model that was chosen, which need not be the one that the gate was asked for."""
-        if chosen.task.model == task.model:
+    async def _chosen(self, task: AcceptedTask, go: Go | None, chosen: Chosen) -> Go | Ended:
+        """With a moment of the model that was chosen, which need not be the one that ``go`` is for."""
+        if go is not None and chosen.task.model == task.model:
             served = {"model": go.task.model, "provider": go.task.provider}
             return replace(go, task=chosen.task.model_copy(update=served))
-        await self._gate.unused(go)
+        if go is not None:
+            await self._gate.unused(go)
         now = self._system.clock.now()
         lane = choose(chosen.task, chosen.row.strikes, now, self._system.routes)
         admitted = await self._gate.admit(chosen.task, lane, latest=now)
