@@ -116,6 +116,7 @@ def system_on(engine: Engine, directory: Path) -> System:
         parts=engine.parts,
         batches=engine.batches,
         paces=engine.paces,
+        holds=engine.holds,
         ledger=engine.ledger,
         answers={},
         batch_apis=dict.fromkeys(routes.providers, DirectoryBatches(directory)),

@@ -14,9 +14,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
-from .core import batches, pace_events, parts, tasks
+from .core import batches, holds, pace_events, parts, tasks
 from .core.admission import Level
 from .core.batches import BatchRow, ProviderBatch
+from .core.dead import DeadFilter
+from .core.holds import HoldRow
 from .core.lanes import Lane
 from .core.outcomes import Response
 from .core.outward import Callback, Event
@@ -185,8 +187,18 @@ class Rows(Protocol[R, E_contra, D]):
 Tasks = Rows[TaskRow, tasks.TaskEvent, tasks.Decision]
 Parts = Rows[PartRow, parts.PartEvent, parts.PartDecision]
 Batches = Rows[BatchRow, batches.BatchEvent, batches.BatchDecision]
+Holds = Rows[HoldRow, holds.HoldEvent, holds.HoldDecision]
 Paces = Rows[PaceRow, pace_events.PaceEvent, pace_events.PaceDecision]
 """Active: the breaker is not closed."""
+
+
+class DeadTasks(Protocol):
+    """The one list of tasks there is: those that died."""
+
+    def find(self, wanted: DeadFilter) -> Iterator[TaskRow]:
+        """Every task that is buried (``TaskRow.buried``) and that ``wanted`` takes, the last to die first, as
+        consistent reads. On AWS found by an index that may lag by a moment; what moves meanwhile may be in or not."""
+        ...
 
 
 class Ledger(Protocol):
@@ -386,6 +398,7 @@ class System:
     parts: Parts
     batches: Batches
     paces: Paces
+    holds: Holds
     ledger: Ledger
     answers: Mapping[str, AnswerApi]
     """By provider."""

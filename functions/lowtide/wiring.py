@@ -27,7 +27,7 @@ from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.parameter import RoutesParameter
 from lowtide.adapters.aws.queue import SqsQueue, message_of
 from lowtide.adapters.aws.replies import SqsReplies
-from lowtide.adapters.aws.rows import BATCHES, PACES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
@@ -200,6 +200,7 @@ class _Wired:
             parts=DynamoRows(table, PARTS),
             batches=DynamoRows(table, BATCHES),
             paces=DynamoRows(table, PACES),
+            holds=DynamoRows(table, HOLDS),
             ledger=DynamoLedger(table),
             answers=_OnDemand({name: self._answers(name, spec) for name, spec in routes.providers.items()}),
             batch_apis=_OnDemand(

@@ -12,6 +12,7 @@ import typer
 
 from lowtide.core.errors import LowtideError
 
+from . import operate
 from .demo_engines import EngineName
 from .signals import treat_terminate_as_interrupt
 from .stop import ExitCode, Stop
@@ -36,6 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(operate.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 

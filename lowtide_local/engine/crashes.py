@@ -69,6 +69,7 @@ class CrashPlan:
             parts=self.guard(system.parts, "parts"),
             batches=self.guard(system.batches, "batches"),
             paces=self.guard(system.paces, "paces"),
+            holds=self.guard(system.holds, "holds"),
             ledger=self.guard(system.ledger, "ledger"),
             answers={name: self.guard(api, f"answers.{name}") for name, api in system.answers.items()},
             batch_apis={name: self.guard(api, f"batch_apis.{name}") for name, api in system.batch_apis.items()},

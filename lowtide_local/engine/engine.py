@@ -13,12 +13,13 @@ from lowtide.ports import Clock
 
 from . import voiding
 from .database import Database, Durability
+from .dead_tasks import SqliteDeadTasks
 from .ledger import SqliteLedger
 from .levels import SqliteLevels
 from .meta import Meta
 from .objects import FileObjects
 from .queue import SqliteQueue
-from .rows import batches_rows, paces_rows, parts_rows, tasks_rows
+from .rows import batches_rows, holds_rows, paces_rows, parts_rows, tasks_rows
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Engine:
         self.parts = parts_rows(self._database)
         self.batches = batches_rows(self._database)
         self.paces = paces_rows(self._database)
+        self.holds = holds_rows(self._database)
+        self.dead_tasks = SqliteDeadTasks(self._database)
         self.ledger = SqliteLedger(self._database)
         self.meta = Meta(self._database)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-from lowtide.core import batches, pace, parts, tasks
+from lowtide.core import batches, holds, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
 from lowtide.core.errors import TooLarge
+from lowtide.core.holds import HoldDecision, HoldEvent, HoldRow
 from lowtide.core.pace_events import PaceDecision, PaceEvent
 from lowtide.core.pace_rows import PaceRow
 from lowtide.core.parts import PartDecision, PartEvent, PartRow
@@ -18,13 +19,13 @@ from lowtide.ports import Change
 
 from .database import Database
 
-R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | PaceRow)
+R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | HoldRow | PaceRow)
 E = TypeVar("E")
-D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | PaceDecision)
+D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | HoldDecision | PaceDecision)
 
 ROW_BYTES = 400 * 1024
 """DynamoDB's limit for one item."""
-_BESIDE_BYTES = 512
+_BESIDE_BYTES = 1536
 """More than an item's attributes beside its key and its body take there."""
 _SCAN_ROWS = 200
 """Rows in memory at a time."""
@@ -138,6 +139,7 @@ TaskRows = SqliteRows[TaskRow, TaskEvent, Decision]
 PartRows = SqliteRows[PartRow, PartEvent, PartDecision]
 BatchRows = SqliteRows[BatchRow, BatchEvent, BatchDecision]
 PaceRows = SqliteRows[PaceRow, PaceEvent, PaceDecision]
+HoldRows = SqliteRows[HoldRow, HoldEvent, HoldDecision]
 
 
 def tasks_rows(database: Database) -> TaskRows:
@@ -154,3 +156,7 @@ def batches_rows(database: Database) -> BatchRows:
 
 def paces_rows(database: Database) -> PaceRows:
     return SqliteRows(database, Kind("pace", PaceRow, pace.transition))
+
+
+def holds_rows(database: Database) -> HoldRows:
+    return SqliteRows(database, Kind("hold", HoldRow, holds.transition))

@@ -61,6 +61,7 @@ def assemble(
         parts=engine.parts,
         batches=engine.batches,
         paces=engine.paces,
+        holds=engine.holds,
         ledger=engine.ledger,
         answers=dict.fromkeys(routes.providers, OpenAIAnswers(client, sends_default_tier=is_openai(client))),
         batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),

@@ -12,10 +12,11 @@ import boto3
 import time_machine
 from moto import mock_aws
 
+from lowtide.adapters.aws.dead_tasks import DynamoDeadTasks
 from lowtide.adapters.aws.ledger import DynamoLedger
 from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.queue import SqsQueue
-from lowtide.adapters.aws.rows import BATCHES, PACES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
 from lowtide.ports import Message
 
@@ -61,7 +62,8 @@ def create_table(dynamodb: Any) -> None:
         TableName=TABLE,
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "active_kind", "active_since")
+            {"AttributeName": name, "AttributeType": "S"}
+            for name in ("pk", "sk", "active_kind", "active_since", "dead_shard", "dead_since")
         ],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         GlobalSecondaryIndexes=[
@@ -72,7 +74,18 @@ def create_table(dynamodb: Any) -> None:
                     {"AttributeName": "active_since", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
+            },
+            {
+                "IndexName": "dead",
+                "KeySchema": [
+                    {"AttributeName": "dead_shard", "KeyType": "HASH"},
+                    {"AttributeName": "dead_since", "KeyType": "RANGE"},
+                ],
+                "Projection": {
+                    "ProjectionType": "INCLUDE",
+                    "NonKeyAttributes": ["dead_tenant", "dead_type", "dead_code"],
+                },
+            },
         ],
     )
 
@@ -88,6 +101,8 @@ class Store:
         self.parts = DynamoRows(stand.table(), PARTS)
         self.batches = DynamoRows(stand.table(), BATCHES)
         self.paces = DynamoRows(stand.table(), PACES)
+        self.holds = DynamoRows(stand.table(), HOLDS)
+        self.dead_tasks = DynamoDeadTasks(stand.table())
         self.ledger = DynamoLedger(stand.table())
 
     def queue(self, name: str) -> SqsQueue:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from lowtide.ports import Batches, Ledger, Objects, Paces, Parts, Queue, Tasks
+from lowtide.ports import Batches, DeadTasks, Holds, Ledger, Objects, Paces, Parts, Queue, Tasks
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
 from tests.contract import aws
@@ -38,6 +38,12 @@ class Store(Protocol):
 
     @property
     def paces(self) -> Paces: ...
+
+    @property
+    def holds(self) -> Holds: ...
+
+    @property
+    def dead_tasks(self) -> DeadTasks: ...
 
     @property
     def ledger(self) -> Ledger: ...
@@ -78,6 +84,8 @@ class Embedded:
         self.parts = self.engine.parts
         self.batches = self.engine.batches
         self.paces = self.engine.paces
+        self.holds = self.engine.holds
+        self.dead_tasks = self.engine.dead_tasks
         self.ledger = self.engine.ledger
         self.advance = self.clock.advance
 

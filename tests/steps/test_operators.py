@@ -1,4 +1,5 @@
-"""Operators at work all day: tasks and batches cancelled, dead letters redriven, at random moments and with crashes.
+"""Operators at work all day: tasks and batches cancelled, dead letters redriven, LOW work held, at random moments and
+with crashes.
 
 Replay a schedule with the seed and the number that a failure names: ``OPERATORS_SEED=… pytest tests/steps``.
 """
@@ -13,7 +14,9 @@ import pytest
 
 from lowtide.core.batches import Unanswered
 from lowtide.core.errors import Contended
+from lowtide.core.holds import Lift, Place, Scope
 from lowtide.core.tasks import TaskState
+from lowtide.ports import Change
 from lowtide.steps.cancel import cancel_batch, cancel_tasks
 from lowtide.steps.redrive import redrive
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
@@ -22,7 +25,8 @@ from tests.sweep.day import TASKS, begin
 from tests.sweep.world import Life, World, later
 
 SEED = int(os.environ.get("OPERATORS_SEED", "20260302"))
-SCHEDULES, CHUNKS = 32, 2
+SCHEDULES, CHUNKS = 40, 2
+SCOPES = (Scope(), Scope(tenant="default"))
 MOMENTS_S = (0, 1, 3, 30, 60, 120, 130, 150, 180, 240, 400)
 """After a process began: around acceptance, calls, drains, creations and ends of batches. Others lie in between."""
 
@@ -30,7 +34,7 @@ MOMENTS_S = (0, 1, 3, 30, 60, 120, 130, 150, 180, 240, 400)
 async def order(life: Life, dice: Random) -> None:
     """One order, of whatever kind."""
     rows = list(life.engine.tasks.scan())
-    match dice.randrange(3):
+    match dice.choice((0, 0, 0, 1, 1, 2, 3, 3)):
         case 0:
             names = [("default", each["task_id"]) for each in dice.sample(TASKS, dice.randint(1, 3))]
             try:
@@ -40,6 +44,10 @@ async def order(life: Life, dice: Random) -> None:
         case 1:
             if batches := life.system.batches.active():
                 await cancel_batch(life.system, dice.choice(batches).batch_id, dice.choice(list(Unanswered)))
+        case 2:
+            scope = dice.choice(SCOPES)
+            event = dice.choice((Place(scope, "because"), Lift()))
+            life.system.holds.apply([Change(scope.text, event)], life.system.clock.now())
         case _:
             dead = [(row.tenant, row.task_id) for row in rows if row.state is TaskState.DEAD or row.redriving]
             redrive(life.system, dead)
@@ -80,7 +88,10 @@ def day(directory, number: int) -> World:
 
 
 async def order_again(life: Life, dice: Random) -> None:
-    """What a redrive left unsent, and what a cancel left untold, is mended by giving the order again."""
+    """What is held is let go. What a redrive left unsent, and what a cancel left untold, is mended by giving the order
+    again."""
+    holds = [Change(row.key, Lift()) for row in life.system.holds.active()]
+    life.system.holds.apply(holds, life.system.clock.now())
     rows = list(life.engine.tasks.scan())
     redrive(life.system, [(row.tenant, row.task_id) for row in rows if row.redriving])
     cancel_tasks(life.system, [(row.tenant, row.task_id) for row in rows if row.state is TaskState.CANCELLED])

@@ -240,6 +240,7 @@ class World:
                 parts=engine.parts,
                 batches=engine.batches,
                 paces=engine.paces,
+                holds=engine.holds,
                 ledger=engine.ledger,
                 answers={"openai": OpenAIAnswers(client)},
                 batch_apis={"openai": OpenAIBatches(client, self.clock)},

@@ -56,6 +56,29 @@ def test_only_functions_that_call_the_provider_read_its_key(deployed):
     assert readers == dict.fromkeys(PROVIDER_CALLERS, provider_key) | {"WebhookRole": {"Ref": "WebhookSecretArn"}}
 
 
+def operator_statements(deployed):
+    [policy] = of_type(deployed, "AWS::IAM::ManagedPolicy").values()
+    written = policy["Properties"]["PolicyDocument"]["Statement"]
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in written]
+
+
+def test_an_operator_reaches_this_deployment_alone_and_neither_its_keys_nor_the_deleting_of_anything(deployed):
+    for statement in operator_statements(deployed):
+        actions = as_list(statement["Action"])
+        assert not any("*" in action or "Delete" in action or "Purge" in action for action in actions)
+        assert not any(action.startswith("secretsmanager:") or action == "dynamodb:Scan" for action in actions)
+        assert "*" not in as_list(statement["Resource"])
+
+
+def test_only_operators_find_dead_tasks(deployed):
+    index = {"Fn::Sub": "${Table.Arn}/index/dead"}
+    reached = [s["Resource"] for role in lambda_roles(deployed).values() for s in statements(role)]
+    assert not any(index in as_list(resource) for resource in reached)
+    assert [s["Sid"] for s in operator_statements(deployed) if index in as_list(s["Resource"])] == [
+        "FindOpenAndDeadRows"
+    ]
+
+
 def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):
     replies = [s for role in lambda_roles(deployed).values() for s in statements(role) if s["Sid"] == "Reply"]
     assert len(replies) == 3

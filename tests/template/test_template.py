@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from deployed_resources import of_type
 
 from consumer import SETTLE_S
-from lowtide.adapters.aws import rows
+from lowtide.adapters.aws import dead_index, rows
 from lowtide.core.routes import Routes
+from lowtide.core.tasks import TaskState, born
 from lowtide.core.tiers import Tier
 from lowtide.settings import Settings, variable
+from lowtide.steps.preserve import EVERY
 from lowtide_local.stack.template import Template
+from tests.contract.cases import task
 
 ROOT = Path(__file__).parents[2]
 DEADLINES_S = {"CriticalQueue": 30, "HighQueue": 60, "NormalQueue": 3600}
@@ -54,6 +58,11 @@ def test_every_queue_function_reports_item_by_item_and_is_held_back_at_its_polle
         assert source.partial_failures
         assert source.max_concurrency is not None
         assert 2 <= source.max_concurrency <= 1000
+
+
+def test_what_waits_is_written_anew_three_times_before_the_bucket_takes_it(template: Template):
+    shortest = template.document["Parameters"]["PromptRetentionDays"]["MinValue"]
+    assert timedelta(days=shortest) >= 3 * EVERY
 
 
 def test_the_transformed_mappings_say_the_same(deployed):
@@ -158,12 +167,16 @@ def test_an_existing_secret_takes_the_place_of_a_created_one(deployed):
         assert function["Properties"]["Environment"]["Variables"]["LOWTIDE_SECRET_ARN"] == arn
 
 
-def test_the_table_has_the_keys_and_the_index_that_the_rows_use(deployed):
+def test_the_table_has_the_keys_and_the_indexes_that_the_rows_use(deployed):
     table = deployed["Table"]["Properties"]
     assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
-    [index] = table["GlobalSecondaryIndexes"]
-    assert index["IndexName"] == rows.INDEX
-    assert [key["AttributeName"] for key in index["KeySchema"]] == ["active_kind", "active_since"]
+    active, dead = table["GlobalSecondaryIndexes"]
+    assert active["IndexName"] == rows.INDEX
+    assert [key["AttributeName"] for key in active["KeySchema"]] == ["active_kind", "active_since"]
+    assert dead["IndexName"] == dead_index.INDEX
+    in_it = [key["AttributeName"] for key in dead["KeySchema"]] + dead["Projection"]["NonKeyAttributes"]
+    row = born(task()).model_copy(update={"state": TaskState.DEAD, "error_code": "expired"})
+    assert in_it == list(dead_index.dead_attributes(row))
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["BillingMode"] == "PAY_PER_REQUEST"

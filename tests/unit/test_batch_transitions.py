@@ -20,6 +20,7 @@ from lowtide.core.batches import (
     Collect,
     Done,
     Intend,
+    Keep,
     Lease,
     Made,
     Postpone,
@@ -62,7 +63,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
     }
 
 
-MINE = events_of("me") | {"stop": Stop(Unanswered.CANCEL)}
+MINE = events_of("me") | {"stop": Stop(Unanswered.CANCEL), "keep": Keep(NOW)}
 THEIRS = events_of("them")
 WAY = ("lease", "seal", "upload", "intend", "run", "collect", "clean", "done")
 """From birth to the end."""
@@ -97,6 +98,7 @@ check     .     .       .          .         .        +          .      .
 clean     .     .       .          .         .        +          .      .
 done      +     .       .          .         .        .          +      .
 stop      +     +       +          +         +        .          .      .
+keep      +     +       +          +         +        +          +      .
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [

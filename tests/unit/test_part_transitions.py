@@ -9,6 +9,7 @@ from lowtide.core.parts import (
     Close,
     Finish,
     Join,
+    Keep,
     Open,
     PartEvent,
     PartRow,
@@ -38,6 +39,7 @@ EVENTS: dict[str, PartEvent] = {
     "rescue": Rescue(LATER),
     "finish": Finish("b_1"),
     "finish rival": Finish("b_2"),
+    "keep": Keep(NOW),
 }
 # + applied, = repeated, . stale
 SIGNS = dict(zip("+=.", PartVerdict, strict=True))
@@ -50,6 +52,7 @@ join rival    .    .     +       .        +      .       .      .      .
 rescue        .    .     +       .        +      +       .      =      .
 finish        .    .     .       .        .      .       +      .      =
 finish rival  .    .     .       .        .      .       .      .      .
+keep          .    +     +       +        +      +       +      +      .
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [

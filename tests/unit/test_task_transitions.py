@@ -408,7 +408,8 @@ def test_a_redrive_begins_the_next_generation_and_keeps_what_was_spent() -> None
     assert (row.state, row.generation, row.attempt, row.repaid) == (TaskState.QUEUED, 1, 2, 1)
     assert row.strikes == Strikes(spent_usd=SPENT)
     assert (row.accepted_at, row.deadline_at) == (REVIVED.accepted_at, REVIVED.deadline_at)
-    assert (row.settled_at, row.lane, row.error_code, row.holder) == (None, None, None, None)
+    assert (row.settled_at, row.error_code) == (dead.settled_at, dead.error_code), "found among the dead as before"
+    assert (row.lane, row.holder) == (None, None)
 
 
 def test_a_redriven_row_keeps_the_old_record_until_its_message_is_met() -> None:
@@ -417,6 +418,7 @@ def test_a_redriven_row_keeps_the_old_record_until_its_message_is_met() -> None:
     assert row.pointer == POINTER
     claimed = applied(transition(row, claim_call(REVIVED, "call-3", LATER), NOW))
     assert (claimed.attempt, claimed.pointer, claimed.redriving) == (2, None, False)
+    assert (claimed.settled_at, claimed.error_code) == (None, None)
     assert transition(claimed, Redrive(REVIVED, SPENT), NOW).verdict is Verdict.STALE
 
 

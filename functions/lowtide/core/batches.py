@@ -18,8 +18,8 @@
 
 Intent comes first, then the call: ``submitting`` is written before the provider is asked to create. Whoever wakes in
 ``submitting`` looks at the provider before creating, waits out a grace period and intends again. ``Return`` takes a
-submission back whole, with a new number, so that a look-up does not find the old one. Every event but ``Start`` and an
-operator's ``Stop`` names the lease it acts under, and every write is conditional on ``rev`` as well.
+submission back whole, with a new number, so that a look-up does not find the old one. Every event but ``Start``,
+``Keep`` and an operator's ``Stop`` names the lease it acts under, and every write is conditional on ``rev`` as well.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ class BatchRow(Value):
     tally: BatchTally = BatchTally()
     stop: Unanswered | None = None
     """An operator has cancelled the batch; once it is collected, nothing of this changes any more."""
+    kept_at: Utc | None = None
+    """When its file was last written anew, so that it outlives the bucket's lifecycle."""
     done_at: Utc | None = None
 
     @property
@@ -200,6 +202,13 @@ class Stop:
     """An operator cancels the batch. Whoever has it in hand goes by this from the next write on."""
 
     unanswered: Unanswered
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Its file was written anew at ``at``, whoever has the batch in hand."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +316,7 @@ class Done:
 BatchEvent = (
     Start
     | Stop
+    | Keep
     | Lease
     | Seal
     | Upload
@@ -366,6 +376,8 @@ def transition(row: BatchRow | None, event: BatchEvent, now: datetime) -> BatchD
         return BatchDecision(BatchVerdict.REFUSED, None)
     if isinstance(event, Stop):
         return _stop(row, event)
+    if isinstance(event, Keep):
+        return _keep(row, event)
     if isinstance(event, Lease):
         if row.state is BatchState.DONE:
             return BatchDecision(BatchVerdict.REFUSED, row)
@@ -387,6 +399,14 @@ def _stop(row: BatchRow, event: Stop) -> BatchDecision:
     # Nobody is to wait for the next look or the next try: there is something to do at once.
     stopped = row.model_copy(update={"stop": event.unanswered, "not_before": None, "next_poll_at": None, "polls": 0})
     return BatchDecision(BatchVerdict.APPLIED, stopped, changed=True)
+
+
+def _keep(row: BatchRow, event: Keep) -> BatchDecision:
+    if not row.active:
+        return BatchDecision(BatchVerdict.REFUSED, row)
+    if row.kept_at is not None and row.kept_at >= event.at:
+        return BatchDecision(BatchVerdict.REPEATED, row)
+    return BatchDecision(BatchVerdict.APPLIED, row.model_copy(update={"kept_at": event.at}), changed=True)
 
 
 def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, object]:
@@ -449,7 +469,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
             return {"state": BatchState.CLEANING, "tally": event.tally}
         case Done():
             return {"state": BatchState.DONE, "done_at": now, "lease": None, "lease_until": None}
-        case Start() | Stop() | Lease():
+        case Start() | Stop() | Keep() | Lease():
             raise AssertionError("handled by transition")
         case _:
             assert_never(event)

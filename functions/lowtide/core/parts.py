@@ -71,6 +71,10 @@ class PartRow(Value):
     oldest_at: Utc
     tightest_deadline: Utc
     created_at: Utc
+    tenant: str | None = None
+    """Whose tasks alone it has, where a hold on them was in force when it was drained; else of anybody's."""
+    kept_at: Utc | None = None
+    """When its object was last written anew, so that it outlives the bucket's lifecycle."""
     not_before: Utc | None = None
     alone: bool = False
     """In a batch of its own: half of one that failed for a line that nobody named."""
@@ -130,7 +134,14 @@ class Finish:
     batch_id: str
 
 
-PartEvent = Open | Close | Join | Rescue | Finish
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Its object was written anew at ``at``."""
+
+    at: datetime
+
+
+PartEvent = Open | Close | Join | Rescue | Finish | Keep
 
 
 class PartVerdict(StrEnum):
@@ -178,5 +189,11 @@ def transition(row: PartRow | None, event: PartEvent, now: datetime) -> PartDeci
             if row.state is PartState.DONE:
                 return PartDecision(PartVerdict.REPEATED, row)
             return PartDecision(PartVerdict.APPLIED, row.model_copy(update={"state": PartState.DONE}), changed=True)
+        case Keep(at):
+            if row is None or not row.active:
+                return PartDecision(PartVerdict.STALE, row)
+            if row.kept_at is not None and row.kept_at >= at:
+                return PartDecision(PartVerdict.REPEATED, row)
+            return PartDecision(PartVerdict.APPLIED, row.model_copy(update={"kept_at": at}), changed=True)
         case _:
             assert_never(event)

@@ -124,6 +124,11 @@ class TaskRow(Value):
         the redrive replaces, with the letter that has the task."""
         return self.state is TaskState.QUEUED and (self.document is not None or self.pointer is not None)
 
+    @property
+    def buried(self) -> bool:
+        """What an operator finds among the dead: it died, or it was redriven and nobody has taken it up since."""
+        return self.state is TaskState.DEAD or self.redriving
+
 
 def born(task: AcceptedTask) -> TaskRow:
     """The row of a task that nobody has touched yet."""

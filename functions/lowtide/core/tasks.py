@@ -75,6 +75,10 @@ __all__ = [
 ]
 
 
+_NO_RECORD: dict[str, object] = {"document": None, "pointer": None, "error_code": None, "settled_at": None}
+"""Of a redriven task the row keeps the old record until somebody takes it up."""
+
+
 def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision:
     """What ``event`` does to ``row`` at ``now``. Total: every state takes every event."""
     match event:
@@ -136,8 +140,7 @@ def _claim(
         "claimed_until": until,
         "attempt": row.attempt + 1,
         "not_before": None,
-        "document": None,
-        "pointer": None,
+        **_NO_RECORD,
     }
     match row.state:
         case TaskState.QUEUED if row.rescued_from is not None and state is TaskState.STAGED:
@@ -299,8 +302,8 @@ def _cancel(row: TaskRow | None, event: Cancel, now: datetime) -> Decision:
         case TaskState.QUEUED | TaskState.CALLING:
             # Whether the call in flight is billed nobody can tell now: its answer will find no claim.
             in_flight = int(row.state is TaskState.CALLING)
-            left = {"holder": None, "claimed_until": None, "not_before": None, "document": None, "pointer": None}
-            changes = left | {"state": TaskState.CANCELLING, "repaid": row.repaid + in_flight}
+            left: dict[str, object] = {"holder": None, "claimed_until": None, "not_before": None}
+            changes = left | _NO_RECORD | {"state": TaskState.CANCELLING, "repaid": row.repaid + in_flight}
             return Decision(Verdict.APPLIED, row.model_copy(update=changes), changed=True)
         case TaskState.STAGED if event.task is not None:
             return Decision(Verdict.APPLIED, _cancelled(row, event.task, now), changed=True)
@@ -354,6 +357,9 @@ def _redrive(row: TaskRow | None, event: Redrive) -> Decision:
         "strikes": Strikes(spent_usd=event.spent_usd, billed=row.strikes.billed, unpriced=row.strikes.unpriced),
         "choice": row.choice,
         "model": row.choice.model if row.choice is not None and task.candidates is not None else task.model,
+        # How and when it died stays with the old record, so that it is found among the dead until it is taken up.
+        "error_code": row.error_code,
+        "settled_at": row.settled_at,
         "document": row.document,
         "pointer": row.pointer,
     }

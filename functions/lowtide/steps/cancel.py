@@ -49,10 +49,19 @@ def cancel_tasks(system: System, names: Sequence[Name]) -> list[CancelOutcome]:
     raise Contended(f"task {moving!r} was moved between parts under {LOOKS} tries to cancel it; come back later")
 
 
-async def cancel_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDecision:
+def stop_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDecision:
     """``batch_id`` is ours. What the batch has answered when it ends is kept; ``unanswered`` says what becomes of the
-    rest. REFUSED where there is no such batch (``row`` is None), or it has ended already."""
+    rest. REFUSED where there is no such batch (``row`` is None), or it has ended already. The order stands in the row:
+    the poller tells the provider at its next turn, so that who gives it needs no provider's key."""
     [decision] = system.batches.apply([Change(batch_id, Stop(unanswered))], system.clock.now())
+    if decision.verdict is not BatchVerdict.REFUSED:
+        system.metrics.log("batch_stopped", batch_id=batch_id, unanswered=unanswered.value)
+    return decision
+
+
+async def cancel_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDecision:
+    """``stop_batch``, and the provider is told at once."""
+    decision = stop_batch(system, batch_id, unanswered)
     row = decision.row
     if decision.verdict is BatchVerdict.REFUSED or row is None:
         return decision
@@ -61,7 +70,6 @@ async def cancel_batch(system: System, batch_id: str, unanswered: Unanswered) ->
             await system.batch_apis[row.lot.provider].cancel(row.provider_batch.id)
         except (Unreachable, ProviderRefused) as error:
             system.metrics.log("cancel_unheard", batch_id=batch_id, reason=str(error))
-    system.metrics.log("batch_stopped", batch_id=batch_id, unanswered=unanswered.value)
     return decision
 
 

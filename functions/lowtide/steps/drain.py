@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import assert_never
 
 from lowtide.core.errors import safely_told
+from lowtide.core.holds import InForce
 from lowtide.core.parts import RESCUED, Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
@@ -104,9 +105,9 @@ def _receive(system: System) -> list[Message]:
 def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
     scoop = _read(system, messages)
     staged = []
-    for lot, group in _by_lot(scoop.tasks).items():
+    for (lot, tenant), group in _by_lot(system, scoop.tasks).items():
         for slice_ in (slice_ for those in _by_turns(group) for slice_ in _slices(system, lot, those)):
-            part = _open(system, lot, slice_)
+            part = _open(system, lot, tenant, slice_)
             _claim(system, part, slice_, scoop)
             staged.append((part, slice_))
     for message in messages:
@@ -149,10 +150,14 @@ def _read(system: System, messages: Sequence[Message]) -> _Scoop:
     return scoop
 
 
-def _by_lot(tasks: Sequence[_Drawn]) -> dict[Lot, list[_Drawn]]:
-    lots: dict[Lot, list[_Drawn]] = defaultdict(list)
+def _by_lot(system: System, tasks: Sequence[_Drawn]) -> dict[tuple[Lot, str | None], list[_Drawn]]:
+    """Tasks of a tenant who is held go into parts of their own, which wait without keeping others waiting."""
+    in_force = InForce.of(system.holds.active())
+    lots: dict[tuple[Lot, str | None], list[_Drawn]] = defaultdict(list)
     for drawn in tasks:
-        lots[lot_of(drawn.task)].append(drawn)
+        tenant = drawn.task.tenant
+        apart = in_force.apart(tenant, drawn.task.model)
+        lots[lot_of(drawn.task), tenant if apart else None].append(drawn)
     return lots
 
 
@@ -187,14 +192,15 @@ def _slices(system: System, lot: Lot, group: Sequence[_Drawn]) -> Iterator[list[
         yield held
 
 
-def _open(system: System, lot: Lot, slice_: Sequence[_Drawn]) -> PartRow:
+def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[_Drawn]) -> PartRow:
     now = system.clock.now()
     digest = sha256("\n".join([now.isoformat(), *(drawn.task.origin for drawn in slice_)]).encode()).hexdigest()
     lease_until = now + timedelta(seconds=system.routes.batching.lease_s)
     with PartFile() as file:
         for drawn in slice_:
             file.add(PartLine(task=drawn.task, strikes=Strikes(spent_usd=drawn.task.spent_usd)), drawn.weight)
-        part = file.row(f"p-{digest[:24]}", lot, now).model_copy(update={"lease_until": lease_until})
+        changes = {"lease_until": lease_until, "tenant": tenant}
+        part = file.row(f"p-{digest[:24]}", lot, now).model_copy(update=changes)
         file.put(system.objects, part)
     system.parts.apply([Change(part.part_id, Open(part))], now)
     return part

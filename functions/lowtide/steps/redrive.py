@@ -43,8 +43,8 @@ class Redriven:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """``row`` and ``record`` are those of the life that ends."""
+class Plan:
+    """A redrive that can be done. ``row`` and ``record`` are those of the life that ends, ``task`` begins the next."""
 
     row: TaskRow
     record: ResultRecord
@@ -55,28 +55,29 @@ def redrive(system: System, names: Sequence[tuple[str, str]]) -> list[Redriven]:
     """Each (tenant, task_id), in the order of ``names``. Safe to repeat, and meant to be where it was cut off."""
     keys = list(dict.fromkeys(task_key(tenant, task_id) for tenant, task_id in names))
     outcomes: dict[str, Redriven] = {}
-    plans: list[_Plan] = []
+    plans: list[Plan] = []
     for key, row in zip(keys, system.tasks.get(keys), strict=True):
-        planned = _plan(system, row)
-        if isinstance(planned, _Plan):
+        planned = plan(system, row)
+        if isinstance(planned, Plan):
             plans.append(planned)
         else:
             outcomes[key] = planned
     changes: list[Change[TaskRow, TaskEvent]] = [
-        Change(plan.row.key, Redrive(plan.task, plan.task.spent_usd), plan.row) for plan in plans
+        Change(each.row.key, Redrive(each.task, each.task.spent_usd), each.row) for each in plans
     ]
     decisions = system.tasks.apply(changes, system.clock.now())
-    begun = [plan for plan, decision in zip(plans, decisions, strict=True) if decision.verdict is not Verdict.STALE]
+    begun = [each for each, decision in zip(plans, decisions, strict=True) if decision.verdict is not Verdict.STALE]
     if begun:
-        system.ledger.put([entry for plan in begun for entry in _replaced(plan)])
-        send_tasks(system, [plan.task for plan in begun])
+        system.ledger.put([entry for each in begun for entry in _replaced(each)])
+        send_tasks(system, [each.task for each in begun])
         system.metrics.count("redriven", len(begun))
-    outcomes |= {plan.row.key: Redriven(RedriveOutcome.NOT_DEAD) for plan in plans}
-    outcomes |= {plan.row.key: Redriven(RedriveOutcome.SENT) for plan in begun}
+    outcomes |= {each.row.key: Redriven(RedriveOutcome.NOT_DEAD) for each in plans}
+    outcomes |= {each.row.key: Redriven(RedriveOutcome.SENT) for each in begun}
     return [outcomes[task_key(tenant, task_id)] for tenant, task_id in names]
 
 
-def _plan(system: System, row: TaskRow | None) -> _Plan | Redriven:
+def plan(system: System, row: TaskRow | None) -> Plan | Redriven:
+    """What a redrive of this row would do now; nothing is written."""
     if row is None or not (row.state is TaskState.DEAD or row.redriving):
         return Redriven(RedriveOutcome.NOT_DEAD)
     try:
@@ -91,10 +92,10 @@ def _plan(system: System, row: TaskRow | None) -> _Plan | Redriven:
         return Redriven(RedriveOutcome.REFUSED, refusal.message)
     spent_usd = document.record.cost_usd or row.strikes.spent_usd
     # On the row for a call, on the task for a batch, which reads no rows for what its lines have cost before.
-    return _Plan(row, document.record, task.model_copy(update={"spent_usd": spent_usd}))
+    return Plan(row, document.record, task.model_copy(update={"spent_usd": spent_usd}))
 
 
-def _replaced(plan: _Plan) -> list[tuple[str, Receipt]]:
+def _replaced(plan: Plan) -> list[tuple[str, Receipt]]:
     """The receipt of the life that ends, and what takes it back. Both: who settled it may have died before counting it,
     or may yet count it again. The entries are the same whoever puts them, so that their order does not matter."""
     receipt = Receipt.of(plan.record, repaid=plan.row.repaid)

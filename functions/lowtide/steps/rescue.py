@@ -16,6 +16,7 @@ from hashlib import sha256
 from lowtide.core.batches import BatchRow, ProviderBatch, ProviderStatus
 from lowtide.core.batches import Rescue as RescueBatch
 from lowtide.core.errors import safely_told
+from lowtide.core.holds import InForce
 from lowtide.core.parts import RESCUED, Finish, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.parts import Rescue as RescuePart
 from lowtide.core.portions import portions
@@ -117,7 +118,10 @@ def rescue_parts(system: System) -> list[Exception]:
     """
     outlook = Outlook(system)
     errors: list[Exception] = []
+    in_force = InForce.of(system.holds.active())
     for part in system.parts.active():
+        if in_force.holds(part) and part.batch_id != RESCUED:
+            continue  # nothing is spent on it for now, and least of all a premium
         try:
             _rescue_part(system, outlook, part)
         except Exception as error:  # noqa: BLE001 - returned, to be raised when the turn is over
@@ -166,7 +170,12 @@ def _keep(system: System, part: PartRow, wanted: Callable[[datetime], bool]) -> 
         if not len(file):
             return
         kept = file.row(part_id, part.lot, part.created_at).model_copy(
-            update={"state": PartState.CLOSED, "not_before": part.not_before, "alone": part.alone}
+            update={
+                "state": PartState.CLOSED,
+                "not_before": part.not_before,
+                "alone": part.alone,
+                "tenant": part.tenant,
+            }
         )
         file.put(system.objects, kept)
     event, now, claimed = Carry(frozenset({part.part_id}), part_id), system.clock.now(), 0

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from lowtide.core.batches import BatchRow, BatchState, Done, Seal, Start
 from lowtide.core.enqueued import admitted, committed, pool_of
 from lowtide.core.errors import safely_told
+from lowtide.core.holds import InForce
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.offpeak import next_opening
@@ -72,7 +73,8 @@ def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
 def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bool) -> list[Sequence[PartRow]]:
     """The parts of each batch to be started, as far as open batches and enqueued tokens leave room."""
     parts = system.parts.active()
-    ready = [part for part in parts if part.ready(now)]
+    in_force = InForce.of(system.holds.active())
+    ready = [part for part in parts if part.ready(now) and not in_force.holds(part)]
     if not ready:
         system.metrics.count("tasks_waiting_for_tokens", 0)
         return []

@@ -14,6 +14,7 @@ from lowtide.ports import System
 
 from .collect import collect
 from .drain import Drained, drain
+from .preserve import preserve
 from .rescue import rescue_parts
 from .seal import seal
 from .submit import submit
@@ -34,10 +35,13 @@ class Assembled:
 
 async def assemble(system: System, *, flush: bool = False, stop_at: datetime | None = None) -> Assembled:
     """``flush`` seals what is there without waiting for more; after ``stop_at`` nothing new is begun."""
-    drained = drain(system, stop_at=stop_at)
-    failed = rescue_parts(system)
-    sealed = seal(system, flush=flush)
-    assembled = Assembled(drained, len(sealed), await submit_due(system, stop_at=stop_at))
+    try:
+        drained = drain(system, stop_at=stop_at)
+        failed = rescue_parts(system)
+        sealed = seal(system, flush=flush)
+        assembled = Assembled(drained, len(sealed), await submit_due(system, stop_at=stop_at))
+    finally:
+        preserve(system)
     if failed:
         raise ExceptionGroup(f"{len(failed)} parts could not be rescued", failed)
     return assembled

@@ -15,9 +15,10 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from lowtide.core import batches, pace, parts, tasks
+from lowtide.core import batches, holds, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
 from lowtide.core.errors import Contended, TooLarge
+from lowtide.core.holds import HoldDecision, HoldEvent, HoldRow
 from lowtide.core.model import utc_text
 from lowtide.core.pace_events import PaceDecision, PaceEvent
 from lowtide.core.pace_rows import PaceRow
@@ -26,12 +27,13 @@ from lowtide.core.tasks import Decision, TaskEvent, TaskRow
 from lowtide.ports import Change
 
 from .backoff import tries
+from .dead_index import dead_attributes
 from .table import Item, Key, Table
 from .threads import concurrently
 
-R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | PaceRow)
+R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | HoldRow | PaceRow)
 E = TypeVar("E")
-D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | PaceDecision)
+D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | HoldDecision | PaceDecision)
 
 MEMORY = timedelta(days=30)
 """How long a settled row is remembered (a task's id and content are its idempotency key for that long)."""
@@ -41,7 +43,7 @@ INDEX = "active"
 
 _ITEM_BYTES = 400 * 1024
 """DynamoDB's limit for one item, attribute names included."""
-_ATTRIBUTES_BYTES = 512
+_ATTRIBUTES_BYTES = 1536
 """More than all attributes beside the key and the body take."""
 _TRIES = 10
 """Each failed try means that another writer's succeeded, so this many writers may meet on one row."""
@@ -49,15 +51,17 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[R, E, D]):
-    """What is kept, how it moves and, where its active rows are listed, since when a row counts."""
+    """What is kept, how it moves and, where its active rows are listed, since when a row counts. ``found_by`` gives
+    the attributes of another index, in as far as a row is in it."""
 
     name: str
     model: type[R]
     transition: Callable[[R | None, E, datetime], D]
     since: Callable[[R], datetime] | None = None
+    found_by: Callable[[R], dict[str, Any]] | None = None
 
 
-TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition)
+TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition, found_by=dead_attributes)
 PARTS: Kind[PartRow, PartEvent, PartDecision] = Kind("part", PartRow, parts.transition, lambda row: row.created_at)
 BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
     "batch", BatchRow, batches.transition, lambda row: row.created_at
@@ -65,6 +69,7 @@ BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
 PACES: Kind[PaceRow, PaceEvent, PaceDecision] = Kind(
     "pace", PaceRow, pace.transition, lambda row: row.opened_at or row.born_at
 )
+HOLDS: Kind[HoldRow, HoldEvent, HoldDecision] = Kind("hold", HoldRow, holds.transition, lambda row: row.placed_at)
 
 
 class DynamoRows(Generic[R, E, D]):
@@ -170,6 +175,8 @@ class DynamoRows(Generic[R, E, D]):
         elif self._kind.since is not None:
             item["active_kind"] = {"S": self._kind.name}
             item["active_since"] = {"S": utc_text(self._kind.since(row))}
+        if self._kind.found_by is not None:
+            item |= self._kind.found_by(row)
         return item
 
     def _key(self, key: str) -> Key:

@@ -1,0 +1,136 @@
+"""An operator's desk: the ports of a deployment, reached with the operator's own credentials.
+
+The same adapters as the deployed functions have, without a provider: no order needs its key. What a batch is to be
+told, the poller tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from lowtide.adapters.aws.callbacks import NoCallbacks, StateMachines
+from lowtide.adapters.aws.dead_tasks import DynamoDeadTasks
+from lowtide.adapters.aws.events import BusEvents, NoEvents
+from lowtide.adapters.aws.ledger import DynamoLedger
+from lowtide.adapters.aws.levels import QueueLevels
+from lowtide.adapters.aws.objects import S3Objects
+from lowtide.adapters.aws.parameter import RoutesParameter
+from lowtide.adapters.aws.queue import SqsQueue
+from lowtide.adapters.aws.replies import SqsReplies
+from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.table import Table
+from lowtide.adapters.clock import WallClock
+from lowtide.core.prices import PriceTable
+from lowtide.core.routes import Routes
+from lowtide.ports import Clock, DeadTasks, Metrics, Queue, System
+from lowtide_local.cli.stop import Stop, usage
+from lowtide_local.engine.engine import in_place
+from lowtide_local.engine.metrics import RecordedMetrics
+
+from .deployment import Place, find
+
+THREADS = 8
+"""AWS calls at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """``metrics`` hold what the steps had to say in this command; a deployment's own metrics are its functions'."""
+
+    system: System
+    dead_tasks: DeadTasks
+    stranded: Queue | None
+    metrics: RecordedMetrics
+
+
+@contextmanager
+def opened(stack: str | None, endpoint_url: str | None) -> Iterator[Desk]:
+    """The desk of the deployment that is called so. What AWS refuses inside becomes one clear line: raises Stop."""
+    try:
+        yield _at(stack, endpoint_url)
+    except NoRegionError:
+        raise usage("no region: set AWS_REGION") from None
+    except NoCredentialsError:
+        raise usage("no AWS credentials: sign in, or set AWS_PROFILE") from None
+    except ClientError as error:
+        refusal = error.response["Error"]
+        raise Stop(f"AWS refused {error.operation_name}: {refusal['Code']}: {refusal.get('Message')}") from None
+    except BotoCoreError as error:
+        raise Stop(f"AWS: {error}") from None
+
+
+def _at(stack: str | None, endpoint_url: str | None) -> Desk:
+    session: Any = boto3.session.Session()
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 4},
+        connect_timeout=2,
+        read_timeout=10,
+        max_pool_connections=THREADS + 4,
+    )
+
+    # A refused connection is tried again by `find`, and told after five seconds.
+    impatient = config.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+
+    def client(service: str, config: Config = config) -> Any:
+        try:
+            return session.client(service, endpoint_url=endpoint_url, config=config)
+        except ValueError as error:
+            raise usage(f"--endpoint-url: {error}") from None
+
+    place = find(stack, lambda: client("cloudformation", impatient))
+    metrics = RecordedMetrics()
+    clock = WallClock()
+    table = Table(client("dynamodb"), place.settings.table, threads=THREADS)
+    sqs = client("sqs")
+
+    def queue(url: str) -> SqsQueue:
+        return SqsQueue(sqs, url, threads=THREADS)
+
+    routes = _routes(place, client, clock, metrics)
+    settings = place.settings
+    tiers = {tier: queue(url) for tier, url in settings.tier_urls().items()}
+    system = System(
+        deployment=settings.deployment,
+        routes=routes,
+        prices=PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes()),
+        clock=clock,
+        intake=queue(settings.intake_url),
+        tiers=tiers,
+        levels=QueueLevels(tiers, table, clock),
+        dead_letters=queue(settings.dead_letter_url),
+        objects=S3Objects(client("s3"), settings.bucket),
+        tasks=DynamoRows(table, TASKS),
+        parts=DynamoRows(table, PARTS),
+        batches=DynamoRows(table, BATCHES),
+        holds=DynamoRows(table, HOLDS),
+        paces=DynamoRows(table, PACES),
+        ledger=DynamoLedger(table),
+        answers={},
+        batch_apis={},
+        replies=SqsReplies(sqs, routes.limits.reply_to or frozenset(), metrics),
+        events=NoEvents()
+        if settings.event_bus is None
+        else BusEvents(client("events"), settings.event_bus, metrics, threads=THREADS),
+        callbacks=NoCallbacks(metrics)
+        if settings.state_machine_arns is None
+        else StateMachines(client("stepfunctions"), metrics, THREADS),
+        metrics=metrics,
+        offload=in_place,
+    )
+    stranded = None if place.stranded_url is None else queue(place.stranded_url)
+    return Desk(system, DynamoDeadTasks(table), stranded, metrics)
+
+
+def _routes(place: Place, client: Any, clock: Clock, metrics: Metrics) -> Routes:
+    name = place.settings.routes_parameter
+    if name is None:
+        return Routes.load(files("lowtide").joinpath("routes.toml").read_text("utf-8"))
+    return RoutesParameter(client("ssm"), name, clock, metrics).current()

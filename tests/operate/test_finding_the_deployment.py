@@ -1,0 +1,87 @@
+"""Which deployment is meant, what an operator may do there, and one clear line where that fails."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from lowtide.settings import variable
+from lowtide_local.operate import deployment
+
+
+def test_without_a_name_it_asks_for_one(lowtide, monkeypatch):
+    monkeypatch.delenv("LOWTIDE_STACK")
+    ended = lowtide("status")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--stack" in ended.said
+
+
+def test_the_environment_of_a_function_says_where_a_deployment_is_too(buried, lowtide, monkeypatch):
+    monkeypatch.delenv("LOWTIDE_STACK")
+    for name, value in buried.stack.template.environment("Poller", buried.stack.physical).items():
+        monkeypatch.setenv(name, value)
+    assert variable("table") == "LOWTIDE_TABLE"
+    assert len(json.loads(lowtide("dead", "list", "--json").out)["dead"]) == 3
+
+
+def test_a_stack_that_is_not_there_or_is_another_thing_is_told(buried, lowtide):
+    ended = lowtide("status", "--stack", "elsewhere")
+    assert ended.code == 1
+    assert "there is no stack elsewhere in eu-central-1" in ended.said
+    other = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+    boto3.client("cloudformation").create_stack(StackName="other", TemplateBody=json.dumps(other))
+    ended = lowtide("status", "--stack", "other")
+    assert ended.code == 1
+    assert "stack other is no deployment of lowtide: it has no output Deployment" in ended.said
+
+
+def test_a_connection_refused_is_told_after_some_tries(buried, lowtide, monkeypatch):
+    monkeypatch.setattr(deployment, "TRYING_S", 0.2)
+    monkeypatch.setattr(deployment.time, "sleep", lambda _seconds: None)
+    moments = iter(range(100))
+    monkeypatch.setattr(deployment.time, "monotonic", lambda: next(moments) / 20)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and listens to nobody
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        ended = lowtide("status", "--endpoint-url", url)
+    assert (ended.code, ended.out) == (1, "")
+    assert url in ended.said
+    assert "tried for" in ended.said
+
+
+def test_an_endpoint_that_is_no_url_is_wrong_usage(buried, lowtide):
+    ended = lowtide("status", "--endpoint-url", "nonsense")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--endpoint-url" in ended.said
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "DescribeStacks"),
+            1,
+            "AWS refused DescribeStacks: AccessDenied: not you",
+        ),
+        (NoCredentialsError(), 2, "no AWS credentials: sign in, or set AWS_PROFILE"),
+    ],
+)
+def test_what_aws_refuses_is_one_line(buried, lowtide, monkeypatch, fault, code, said):
+    def refuse(*_):
+        raise fault
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+    ended = lowtide("status")
+    assert (ended.code, ended.out, ended.said) == (code, "", said)
+
+
+def test_without_a_region_it_asks_for_one(buried, lowtide, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    ended = lowtide("status")
+    assert (ended.code, ended.out, ended.said) == (2, "", "no region: set AWS_REGION")
