@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench-memory bench-auto bench-pace bench-outage lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test sweep sweep-rules bench-memory bench-auto bench-pace bench-outage lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,13 @@ demo: $(READY)  ## a simulated day of traffic in seconds, crashes included (ARGS
 
 test: $(READY)  ## every test, on all cores (ARGS="tests/core -k seal")
 	@$(RUN) pytest -n auto $(ARGS)
+
+sweep: $(READY)  ## crashes and interleavings by the thousand (N=100000 SEED=7, or REPLAY=name WITHOUT=rule)
+	@$(RUN) python -m tests.sweep $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(REPLAY),--replay $(REPLAY)) \
+	    $(if $(WITHOUT),--without $(WITHOUT))
+
+sweep-rules: $(READY)  ## what the sweep finds when one rule after the other is removed
+	@$(RUN) python -m tests.sweep --rules
 
 bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB collected (ARGS="--tasks 10000")
 	@$(RUN) python -m bench.memory $(ARGS)
@@ -67,7 +74,7 @@ prices: $(READY)  ## rewrites the price table (LITELLM=model_prices_and_context_
 	@$(UV) run --frozen --quiet --with genai-prices python -m lowtide_local.pricing \
 	    --litellm "$(LITELLM)" --litellm-version "$(LITELLM_VERSION)"
 
-check: lint types layers template requirements-check test  ## everything that CI runs
+check: lint types layers template requirements-check test sweep  ## everything that CI runs
 
 clean:  ## removes what make and the tools made
 	rm -rf .venv .uv out dist .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

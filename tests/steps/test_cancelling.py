@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -402,4 +403,31 @@ def test_a_cancelled_task_in_a_cancelled_batch_has_one_record_and_one_receipt(tm
     assert world.work()
     assert statuses(world) == {"a": CANCELLED, "b": CANCELLED}
     assert told(world) == [("a", "cancelled")]
+    assert faults(world) == []
+
+
+class SlowLedger:
+    """A ledger whose first entry takes so long to be put that all else has happened before."""
+
+    def __init__(self, ledger, sleep):
+        self._ledger, self._sleep = ledger, sleep
+        self.total = ledger.total
+
+    def put(self, entries):
+        sleep, self._sleep = self._sleep, None
+        if sleep is not None:
+            sleep()
+        self._ledger.put(entries)
+
+
+def test_an_answer_in_vain_that_is_counted_while_a_cancel_is_at_its_receipt_stays_counted(tmp_path):
+    world = two(tmp_path)
+
+    async def story(life: Life) -> None:
+        await running(life)
+        ledger = SlowLedger(life.system.ledger, lambda: world.meanwhile(life, Life.finish))
+        cancel_tasks(replace(life.system, ledger=ledger), [A])
+
+    world.live(story)
+    assert statuses(world) == {"a": CANCELLED, "b": ANSWERED}
     assert faults(world) == []

@@ -170,3 +170,26 @@ def test_only_what_the_batch_did_not_send_is_carried_however_its_lines_were_sort
         await assert_all_is_well(world, life)
 
     world.live(story)
+
+
+def test_an_empty_batch_leaves_alone_what_another_took_of_the_parts_that_it_wanted(tmp_path):
+    world = begin(tmp_path)
+
+    async def first(life: Life) -> None:
+        life.accept()
+        drain(life.system)
+        seal(life.system, flush=True)
+
+    with pytest.raises(Crash):
+        world.live(first, Dies("batches.apply", Side.AFTER))  # a batch that wants the part, and has not taken it yet
+    # The second batch wants it too, beside a part in which every line is a duplicate.
+    world.publish(*(task(name, "content_generation") for name in NAMES))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        await life.finish()
+        assert len(world.provider.state()["batches"]) == 1
+
+    world.live(story)
+    world.provider.progress()
+    assert len(world.provider.billed) == len(NAMES)

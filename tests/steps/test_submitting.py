@@ -305,3 +305,38 @@ def test_a_batch_that_the_provider_refuses_once_is_taken_the_next_time(tmp_path)
 
     world.live(story)
     assert len(world.provider.billed) == 2
+
+
+class SlowIntents:
+    """Rows whose first intent takes this long to be written: its stamp is of before."""
+
+    def __init__(self, batches, sleep):
+        self._batches, self._sleep = batches, sleep
+        self.get, self.active = batches.get, batches.active
+
+    def apply(self, changes, now):
+        if self._sleep is not None and any(isinstance(change.event, Intend) for change in changes):
+            sleep, self._sleep = self._sleep, None
+            sleep()
+        return self._batches.apply(changes, now)
+
+
+def test_an_intent_that_took_long_to_write_is_stamped_again_before_the_creation(tmp_path):
+    """Or whoever comes next thinks that the grace period is over, and creates while the list still lags."""
+    lost = mishaps(Mishap(kind=MishapKind.REPLY_LOST, batches=(1,)), min_s=300, max_s=300, list_lag_s=30)
+    world = begin(tmp_path, lost)
+
+    async def slow(life: Life) -> None:
+        life.accept()
+
+        async def a_while(other: Life) -> None:
+            await other.pass_time(200)
+
+        batches = SlowIntents(life.system.batches, lambda: world.meanwhile(life, a_while))
+        await replace(life, system=replace(life.system, batches=batches)).assemble()
+        assert life.batch().state is BatchState.SUBMITTING
+        await life.assemble()
+        await life.finish()
+
+    world.live(slow)
+    assert created(world) == 1

@@ -86,16 +86,28 @@ def _cancel(system: System, names: Sequence[Name]) -> dict[Name, CancelOutcome]:
         key = task_key(*name)
         changes.append(Change(key, Cancel(*name, tasks.get(key)), row))
     outcomes: dict[Name, CancelOutcome] = {}
-    deliveries = []
+    ended: list[tuple[AcceptedTask, TaskRow]] = []
     for name, decision in zip(rows, system.tasks.apply(changes, system.clock.now()), strict=True):
         if decision.row is None:
             raise AssertionError("a cancel of no row makes a tombstone")
         if (outcome := _outcome(decision.row)) is not None:
             outcomes[name] = outcome
         if decision.row.state is TaskState.CANCELLED and (task := tasks.get(decision.row.key)) is not None:
-            deliveries.append(Delivery.settled(task, decision.row))
-    deliver(system, "cancel", deliveries)
+            ended.append((task, decision.row))
+    _deliver(system, ended)
     return outcomes
+
+
+def _deliver(system: System, ended: Sequence[tuple[AcceptedTask, TaskRow]]) -> None:
+    """Once more where the row has changed meanwhile: an answer in vain was counted, and our receipt does without it."""
+    while ended:
+        deliver(system, "cancel", [Delivery.settled(task, row) for task, row in ended])
+        rows = system.tasks.get([row.key for _, row in ended])
+        ended = [
+            (task, row)
+            for (task, before), row in zip(ended, rows, strict=True)
+            if row is not None and row.rev != before.rev
+        ]
 
 
 def _rows(system: System, names: Sequence[Name]) -> dict[Name, TaskRow | None]:

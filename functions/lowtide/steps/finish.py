@@ -36,7 +36,9 @@ def _carry_stragglers(system: System, row: BatchRow) -> None:
     if sum(part.tasks for part in parts) == row.requests:
         return  # as many lines as the parts hold: it sent them all, and nothing has to be read
     part_id = f"s-{row.batch_id}"
-    if not _any_claimed(system, _portions(system, row, parts), {*row.part_ids, part_id}):
+    # Of those that joined it: what another batch took of the parts that it wanted is that one's to bring.
+    joined = frozenset(part.part_id for part in parts)
+    if not _any_claimed(system, _portions(system, row, parts), joined | {part_id}):
         return
     # Durable, then claimed, then visible.
     with PartFile() as file:
@@ -45,7 +47,7 @@ def _carry_stragglers(system: System, row: BatchRow) -> None:
         part = file.row(part_id, row.lot, row.created_at).model_copy(update={"state": PartState.CLOSED})
         file.put(system.objects, part)
     now = system.clock.now()
-    event = Carry(frozenset(row.part_ids), part_id)
+    event = Carry(joined, part_id)
     carried = 0
     for lines in _portions(system, row, parts):
         changes: list[Change[TaskRow, TaskEvent]] = [Change(line.task.key, event) for line in lines]
@@ -56,7 +58,7 @@ def _carry_stragglers(system: System, row: BatchRow) -> None:
         system.parts.apply([Change(part_id, Open(part))], now)
 
 
-def _any_claimed(system: System, portions_: Iterator[list[PartLine]], holders: set[str]) -> bool:
+def _any_claimed(system: System, portions_: Iterator[list[PartLine]], holders: frozenset[str]) -> bool:
     for lines in portions_:
         rows = system.tasks.get([line.task.key for line in lines])
         if any(row is not None and row.state is TaskState.STAGED and row.holder in holders for row in rows):

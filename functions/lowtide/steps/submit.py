@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from lowtide.core.batches import (
+    GRACE,
     BatchRow,
     BatchState,
     Intend,
@@ -34,6 +35,9 @@ from .token_room import has_room
 
 _MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
 """Statuses that come of timeouts and of gateways too, whatever became of the request behind them."""
+
+FRESH = GRACE / 4
+"""How old an intent may be when the creation that it speaks of begins."""
 
 
 async def submit(system: System, row: BatchRow) -> BatchRow:
@@ -98,7 +102,7 @@ class _Submission:
         with self._system.objects.open(batch.row.file_key) as lines:
             input_ref = await self._api.prepare(self._key, lines)
         self.sign = Sign.ANSWERED
-        if batch.apply(Intend(batch.owner, input_ref)):
+        if self._intend(input_ref):
             await self._create()
 
     async def _look(self) -> None:
@@ -108,10 +112,17 @@ class _Submission:
         if found is not None:
             self._log("submission_found", provider_batch_id=found.id)
             batch.apply(Run(batch.owner, found, found=True))
-        elif may_intend_again(batch.row, self._system.clock.now()) and batch.apply(
-            Intend(batch.owner, batch.row.input_ref)
-        ):
+        elif may_intend_again(batch.row, self._system.clock.now()) and self._intend(batch.row.input_ref):
             await self._create()
+
+    def _intend(self, input_ref: str | None) -> bool:
+        """With a stamp that is still fresh: others count the grace period from it, however long the write took."""
+        batch = self._batch
+        while batch.apply(Intend(batch.owner, input_ref)):
+            stamped = batch.row.intent_at
+            if stamped is not None and self._system.clock.now() < stamped + FRESH:
+                return True
+        return False
 
     async def _create(self) -> None:
         batch = self._batch

@@ -1,0 +1,94 @@
+"""Thousands of plays on every core, and what they came to in one line."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.sweep.ground import Ground, grounds
+from tests.sweep.play import Outcome, Play
+from tests.sweep.schedules import QUIET, named, singles
+
+CHUNK = 20
+"""Schedules that a process takes at a time."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Figures:
+    """Sums over plays. ``failures``: (schedule, fault) of each that broke a promise, in no order."""
+
+    schedules: int = 0
+    crashes: int = 0
+    calls: int = 0
+    interleavings: int = 0
+    seconds: float = 0.0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, outcome: Outcome) -> None:
+        self.schedules += 1
+        self.crashes += outcome.crashes
+        self.calls += len(outcome.calls)
+        self.interleavings += outcome.switches
+        if outcome.faults:
+            self.failures.append((name, outcome.faults[0]))
+
+    def include(self, other: Figures) -> None:
+        self.schedules += other.schedules
+        self.crashes += other.crashes
+        self.calls += other.calls
+        self.interleavings += other.interleavings
+        self.failures += other.failures
+
+    def __str__(self) -> str:
+        return (
+            f"sweep: {self.schedules:,} schedules, {self.crashes:,} crashes, {self.calls:,} calls, "
+            f"{self.interleavings:,} interleavings, {self.seconds:.1f} s, {len(self.failures):,} failures"
+        )
+
+
+def chosen(many: int, seed: int) -> list[str]:
+    """The names of so many schedules: each single crash, and the rest drawn from the seed."""
+    with grounds() as home, Ground(home) as ground:
+        calls = Play(QUIET, ground).run().calls
+    names = [schedule.name for schedule in singles(calls)]
+    return [QUIET.name, *names, *(f"random/{seed}/{number}" for number in range(max(0, many - len(names) - 1)))][:many]
+
+
+def sweep(names: Sequence[str], processes: int, progress: Progress = lambda done, of: None) -> Figures:
+    """Plays them all. The same names come to the same figures but for the seconds, on however many processes."""
+    began = time.monotonic()
+    figures = Figures()
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    with grounds() as home:
+        for part in _parts(chunks, processes, home):
+            figures.include(part)
+            progress(figures.schedules, len(names))
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def _parts(chunks: Sequence[Sequence[str]], processes: int, home: Path) -> Iterator[Figures]:
+    # Forked before any actor's thread is started: each process has its own.
+    with multiprocessing.get_context("fork").Pool(processes, _settle_in, (home,)) as pool:
+        yield from pool.imap_unordered(_played, chunks)
+
+
+_ground: Ground
+"""Of this process of the pool. It goes with the process, and its files with the pool's directory."""
+
+
+def _settle_in(home: Path) -> None:
+    global _ground  # noqa: PLW0603 - a pool hands nothing else from its initializer to its work
+    _ground = Ground(home)
+
+
+def _played(names: Sequence[str]) -> Figures:
+    figures = Figures()
+    for name in names:
+        figures.add(name, Play(named(name), _ground).run())
+    return figures

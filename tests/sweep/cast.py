@@ -1,0 +1,159 @@
+"""Who is at work in a play, and what each does in a turn: the deployed functions' own steps, and an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import Any, TypeVar
+
+from lowtide.core.batches import BatchState, Unanswered
+from lowtide.core.errors import Contended
+from lowtide.core.tasks import TaskState
+from lowtide.core.tiers import Tier
+from lowtide.ports import System
+from lowtide.steps.answer import answer
+from lowtide.steps.cancel import cancel_batch, cancel_tasks
+from lowtide.steps.redrive import redrive
+from lowtide.steps.turns import TO_COLLECT, assemble, collect_due, sweep_due
+from lowtide_local.engine.engine import Engine
+from tests.sweep.schedules import Schedule
+
+T = TypeVar("T")
+CONSUMED = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
+VISIBILITY_S = 60
+"""Shorter than a stall and than the longest wait for a claim: messages come back while they are worked on."""
+
+
+class Role(Enum):
+    WORKER = "worker"
+    ASSEMBLER = "assembler"
+    POLLER = "poller"
+    CONSUMER = "consumer"
+    OPERATOR = "operator"
+
+    def cares(self, state: BatchState) -> bool:
+        """Has it something to do with a batch in this state?"""
+        match self:
+            case Role.WORKER:
+                return True
+            case Role.ASSEMBLER:
+                return state not in TO_COLLECT
+            case Role.POLLER:
+                return state in TO_COLLECT
+            case Role.CONSUMER | Role.OPERATOR:
+                return False
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """``turn`` is what one invocation does. ``skew_s``: how far its clock is ahead."""
+
+    role: Role
+    name: str
+    turn: Callable[[System], None]
+    skew_s: float = 0.0
+
+
+def cast(schedule: Schedule, dice: Random, operator: Operator) -> Iterator[Actor]:
+    def skew() -> float:
+        return round(dice.uniform(-schedule.skew_s, schedule.skew_s), 3)
+
+    if schedule.crew == 0:
+        yield Actor(Role.WORKER, "worker", _work)
+    for number in range(1, schedule.crew + 1):
+        yield Actor(Role.ASSEMBLER, f"assembler {number}", _assemble, skew())
+        yield Actor(Role.POLLER, f"poller {number}", _poll, skew())
+        yield Actor(Role.CONSUMER, f"consumer {number}", _consume, skew())
+    if schedule.orders:
+        yield Actor(Role.OPERATOR, "operator", operator.work, skew())
+
+
+def _assemble(system: System) -> None:
+    driven(assemble(system, flush=True))
+
+
+def _poll(system: System) -> None:
+    driven(collect_due(system))
+    driven(sweep_due(system))
+
+
+def _consume(system: System) -> None:
+    for tier in CONSUMED:
+        _answer(system, tier)
+
+
+def _answer(system: System, tier: Tier) -> None:
+    messages = system.tiers[tier].receive(2, visibility_s=VISIBILITY_S)
+    if messages:
+        report = _in_a_loop(lambda: answer(system, tier, messages, slots=asyncio.Semaphore(2)))
+        system.tiers[tier].delete(report.done)
+
+
+def _work(system: System) -> None:
+    _consume(system)
+    _assemble(system)
+    _poll(system)
+
+
+class Operator:
+    """Gives so many orders, each again until it was not cut off."""
+
+    def __init__(self, engine: Engine, task_ids: list[str], dice: Random, orders: int) -> None:
+        self._engine, self._task_ids, self._dice = engine, task_ids, dice
+        self.left = orders
+        self._order: Callable[[System], None] | None = None
+
+    def work(self, system: System) -> None:
+        if self.left == 0:
+            return
+        if self._order is None:
+            self._order = self._next()
+        try:
+            self._order(system)
+        except Contended:
+            return
+        self._order = None
+        self.left -= 1
+
+    def _next(self) -> Callable[[System], None]:
+        match self._dice.randrange(3):
+            case 0:
+                names = [("default", name) for name in self._dice.sample(self._task_ids, 2)]
+                return lambda system: _told(cancel_tasks(system, names))
+            case 1:
+                unanswered = self._dice.choice(list(Unanswered))
+                active = [row.batch_id for row in self._engine.batches.active()]
+                stopped = self._dice.choice(active) if active else "b-none"
+                return lambda system: _told(driven(cancel_batch(system, stopped, unanswered)))
+            case _:
+                dead = [
+                    (row.tenant, row.task_id)
+                    for row in self._engine.tasks.scan()
+                    if row.state is TaskState.DEAD or row.redriving
+                ]
+                return lambda system: _told(redrive(system, dead))
+
+
+def _told(_: object) -> None:
+    """What an order answers is for the operator to read."""
+
+
+def driven(coroutine: Coroutine[Any, Any, T]) -> T:
+    """To its end without a loop: nothing in it waits but by standing still."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits for something that no play has")
+
+
+def _in_a_loop(begin: Callable[[], Awaitable[T]]) -> T:
+    async def main() -> T:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # of tasks that died in a crash
+        return await begin()
+
+    with asyncio.Runner() as runner:
+        return runner.run(main())

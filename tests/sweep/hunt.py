@@ -1,0 +1,88 @@
+"""Does the sweep notice that a rule is missing? The same schedules with it and without it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.sweep.ground import Ground, grounds
+from tests.sweep.play import Outcome, Play, Trace
+from tests.sweep.removals import REMOVALS, Removal
+from tests.sweep.schedules import Schedule, drawn
+
+HUNTED = 300
+"""Schedules for each rule: the rarest of the defects shows in one of a hundred."""
+WORDS = 9
+"""Of a fault that say what kind it is; the names in it differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """``failed`` of so many ``schedules``; ``how`` the commonest fault showed, and where first."""
+
+    removal: Removal
+    schedules: int
+    failed: int
+    how: str
+    first: str
+
+
+def removal(name: str) -> Removal:
+    """Raises ValueError, with the names that there are."""
+    for each in REMOVALS:
+        if each.name == name:
+            return each
+    raise ValueError(f"{name!r} removes nothing: one of {', '.join(each.name for each in REMOVALS)}")
+
+
+def without(rule: Removal, schedule: Schedule, ground: Ground, trace: Trace | None = None) -> Outcome:
+    """``schedule`` as the removal sharpens it, without the rule."""
+    with rule.without(ground.engine):
+        sharpened = rule.sharpened(schedule)
+        return Play(sharpened, ground, trace=trace, system_of=rule.system_of, provider_of=rule.provider_of).run()
+
+
+def hunt(rule: Removal, seed: int, many: int, ground: Ground) -> Hunt:
+    faults: list[str] = []
+    first = ""
+    for number in range(many):
+        schedule = drawn(seed, number)
+        if found := without(rule, schedule, ground).faults:
+            first = first or schedule.name
+            faults.append(found[0])
+    [(how, _)] = Counter(_kind(fault) for fault in faults).most_common(1) or [("", 0)]
+    return Hunt(rule, many, len(faults), how, first)
+
+
+def table(seed: int, many: int, processes: int) -> Iterator[str]:
+    """In Markdown, a rule a line."""
+    yield "| rule removed | schedules | failed | how it showed, most often |"
+    yield "|---|---|---|---|"
+    with grounds() as home, multiprocessing.get_context("fork").Pool(processes) as pool:
+        for found in pool.imap(partial(_hunted, seed=seed, many=many, home=home), [each.name for each in REMOVALS]):
+            yield _row(found)
+
+
+def _hunted(name: str, *, seed: int, many: int, home: Path) -> Hunt:
+    with Ground(home) as ground:
+        found = hunt(removal(name), seed, many, ground)
+    # Functions do not travel between processes, names do.
+    return Hunt(
+        Removal(name, found.removal.rule, covered=found.removal.covered), many, found.failed, found.how, found.first
+    )
+
+
+def _row(found: Hunt) -> str:
+    covered = found.removal.covered
+    how = found.how if found.failed else f"covered: {covered}" if covered else "**not found**"
+    return f"| {found.removal.rule} (`{found.removal.name}`) | {found.schedules} | {found.failed} | {how} |"
+
+
+def _kind(fault: str) -> str:
+    """Without what differs from play to play."""
+    words = ["…" if any(letter.isdigit() for letter in word) or "{" in word else word for word in fault.split()]
+    return " ".join(words[1 : WORDS + 1])

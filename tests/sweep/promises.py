@@ -1,0 +1,223 @@
+"""What must hold in every play: at each step that nothing is lost, at the end that nothing was paid twice or left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from lowtide.core.batches import BatchRow
+from lowtide.core.packs import unpack
+from lowtide.core.parts import PartRow
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import Status
+from lowtide.core.task import AcceptedTask, custom_id
+from lowtide.core.tasks import SETTLED, TaskRow, TaskState
+from lowtide.core.tiers import Tier
+from lowtide.steps.deliver import document_of
+from lowtide_local.engine.engine import Engine
+from lowtide_local.run.records import settled
+
+if TYPE_CHECKING:
+    from tests.sweep.play import Play
+
+REASONS = {
+    "refuse": frozenset({"content_policy_violation"}),
+    "bad-line": frozenset({"invalid_line"}),
+    "unnamed": frozenset({"invalid_request"}),
+}
+"""Why a task with this mark may be dead, beside having failed as often as is allowed."""
+SPENT = frozenset({"server_error", "missing", "batch_expired", "batch_never_ended"})
+
+SKEW = timedelta(seconds=60)
+"""Between the fastest clock and the slowest."""
+
+
+class Watch:
+    """Hears of every row that is written, and looks each time: accepted = queued + staged + in batch + ended."""
+
+    def __init__(self, engine: Engine, tasks: Sequence[AcceptedTask]) -> None:
+        self._database = engine._database
+        self._now = engine._clock.now
+        self._keys = [task.key for task in tasks]
+        self._carried: dict[int, frozenset[str]] = {}
+        self.tasks: dict[str, TaskRow] = {}
+        self.parts: dict[str, PartRow] = {}
+        self.batches: dict[str, BatchRow] = {}
+        self.moves = 0
+        """Counts changes of state: the same after a turn that had nothing to do."""
+        self.faults: list[str] = []
+
+    def look(self) -> None:
+        if not self.faults:
+            self.faults += self._lost()
+
+    def hear(self, rows: dict[str, Any], written: Sequence[Any]) -> None:
+        for row in written:
+            before = rows.get(row.key)
+            rows[row.key] = row
+            self.moves += before is None or before.state is not row.state
+        self.look()
+
+    def ended(self) -> bool:
+        """Every task has its record, and nothing is queued, staged or in a batch."""
+        if any(row.active for rows in (self.parts, self.batches) for row in rows.values()):
+            return False
+        if any(key not in self.tasks or self.tasks[key].state not in SETTLED for key in self._keys):
+            return False
+        return not self._waiting()
+
+    def _lost(self) -> Iterator[str]:
+        queued = None
+        for key in self._keys:
+            row = self.tasks.get(key)
+            if row is not None and (row.state in SETTLED or self._at_work(row)):
+                continue
+            queued = self._queued() if queued is None else queued
+            if key not in queued:
+                where = "has no row" if row is None else f"is {row.state} for {row.holder}"
+                yield f"{key} {where}, and nothing will move it on"
+
+    def _at_work(self, row: TaskRow) -> bool:
+        """Without its message, is it in somebody's hands, or kept where it will be looked for?"""
+        match row.state:
+            case TaskState.STAGED:
+                return self._goes_on(str(row.holder))
+            case TaskState.CALLING:
+                return row.claimed_until is not None and self._now() < row.claimed_until + SKEW
+            case TaskState.QUEUED:
+                # Perhaps not sent yet: the row keeps the letter to send a redriven task from, and whoever frees one
+                # from a part or a batch is not through with that before it is sent.
+                return row.redriving or (row.rescued_from is not None and self._rescuing(row.rescued_from))
+            case _:
+                return False
+
+    def _rescuing(self, name: str) -> bool:
+        found = self.batches.get(name) or self.parts.get(name)
+        return found is not None and found.active
+
+    def _goes_on(self, part_id: str) -> bool:
+        """Is this part going into a batch, in one, or about to be made by the one before?"""
+        part = self.parts.get(part_id)
+        if part is not None and part.active:
+            return True
+        # A part that is done is looked through once more before its batch is.
+        maker = part.batch_id if part is not None else part_id[2:].removesuffix("-1").removesuffix("-2")
+        batch = self.batches.get(str(maker))
+        return batch is not None and batch.active
+
+    def _queued(self) -> set[str]:
+        ids = self._waiting()
+        for number in ids:
+            if number not in self._carried:
+                [body] = self._database.execute("SELECT body FROM messages WHERE id = ?", (number,)).fetchone()
+                self._carried[number] = frozenset(task.key for task in unpack(body))
+        return {key for number in ids for key in self._carried[number]}
+
+    def _waiting(self) -> list[int]:
+        found = self._database.execute("SELECT id FROM messages WHERE queue != 'dead-letters'").fetchall()
+        return [number for (number,) in found]
+
+
+class WatchedRows:
+    """A ports.Rows whose every write is told."""
+
+    def __init__(self, rows: Any, watch: Watch, known: dict[str, Any]) -> None:
+        self._rows, self._watch, self._known = rows, watch, known
+        self.get, self.active = rows.get, rows.active
+
+    def apply(self, changes: Sequence[Any], now: datetime) -> list[Any]:
+        decisions = self._rows.apply(changes, now)
+        self._watch.hear(self._known, [decision.row for decision in decisions if decision.changed])
+        return list(decisions)
+
+
+def broken(play: Play) -> Iterator[str]:
+    """Every promise that does not hold at the end."""
+    records = list(_records(play))
+    yield from records
+    yield from _bill(play)
+    yield from _sent_again(play)
+    if not records:
+        yield from _ledger(play)
+    yield from _left(play)
+
+
+def _records(play: Play) -> Iterator[str]:
+    marks = {task.task_id: str((task.body or {})["messages"][-1]["content"]) for task in play.tasks}
+    answers = {billed.answer_id: billed for billed in play.provider.billed}
+    for row in play.engine.tasks.scan():
+        if row.document is None and row.pointer is None:
+            yield f"{row.task_id} is {row.state}, and its record is nowhere"
+            continue
+        record = document_of(play.system, row).record
+        if record.status.value != row.state.value:
+            yield f"{row.task_id} is {row.state} with a record that says {record.status}"
+        if record.attempts != row.attempt:
+            yield f"{row.task_id} is at attempt {row.attempt} with a record of attempt {record.attempts}"
+        if record.status is Status.ANSWERED:
+            billed = answers.get(record.response.body.get("id")) if record.response is not None else None
+            if billed is None or (billed.task, billed.batch_id) != (_digest(row), record.batch_id):
+                yield f"{row.task_id} has an answer that was not billed where its record says"
+        elif record.status is Status.DEAD:
+            code = record.error.code if record.error is not None else None
+            if code not in REASONS.get(marks[row.task_id], frozenset()) | SPENT:
+                yield f"{row.task_id}, {marks[row.task_id]}, died of {code}"
+        elif not play.schedule.orders:
+            yield f"{row.task_id} is cancelled, and nobody asked for it"
+
+
+def _bill(play: Play) -> Iterator[str]:
+    attempts = Counter(billed.custom_id for billed in play.provider.billed)
+    for name, times in attempts.items():
+        if times > 1:
+            yield f"attempt {name[:6]}…{name[-2:]} was billed {times} times"
+    forgotten = {batch.id for batch in play.provider.batches.values() if batch.forgotten}
+    by_task = Counter(billed.task for billed in play.provider.billed)
+    unheard = Counter(billed.task for billed in play.provider.billed if billed.batch_id in forgotten)
+    disturbed = play.crashed or play.schedule.stall or play.schedule.orders
+    for row in play.engine.tasks.scan():
+        in_vain = by_task[_digest(row)] - (row.state is TaskState.ANSWERED)
+        if row.state is TaskState.CANCELLED:
+            in_vain -= unheard[_digest(row)]  # nobody can tell what a forgotten batch did of what was cancelled
+        if in_vain > row.repaid:
+            yield f"{row.task_id} was billed {in_vain} times beside its answer, and {row.repaid} are counted as repaid"
+        if in_vain > 0 and row.tier is not Tier.LOW and not disturbed:
+            yield f"{row.task_id} was called again though nobody had died or stood still"
+
+
+def _sent_again(play: Play) -> Iterator[str]:
+    """A line goes into another batch when the one that has it has ended, or was waited for long enough."""
+    held: dict[str, datetime] = {}
+    for batch in play.provider.batches.values():
+        for digest in {custom_id_.rpartition("-")[0] for custom_id_, _ in batch.lines}:
+            if digest in held and batch.created_at < held[digest]:
+                yield f"{digest[:6]}… was sent again while a batch was still to answer it"
+            held[digest] = max(held.get(digest, batch.created_at), batch.over_at())
+    for billed in play.provider.billed:
+        if billed.batch_id is None and billed.at < held.get(billed.task, billed.at):
+            yield f"{billed.task[:6]}… was called for while a batch was still to answer it"
+
+
+def _digest(row: TaskRow) -> str:
+    return custom_id(row.tenant, row.task_id, 0).rpartition("-")[0]
+
+
+def _ledger(play: Play) -> Iterator[str]:
+    total = play.engine.ledger.total()
+    told = Receipt.sum(
+        Receipt.of(document.record, repaid=row.repaid, premium_usd=document.premium_usd)
+        for row, document in settled(play.system, play.engine)
+    ).model_copy(update={"refused": 0, "duplicates": 1})
+    if total != told:
+        yield f"the ledger says {total.model_dump_json()}, the records {told.model_dump_json()}"
+
+
+def _left(play: Play) -> Iterator[str]:
+    yield from (f"{what} is left at the provider" for what in play.provider.left(play.system.deployment))
+    yield from (f"{what} is another's, and was touched" for what in play.provider.touched)
+    dead = {row.task_id for row in play.engine.tasks.scan() if row.state is TaskState.DEAD}
+    letters = play.engine.queue("dead-letters").depth().visible
+    if letters < len(dead):
+        yield f"{len(dead)} tasks are dead, and {letters} letters were sent"

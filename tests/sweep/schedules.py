@@ -1,0 +1,117 @@
+"""What happens in one play of the sweep: who is at work, what befalls them, and where they die. Drawn from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from lowtide_local.engine.crashes import Side
+from tests.sweep.model_provider import Mishap
+
+FULL_DAY: tuple[tuple[str, str, str], ...] = (
+    ("plain", "A", "plain"),
+    ("text", "A", "string-body"),
+    ("missing", "A", "missing-once"),
+    ("expired", "A", "expire-once"),
+    ("stumbled", "A", "500-once"),
+    ("refused", "A", "refuse"),
+    ("named", "A", "bad-line"),
+    ("label", "B", "plain"),
+    ("culprit", "B", "unnamed"),
+    ("hopeless", "B", "500"),
+)
+"""(task_id, lot, mark): two models, and a line for each way in which one can go wrong."""
+
+FULL_MISHAPS = (Mishap.REPLY_LOST, Mishap.TOKEN_LIMIT, Mishap.ERROR_HIDES_IT, Mishap.NO_OUTPUT)
+
+DOWN_S = (0, 1, 45, 140, 400, 1_000, 5_000)
+"""How long a process is away after it died: shorter and longer than the list's lag, the grace period and leases."""
+
+MOST_CALLS = 300
+"""Crashes are drawn from so many calls: most of a play has that many."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``name`` replays it. ``crashes``: calls, numbered over all actors from 1, at which whoever makes them dies.
+
+    ``crew`` is how many assemblers and how many pollers there are; 0: one worker does both, and voids the leases of the
+    dead. ``stall``: the share of calls before which an actor stands still for minutes.
+    """
+
+    name: str
+    seed: str
+    tasks: tuple[tuple[str, str, str], ...] = FULL_DAY
+    live: int = 0
+    mishaps: tuple[Mishap, ...] = FULL_MISHAPS
+    crashes: Mapping[int, Side] = field(default_factory=dict)
+    crew: int = 0
+    repeats: int = 0
+    stall: float = 0.0
+    flaky: float = 0.0
+    skew_s: float = 0.0
+    orders: int = 0
+
+    @property
+    def dice(self) -> Random:
+        return Random(self.seed)
+
+
+def single(call: int, side: Side) -> Schedule:
+    """One worker's day, whose process dies at this call."""
+    return Schedule(f"single/{call}/{side.name.lower()}", "single", crashes={call: side})
+
+
+QUIET = Schedule("quiet", "single")
+"""The day of the single crashes without one."""
+
+READS = ("depth", "active", "get", "lines", "open", "find", "results", "owned")
+"""What changes nothing: to die after it is to die before it."""
+
+
+def singles(calls: Sequence[str]) -> Iterator[Schedule]:
+    """One for each state in which the worker of the quiet day can leave things: after each call that changes something,
+    which is also before the next one, because nothing happens in between."""
+    yield single(1, Side.BEFORE)
+    for number, call in enumerate(calls, start=1):
+        if call.rpartition(".")[2] not in READS:
+            yield single(number, Side.AFTER)
+
+
+def drawn(seed: int, number: int) -> Schedule:
+    """The random schedule of this seed and number."""
+    name = f"random/{seed}/{number}"
+    dice = Random(name)
+    many = dice.random() < 0.7
+    crashes = {dice.randint(1, MOST_CALLS): dice.choice(list(Side)) for _ in range(dice.choice((0, 1, 2, 3, 5)))}
+    mishaps = list(Mishap)
+    rare = Mishap.FORGOTTEN
+    weights = [1 if mishap is rare else 4 for mishap in mishaps]
+    return Schedule(
+        name=name,
+        seed=f"{name} play",
+        tasks=tuple(dice.sample(FULL_DAY, dice.randint(2, 5))),
+        live=dice.choice((0, 0, 1, 2)),
+        mishaps=tuple(dice.choices(mishaps, weights, k=dice.randint(0, 3))),
+        crashes=crashes,
+        crew=2 if many else 0,
+        repeats=dice.choice((0, 1, 3)),
+        stall=dice.choice((0.0, 0.0, 0.01, 0.05)) if many else 0.0,
+        flaky=dice.choice((0.0, 0.0, 0.05)),
+        skew_s=30.0 if many else 0.0,
+        orders=dice.choice((0, 0, 0, 1, 3)),
+    )
+
+
+def named(name: str) -> Schedule:
+    """The schedule that a failure named. Raises ValueError for what is no name."""
+    match name.split("/"):
+        case ["quiet"]:
+            return QUIET
+        case ["single", call, side]:
+            return single(int(call), Side[side.upper()])
+        case ["random", seed, number]:
+            return drawn(int(seed), int(number))
+        case _:
+            raise ValueError(f"{name!r} names no schedule: quiet, single/CALL/before or random/SEED/NUMBER")
