@@ -145,7 +145,21 @@ def test_what_is_no_method_passes_through() -> None:
 
 
 def test_a_guarded_system_numbers_every_port_and_leaves_the_rest_alone() -> None:
-    outward = ("intake", "dead_letters", "objects", "tasks", "parts", "batches", "paces", "holds", "ledger", "replies")
+    outward = (
+        "intake",
+        "dead_letters",
+        "objects",
+        "tasks",
+        "parts",
+        "batches",
+        "paces",
+        "holds",
+        "levels",
+        "ledger",
+        "replies",
+        "events",
+        "callbacks",
+    )
     inward = ("deployment", "routes", "prices", "clock", "metrics", "offload")
     fields: dict[str, Any] = {name: Port() for name in (*outward, *inward)}
     named: dict[str, Any] = {
