@@ -251,6 +251,34 @@ class Refusing:
         return await self._api.create(key, endpoint, input_ref)
 
 
+class Blind(Refusing):
+    """A provider that refuses the first looks at its list."""
+
+    async def create(self, key, endpoint, input_ref):
+        return await self._api.create(key, endpoint, input_ref)
+
+    async def find(self, key, input_ref):
+        if self._times:
+            self._times -= 1
+            raise self._refusal
+        return await self._api.find(key, input_ref)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429])
+def test_a_look_that_is_refused_says_nothing_of_the_creation_before_it(tmp_path, status):
+    world = begin(tmp_path, mishaps(Mishap(kind=MishapKind.REPLY_LOST), min_s=30, max_s=30, list_lag_s=60))
+
+    async def story(life: Life) -> None:
+        await assembled(life)
+        api = Blind(life.system.batch_apis["openai"], ProviderRefused(status, "no_list", "Not now."), 1)
+        life = replace(life, system=replace(life.system, batch_apis={"openai": api}))
+        await life.finish(step_s=1)
+        assert [life.record(name).attempts for name in ("a", "b")] == [1, 1]
+
+    world.live(story)
+    assert created(world) == 1
+
+
 def refusing(life: Life, status: int, code: str, *, times: int) -> Life:
     api = Refusing(life.system.batch_apis["openai"], ProviderRefused(status, code, "It says why."), times)
     return replace(life, system=replace(life.system, batch_apis={"openai": api}))

@@ -72,6 +72,7 @@ class _Submission:
         self._system = system
         self._batch = batch
         self._given = given
+        self._creating = False
         self.sign = Sign.UNUSED
         """What the provider has said of the account so far."""
         self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
@@ -131,6 +132,7 @@ class _Submission:
             never_ran = ProviderBatch(id="", status=ProviderStatus.CANCELLED, input_ref=batch.row.input_ref)
             batch.apply(Run(batch.owner, never_ran))
             return
+        self._creating = True
         created = await self._api.create(self._key, batch.row.lot.endpoint, batch.row.input_ref)
         batch.apply(Run(batch.owner, created))
         self._log("batch_submitted", provider_batch_id=created.id, requests=batch.row.requests)
@@ -142,7 +144,9 @@ class _Submission:
         self._system.metrics.count("submissions_refused")
         response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
         outcome = judge(response, Lane.BATCH)
-        made = Made.MAYBE if refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
+        looking = batch.row.state is BatchState.SUBMITTING and not self._creating
+        # Of what an earlier creation made, a look that was refused says nothing.
+        made = Made.MAYBE if looking or refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
         if isinstance(outcome, Halt):
             self.sign = Sign.UNUSED
             self._system.metrics.count("account_refused")
@@ -151,7 +155,7 @@ class _Submission:
                 batch.apply(Postpone(batch.owner, account.retry_at, made))
             return
         self.sign = Sign.ANSWERED
-        if isinstance(outcome, Again):
+        if looking or isinstance(outcome, Again):
             batch.apply(Postpone(batch.owner, now + timedelta(seconds=self._wait_s(refusal)), made))
             return
         # It will not take this batch as it is: judged item by item, as one that failed validation.
