@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep sweep-rules bench-memory bench-auto bench-pace bench-outage lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test sweep sweep-rules bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ bench-pace: $(READY)  ## how well a provider's rate limit is used, by one and by
 
 bench-outage: $(READY)  ## ten minutes of outage at full load: what is lost, what dies, how long it takes to drain
 	@$(RUN) python -m bench.outage $(ARGS)
+
+bench-flood: $(READY)  ## how long CRITICAL takes alone and under a flood of NORMAL (ARGS="--flood 5000")
+	@$(RUN) python -m bench.flood $(ARGS)
+
+bench-fair: $(READY)  ## how long a small tenant waits beside a large one (ARGS="--big 50000")
+	@$(RUN) python -m bench.fair $(ARGS)
 
 lint: $(READY)  ## style and formatting
 	@$(RUN) ruff check

@@ -24,6 +24,7 @@ from lowtide.ports import Message, System
 from lowtide.steps.answer import answer
 from lowtide.steps.carry import send_tasks
 from lowtide.steps.gate import Gate
+from lowtide.steps.slots import Slots
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
@@ -87,13 +88,13 @@ class Crowd:
         return self.system.ledger.total()
 
     async def _consumer(self) -> None:
-        slots = asyncio.Semaphore(self.system.routes.tiers[TIER].concurrency)
+        slots = Slots(self.system.routes.tiers[TIER].concurrency)
         gate = Gate(self.system)
         async with asyncio.TaskGroup() as group:
             for _ in range(INVOCATIONS):
                 group.create_task(self._invocations(slots, gate))
 
-    async def _invocations(self, slots: asyncio.Semaphore, gate: Gate) -> None:
+    async def _invocations(self, slots: Slots, gate: Gate) -> None:
         queue = self.system.tiers[TIER]
         while True:
             messages: list[Message] = queue.receive(CONSUMER_BATCH, visibility_s=VISIBILITY_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 from lowtide.settings import Settings
 from lowtide.steps.answer import Report, answer
+from lowtide.steps.slots import Slots
 
 SETTLE_S = 5.0
 """Before the function's end every call has ended: what it brought has to be written down."""
@@ -32,6 +32,6 @@ async def _answer(system: System, tier: Tier, messages: list[Message], context: 
         system,
         tier,
         messages,
-        slots=asyncio.Semaphore(system.routes.tiers[tier].concurrency),
+        slots=Slots(system.routes.tiers[tier].concurrency),
         stop_at=system.clock.now() + timedelta(seconds=max(0.0, left_s - SETTLE_S)),
     )

@@ -16,7 +16,7 @@ from threading import RLock
 
 from lowtide.core.errors import LowtideError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """One more with every change to ``_SCHEMA``; kept in the file as SQLite's ``user_version``."""
 
 _SCHEMA = """
@@ -32,6 +32,7 @@ CREATE TABLE messages (
     body TEXT NOT NULL
 );
 CREATE INDEX messages_by_visibility ON messages (queue, visible_at, id);
+CREATE INDEX messages_by_tenant ON messages (queue, tenant, visible_at, id);
 CREATE TABLE ledger (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice, takewhile, zip_longest
 
 import orjson
 
@@ -26,12 +27,18 @@ _REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class SqliteQueue:
-    """A ports.Queue. Messages come in the order in which they became visible; nothing is forgotten after 14 days."""
+    """A ports.Queue. Messages come in the order in which they became visible; nothing is forgotten after 14 days.
+
+    Where more wait than are received, the tenants have them by turns, as SQS's fair queues see to it: nobody's ten
+    messages wait behind another's million.
+    """
 
     def __init__(self, database: Database, name: str, clock: Clock) -> None:
         self._database = database
         self._name = name
         self._clock = clock
+        self._last_served = ""
+        """The tenant that had the last message received while more waited."""
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Raises TooLarge, or LowtideError for what SQS would not take; nothing is sent then."""
@@ -53,11 +60,13 @@ class SqliteQueue:
             raise ValueError(f"a visibility of {visibility_s} s; SQS takes 0 to {LONGEST_VISIBILITY_S}")
         now = self._now_ms()
         with self._database.transaction():
-            found = self._database.execute(
+            place = {number: place for place, number in enumerate(self._next(max(limit, 0), now))}
+            rows = self._database.execute(
                 "SELECT id, receives + 1, sent_at, tenant, attributes, body FROM messages "
-                "WHERE queue = ? AND visible_at <= ? ORDER BY visible_at, id LIMIT ?",
-                (self._name, now, max(limit, 0)),
-            ).fetchall()
+                "WHERE id IN (SELECT value FROM json_each(?))",
+                (orjson.dumps(list(place)).decode(),),
+            )
+            found = sorted(rows.fetchall(), key=lambda row: place[row[0]])
             self._database.execute_many(
                 "UPDATE messages SET visible_at = ?, receives = receives + 1, received_at = ? WHERE id = ?",
                 [(now + 1000 * visibility_s, now, row[0]) for row in found],
@@ -74,6 +83,48 @@ class SqliteQueue:
             )
             for number, receives, sent_at, tenant, attributes, body in found
         ]
+
+    def _next(self, limit: int, now: int) -> list[int]:
+        """The messages to hand out, by their numbers."""
+        oldest = self._database.execute(
+            "SELECT id, tenant FROM messages WHERE queue = ? AND visible_at <= ? ORDER BY visible_at, id LIMIT ?",
+            (self._name, now, limit + 1),
+        ).fetchall()
+        if len(oldest) <= limit:
+            return [number for number, _ in oldest]
+        turns = []
+        for tenant in self._tenants_in_turn(limit):
+            mine = self._database.execute(
+                "SELECT id FROM messages WHERE queue = ? AND tenant = ? AND visible_at <= ? "
+                "ORDER BY visible_at, id LIMIT ?",
+                (self._name, tenant, now, limit),
+            ).fetchall()
+            turns.append([(number, tenant) for (number,) in mine])
+        rounds = (each for together in zip_longest(*turns) for each in together if each is not None)
+        chosen = list(islice(rounds, limit))
+        if chosen:
+            self._last_served = chosen[-1][1]
+        return [number for number, _ in chosen] or [number for number, _ in oldest[:limit]]
+
+    def _tenants_in_turn(self, most: int) -> Iterator[str]:
+        """Whoever comes after the one served last, then from the first again."""
+        last = self._last_served
+        later = list(islice(self._tenants(last), most))
+        yield from later
+        earlier = takewhile(lambda tenant: tenant <= last, self._tenants(""))
+        yield from islice(earlier, most - len(later))
+
+    def _tenants(self, after: str) -> Iterator[str]:
+        """Those with a message here, ascending; a seek in the index for each, however many messages it has."""
+        while True:
+            found = self._database.execute(
+                "SELECT tenant FROM messages WHERE queue = ? AND tenant > ? ORDER BY tenant LIMIT 1",
+                (self._name, after),
+            ).fetchone()
+            if found is None:
+                return
+            after = found[0]
+            yield after
 
     def delete(self, messages: Sequence[Message]) -> None:
         with self._database.transaction():

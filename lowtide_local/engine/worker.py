@@ -19,6 +19,7 @@ from lowtide.ports import Depth, Message, Outgoing, Queue, System
 from lowtide.steps.accept import accept_messages
 from lowtide.steps.answer import answer
 from lowtide.steps.gate import Gate
+from lowtide.steps.slots import Slots
 from lowtide.steps.turns import assemble, collect_due, submit_due, sweep_due
 
 REAL_TIME = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
@@ -143,7 +144,7 @@ class Worker:
     async def _consumer(self, tier: Tier) -> None:
         """Many invocations at a time, as the event source would start them, while calls are free."""
         concurrency = self.system.routes.tiers[tier].concurrency
-        slots = asyncio.Semaphore(concurrency)
+        slots = Slots(concurrency)
         invocations = asyncio.Semaphore(max(1, concurrency // 2))
         queue = self.system.tiers[tier]
         async with asyncio.TaskGroup() as group:
@@ -158,7 +159,7 @@ class Worker:
                     await self._rest(tier.value)
 
     async def _invoke(
-        self, tier: Tier, messages: Sequence[Message], slots: asyncio.Semaphore, invocations: asyncio.Semaphore
+        self, tier: Tier, messages: Sequence[Message], slots: Slots, invocations: asyncio.Semaphore
     ) -> None:
         try:
             report = await answer(self.system, tier, messages, slots=slots, gate=self._gate, visibility_s=VISIBILITY_S)

@@ -16,6 +16,8 @@ from lowtide_local.simulator.testing import on_a_socket
 
 KINDS = ("live_chat_response", "email_draft", "meeting_summary", "content_generation", "data_enrichment")
 TASKS = 600
+POLLS = ("SELECT count(", "SELECT min(visible_at)")
+"""How deep a queue is, and when its next message can be seen."""
 
 
 class Nobody:
@@ -27,7 +29,7 @@ class Nobody:
 
 
 def test_a_run_costs_the_disk_less_than_a_transaction_and_ten_statements_a_task(tmp_path, monkeypatch):
-    """Measured: 0.3 and 7 at any size from 1,000 to 20,000 tasks. The rest is slack for polls on a slow machine."""
+    """Measured: 0.3 and 7 at any size from 1,000 to 20,000 tasks. Polls are as many as the machine is slow."""
     commits, statements = [], []
     transaction, execute = Database.transaction, Database.execute
 
@@ -39,7 +41,8 @@ def test_a_run_costs_the_disk_less_than_a_transaction_and_ten_statements_a_task(
             yield
 
     def noted(database, statement, parameters=()):
-        statements.append(statement)
+        if not statement.startswith(POLLS):
+            statements.append(statement)
         return execute(database, statement, parameters)
 
     monkeypatch.setattr(Database, "transaction", counted)

@@ -17,6 +17,7 @@ from lowtide.ports import System
 from lowtide.steps.answer import answer
 from lowtide.steps.cancel import cancel_batch, cancel_tasks
 from lowtide.steps.redrive import redrive
+from lowtide.steps.slots import Slots
 from lowtide.steps.turns import TO_COLLECT, assemble, collect_due, sweep_due
 from lowtide_local.engine.engine import Engine
 from tests.sweep.schedules import Schedule
@@ -88,7 +89,7 @@ def _consume(system: System) -> None:
 def _answer(system: System, tier: Tier) -> None:
     messages = system.tiers[tier].receive(2, visibility_s=VISIBILITY_S)
     if messages:
-        report = _in_a_loop(lambda: answer(system, tier, messages, slots=asyncio.Semaphore(2)))
+        report = _in_a_loop(lambda: answer(system, tier, messages, slots=Slots(2)))
         system.tiers[tier].delete(report.done)
 
 

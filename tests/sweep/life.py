@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from lowtide.ports import Message, System
 from lowtide.steps.accept import accept_messages
 from lowtide.steps.answer import Report, answer
 from lowtide.steps.deliver import document_of
+from lowtide.steps.slots import Slots
 from lowtide.steps.turns import assemble, collect_due
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.worker import Pace, Worker
@@ -50,9 +50,7 @@ class Life:
     async def answer(self, tier: Tier, *, slots: int = 10, **options: Any) -> Report:
         """One invocation of a tier's consumer with all that is visible; what is done is deleted."""
         messages = self.system.tiers[tier].receive(10, visibility_s=60)
-        report = await answer(
-            self.system, tier, messages, slots=asyncio.Semaphore(slots), **{"visibility_s": 60, **options}
-        )
+        report = await answer(self.system, tier, messages, slots=Slots(slots), **{"visibility_s": 60, **options})
         self.system.tiers[tier].delete(report.done)
         return report
 

@@ -184,3 +184,34 @@ def test_a_clock_that_is_behind_takes_nothing_back():
     ahead = transition(None, take(1), at(30)).row
     behind = transition(ahead, take(5), NOW)
     assert behind.verdict is PaceVerdict.LATER
+
+
+def flooded(ceiling: Ceiling) -> PaceRow:
+    """Others have drawn all that they may, a second ahead."""
+    row = transition(None, take(500, ceiling=ceiling, horizon_s=1.0), NOW).row
+    assert row is not None
+    row = transition(row, take(500, ceiling=ceiling, horizon_s=1.0), at(30)).row
+    assert row is not None
+    return row
+
+
+def test_an_urgent_call_begins_at_once_although_others_have_drawn_ahead():
+    fast = Ceiling(requests=1_200)
+    row = flooded(fast)
+    late = transition(row, take(1, ceiling=fast, horizon_s=4.0), at(30))
+    urgent = transition(row, take(1, ceiling=fast, horizon_s=4.0, urgent=True), at(30))
+    assert late.moments[0] >= at(31)
+    assert urgent.moments == (at(30),)
+
+
+def test_urgent_calls_go_ahead_of_others_for_a_fifth_of_the_rate_and_never_beyond_it():
+    fast = Ceiling(requests=1_200)
+    row, urgent, normal = flooded(fast), 0, 0
+    for tenth in range(600):
+        now = at(30 + tenth / 10)
+        decision = transition(row, take(10, ceiling=fast, horizon_s=0.0, urgent=True), now)
+        urgent += len(decision.moments)
+        decision = transition(decision.row, take(10, ceiling=fast, horizon_s=1.0), now)
+        row, normal = decision.row, normal + len(decision.moments)
+    assert 0.18 * 1_200 <= urgent <= 0.22 * 1_200 + 5
+    assert urgent + normal <= 1_200 + 25

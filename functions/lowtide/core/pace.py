@@ -68,7 +68,7 @@ def _take(before: PaceRow | None, row: PaceRow, event: Take, now: datetime) -> P
     for until, held in ((row.not_before, Held.RATE), (row.flex_not_before if event.flex else None, Held.FLEX)):
         if until is not None and until > now:
             return _later(before, row, until, held)
-    drawn, moments, later = rates.drawn(row, event.tokens, event.horizon_s, event.ceiling, now)
+    drawn, moments, later = rates.drawn(row, event.tokens, event.horizon_s, event.ceiling, now, urgent=event.urgent)
     if not moments:
         return _later(before, row, later or now, Held.RATE)
     held_ = Held.RATE if later is not None else None

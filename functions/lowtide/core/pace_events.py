@@ -61,7 +61,8 @@ class Ceiling:
 class Take:
     """Asks for a moment for each of some calls, whose estimated tokens ``tokens`` has, none further ahead than
     ``horizon_s``. ``told`` is what calls have come to since the asker last told. ``call`` names the probe, should it
-    be one, and ``probe_s`` how long nobody else may probe then. ``flex``: on that lane."""
+    be one, and ``probe_s`` how long nobody else may probe then. ``flex``: on that lane. ``urgent``: ahead of
+    what has been granted to others."""
 
     key: str
     call: str
@@ -71,6 +72,7 @@ class Take:
     ceiling: Ceiling = Ceiling()
     told: tuple[CallEnd, ...] = ()
     flex: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class PaceRow(Value):
     born_at: Utc
     level: float = 0.0
     token_level: float = 0.0
+    express: float = 0.0
+    """Urgent calls that may begin at once although the bucket is drawn on."""
     levelled_at: Utc
     recent: float = 0.0
     recent_since: Utc

@@ -30,6 +30,10 @@ LEAST_PER_MINUTE = 1.0
 BURST_S = 1.0
 """As many calls as the rate gives in this time may begin at once after a rest. Providers count in seconds too."""
 
+EXPRESS_SHARE = 0.2
+"""Of the rate may urgent calls begin at once while others have drawn the bucket ahead of time. Spaced evenly, those
+leave what a provider allows in a burst unused; afterwards they wait for it."""
+
 CUT = 0.85
 CLIMB_S = 60.0
 """From a cut back to the rate that was too high."""
@@ -82,6 +86,7 @@ def levelled(row: PaceRow, ceiling: Ceiling, now: datetime) -> PaceRow:
         update={
             "level": min(max(1.0, rate * BURST_S), row.level + rate * passed_s),
             "token_level": token_level,
+            "express": min(max(1.0, rate * EXPRESS_SHARE * BURST_S), row.express + rate * EXPRESS_SHARE * passed_s),
             "levelled_at": now,
             "recent": 0.0 if rested else row.recent * exp(-passed_s / FADE_S),
             "recent_since": now if rested else row.recent_since,
@@ -90,28 +95,31 @@ def levelled(row: PaceRow, ceiling: Ceiling, now: datetime) -> PaceRow:
 
 
 def drawn(
-    row: PaceRow, tokens: tuple[int, ...], horizon_s: float, ceiling: Ceiling, now: datetime
+    row: PaceRow, tokens: tuple[int, ...], horizon_s: float, ceiling: Ceiling, now: datetime, *, urgent: bool = False
 ) -> tuple[PaceRow, tuple[datetime, ...], datetime | None]:
     """A moment for each call as far as they lie within the horizon, and when there will be one for the next.
 
-    A call of more tokens than a minute has is let through alone: waiting would not make it smaller.
+    A call of more tokens than a minute has is let through alone: waiting would not make it smaller. An ``urgent`` one
+    does not wait for calls that were granted their moments before it, within ``EXPRESS_SHARE``.
     """
     row = levelled(row, ceiling, now)
     rate, token_rate = per_minute(row, ceiling, now) / MINUTE_S, tokens_per_minute(row, ceiling)
-    level, token_level = row.level, row.token_level
+    level, token_level, express = row.level, row.token_level, row.express
     moments: list[datetime] = []
     later = None
     for needed in tokens:
         wait_s = max(0.0, (1 - level) / rate)
         if token_rate is not None and token_level < 0:
             wait_s = max(wait_s, -token_level / token_rate * MINUTE_S)
+        elif urgent and wait_s > 0 and express >= 1:
+            wait_s, express = 0.0, express - 1
         if wait_s > horizon_s:
             later = now + timedelta(seconds=wait_s - horizon_s)
             break
         moments.append(now + timedelta(seconds=wait_s))
         level -= 1
         token_level -= needed
-    spent = {"level": level, "token_level": token_level, "recent": row.recent + len(moments)}
+    spent = {"level": level, "token_level": token_level, "express": express, "recent": row.recent + len(moments)}
     return row.model_copy(update=spent), tuple(moments), later
 
 

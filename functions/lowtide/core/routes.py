@@ -19,6 +19,7 @@ from .lanes import Lane
 from .model import Value
 from .offpeak import OffPeak
 from .pace_events import Ceiling
+from .preemption import Preemption
 from .task import Endpoint
 from .tiers import Tier
 from .toml_lines import line_of
@@ -256,6 +257,7 @@ class Routes(Value):
     batching: Batching = Batching()
     retries: Retries = Retries()
     limits: Limits = Limits()
+    preemption: Preemption = Preemption()
     templates: dict[Name, Name]
     """System texts by name; ``{type}`` in one stands for the task's type."""
 

@@ -18,6 +18,8 @@ from .call import Caller, Ended
 from .carry import Unreadable, read_tasks
 from .deliver import Delivery, deliver
 from .gate import Gate
+from .lookout import on_the_lookout
+from .slots import Slots
 
 LONGEST_WAIT_S = 300.0
 """Between two receives of a message that keeps failing for reasons of ours, such as a store that does not answer."""
@@ -40,23 +42,23 @@ async def answer(
     tier: Tier,
     messages: Sequence[Message],
     *,
-    slots: asyncio.Semaphore,
+    slots: Slots,
     gate: Gate | None = None,
     visibility_s: int | None = None,
     stop_at: datetime | None = None,
 ) -> Report:
     """Answers what it can of ``messages``.
 
-    ``slots`` bounds the calls in flight. ``gate`` is the process's where it has many invocations at once; else this one
-    has its own. ``visibility_s`` is kept up by a heartbeat meanwhile; None where the queue's own outlasts the caller.
-    Every call has ended by ``stop_at``. A crash anywhere returns only what was not settled: the rest is recognised when
-    its message comes again.
+    ``slots`` bounds the calls in flight, tenants taking turns. ``gate`` is the process's where it has many invocations
+    at once; else this one has its own. ``visibility_s`` is kept up by a heartbeat meanwhile; None where the queue's own
+    outlasts the caller. Every call has ended by ``stop_at``. What has not begun goes back where CRITICAL is kept
+    waiting. A crash anywhere returns only what was not settled: the rest is recognised when its message comes again.
     """
     gate = gate or Gate(system)
-    caller = Caller(system, slots, gate, stop_at)
-    reader = _Reader(system, caller)
     await system.offload(lambda: _mark(system, tier, messages))
-    async with _kept(system, tier, messages, visibility_s):
+    async with _kept(system, tier, messages, visibility_s), on_the_lookout(system, tier, slots) as lookout:
+        caller = Caller(system, slots, gate, lookout, stop_at)
+        reader = _Reader(system, caller)
         reports = await asyncio.gather(*(reader.message(message) for message in messages))
     await gate.close()
     if tier is Tier.CRITICAL and caller.waits_s:
@@ -129,7 +131,7 @@ class _Reader:
             return Ended()
         places = [f"{message.id}/{place}" for place in range(len(tasks))]
         seen = await self._seen(message, tasks)
-        calls = (self._caller.task(*each) for each in zip(tasks, places, seen, strict=True))
+        calls = (self._caller.task(*each, receives=message.receives) for each in zip(tasks, places, seen, strict=True))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
         await self._deliver(message, [e.delivery for e in ended if e.delivery is not None])

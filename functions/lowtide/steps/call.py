@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -12,6 +11,7 @@ from lowtide.core import documents
 from lowtide.core.choice import LaneChoice, choose
 from lowtide.core.documents import Try
 from lowtide.core.outcomes import Again, Answered, Bury, Halt, Outcome, Response, backoff_s, judge
+from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
 from lowtide.core.records import ResultDocument
 from lowtide.core.structured import checked
@@ -34,6 +34,8 @@ from .ask import Asker, Chosen, HandedOn, Lost
 from .coalesce import Coalescer
 from .deliver import Delivery, stored
 from .gate import HORIZON_S, Gate, Go, Standing, Wait
+from .lookout import Lookout
+from .slots import Slots
 
 CLAIM_MARGIN = timedelta(seconds=5)
 """Past the call's own timeout: the settling write must find the claim alive."""
@@ -54,10 +56,11 @@ class Ended:
 class Caller:
     """One invocation's worth of calls, sharing its writes. ``slots`` bounds those in flight."""
 
-    def __init__(self, system: System, slots: asyncio.Semaphore, gate: Gate, stop_at: datetime | None) -> None:
+    def __init__(self, system: System, slots: Slots, gate: Gate, lookout: Lookout, stop_at: datetime | None) -> None:
         self._system = system
         self._slots = slots
         self._gate = gate
+        self._lookout = lookout
         self._stop_at = stop_at
         self.waits_s: list[float] = []
         """How long each task waited from its acceptance to its claim."""
@@ -66,12 +69,14 @@ class Caller:
         )
         self._asker = Asker(system, self._rows, self._question)
 
-    async def task(self, task: AcceptedTask, place: str, seen: TaskRow | None) -> Ended:
-        """``place`` is the task's in its message, the same whenever that comes again; ``seen``: its row, if it was
-        read."""
+    async def task(self, task: AcceptedTask, place: str, seen: TaskRow | None, *, receives: int) -> Ended:
+        """``place`` is the task's in its message, the same whenever that comes again, as it has ``receives`` times;
+        ``seen``: its row, if it was read."""
         if seen is not None and (ended := await self._idle(task, place, seen)) is not None:
             return ended
-        async with self._slots:
+        async with self._slots.turn(task.tenant) as granted:
+            if not granted or self._lookout.must_yield:
+                return self._yielded(place, receives)
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
             guess = choose(task, Strikes(), self._system.clock.now(), self._system.routes)
             latest = self._latest(guess, self._asking_s(task))
@@ -80,7 +85,14 @@ class Caller:
             admitted = await self._gate.admit(task, guess, latest=latest)
             if isinstance(admitted, Wait):
                 return Ended(delay_s=admitted.seconds)
+            if self._lookout.must_yield:
+                await self._gate.unused(admitted)
+                return self._yielded(place, receives)
             return await self._admitted(task, admitted, place, seen)
+
+    def _yielded(self, place: str, receives: int) -> Ended:
+        self._system.metrics.count("tasks_preempted")
+        return Ended(delay_s=rest_s(receives, place))
 
     async def _idle(self, task: AcceptedTask, place: str, seen: TaskRow) -> Ended | None:
         """What becomes of a task that is not to be called for now; None where it is. It needs no moment at the gate."""

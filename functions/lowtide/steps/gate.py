@@ -175,10 +175,10 @@ class Gate:
         place = (model_key(task.provider, task.model), task.tier, lane is Lane.FLEX)
         if place not in self._lines:
             model, account = self._model(task), self._account(task)
-            horizon_s, flex = HORIZON_S[task.tier], lane is Lane.FLEX
+            horizon_s, flex, urgent = HORIZON_S[task.tier], lane is Lane.FLEX, task.tier is Tier.CRITICAL
 
             async def take(first: Asker, tokens: Sequence[int]) -> Answer:
-                return await model.take(account, first, tokens, horizon_s=horizon_s, flex=flex)
+                return await model.take(account, first, tokens, horizon_s=horizon_s, flex=flex, urgent=urgent)
 
             self._lines[place] = Line(self._system.clock, take)
         return self._lines[place]

@@ -75,7 +75,14 @@ class SharedPace:
                 self._saw(decision)
 
     async def take(
-        self, account: SharedPace, first: Asker, tokens: Sequence[int], *, horizon_s: float, flex: bool
+        self,
+        account: SharedPace,
+        first: Asker,
+        tokens: Sequence[int],
+        *,
+        horizon_s: float,
+        flex: bool,
+        urgent: bool = False,
     ) -> Answer:
         """Moments of this model, where the account is not refused. Raises Contended."""
         event = Take(
@@ -87,6 +94,7 @@ class SharedPace:
             ceiling=self.ceiling,
             told=self._take_untold(),
             flex=flex,
+            urgent=urgent,
         )
         # What the account has to hear was told when it happened.
         on_account = replace(event, key=account.key, tokens=(0,), told=(), ceiling=account.ceiling, flex=False)

@@ -53,7 +53,8 @@ class QueueLevels:
         if mark is None or waiting == 0:
             self._write(tier, Mark(at=now, oldest_s=0.0))
             return Level(waiting)
-        return Level(waiting, mark.oldest_by(now, waiting))
+        # A mark may be so old although all flows: what came since is not called old for it.
+        return Level(waiting, mark.oldest_by(now - GOOD_FOR, waiting))
 
     def _write(self, tier: Tier, mark: Mark) -> None:
         self._marked[tier] = mark.at
