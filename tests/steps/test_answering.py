@@ -15,7 +15,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Outgoing
 from lowtide_local.simulator.scenario import CallFaults, Scenario, Window, WindowKind
 from tests.steps.one_tier import answered, begin, slow
-from tests.sweep.world import Life, task
+from tests.sweep.world import Life, World, task
 
 ANSWERED, DEAD = Status.ANSWERED, Status.DEAD
 CALL = "answers.openai.answer"
@@ -303,5 +303,23 @@ def test_no_more_calls_are_in_flight_than_there_are_slots(tmp_path):
         await life.answer(Tier.HIGH, slots=3)
         assert life.system.clock.now() - began == timedelta(seconds=30)
         assert life.engine.ledger.total().answered == 9
+
+    world.live(story)
+
+
+def test_a_message_is_entered_in_the_ledger_once_all_of_it_has_ended(tmp_path):
+    """Entered in parts, by two consumers of whom one stood still, it could end as the lesser part."""
+    world = World(tmp_path)
+    world.publish({"tasks": [task("a", "meeting_summary"), task("b", "meeting_summary", "[sim:500-once]")]})
+
+    async def story(life: Life) -> None:
+        life.accept()
+        first = await life.answer(Tier.NORMAL)
+        assert len(first.again) == 1
+        assert life.engine.ledger.total().tasks == 0
+        await life.pass_time(60)
+        second = await life.answer(Tier.NORMAL)
+        assert len(second.done) == 1
+        assert life.engine.ledger.total().answered == 2
 
     world.live(story)

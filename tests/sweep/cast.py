@@ -23,7 +23,8 @@ from lowtide_local.engine.engine import Engine
 from tests.sweep.schedules import Schedule
 
 T = TypeVar("T")
-CONSUMED = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
+CONSUMED = Tier.NORMAL
+"""The one real-time queue that these schedules use: what is rescued goes there too."""
 VISIBILITY_S = 60
 """Shorter than a stall and than the longest wait for a claim: messages come back while they are worked on."""
 
@@ -82,15 +83,10 @@ def _poll(system: System) -> None:
 
 
 def _consume(system: System) -> None:
-    for tier in CONSUMED:
-        _answer(system, tier)
-
-
-def _answer(system: System, tier: Tier) -> None:
-    messages = system.tiers[tier].receive(2, visibility_s=VISIBILITY_S)
+    messages = system.tiers[CONSUMED].receive(2, visibility_s=VISIBILITY_S)
     if messages:
-        report = _in_a_loop(lambda: answer(system, tier, messages, slots=Slots(2)))
-        system.tiers[tier].delete(report.done)
+        report = _in_a_loop(lambda: answer(system, CONSUMED, messages, slots=Slots(2)))
+        system.tiers[CONSUMED].delete(report.done)
 
 
 def _work(system: System) -> None:

@@ -18,7 +18,7 @@ from lowtide.steps.carry import send_tasks
 from lowtide.steps.sweep import sweep
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.engine.engine import in_place
-from tests.sweep.cast import Actor, Operator, Role, cast, driven
+from tests.sweep.cast import CONSUMED, Actor, Operator, Role, cast, driven
 from tests.sweep.ground import Ground, RepeatingQueue
 from tests.sweep.interleaving import Interleaver, SkewedClock
 from tests.sweep.model_provider import ModelProvider
@@ -32,6 +32,8 @@ MOST_CALLS = 20_000
 """No play comes near either; one that does has no end."""
 DEPLOYMENT = "ours"
 MODELS = {"A": "gpt-5-mini", "B": "gpt-4o-mini"}
+A_MOMENT_S = 0.001
+"""A call of the one worker's: in no time at all, a turn that waits for the next moment would have no end."""
 CREATIONS = "batch_apis.openai.create"
 
 Trace = Callable[[str], None]
@@ -214,7 +216,7 @@ class Play:
     def _latency(self, name: str) -> float:
         """Until the call takes effect. A creation comes within the grace period of its intent: that is the model."""
         if self.schedule.crew == 0:
-            return 0.0
+            return A_MOMENT_S
         if name != CREATIONS and self._dice.random() < self.schedule.stall:
             return self._dice.choice((50.0, 200.0, 1_000.0))
         return self._dice.random() * 2
@@ -237,12 +239,13 @@ class Play:
                     yield row.intent_at + GRACE
                 if row.state is BatchState.RUNNING:
                     yield max(self.provider.end_of(row), row.next_poll_at or START)
-        if actor.role is not Role.POLLER:
+        if actor.role in (Role.WORKER, Role.ASSEMBLER):
+            yield self.engine.queue(Tier.LOW.value).next_visible_at()
             for part in self.watch.parts.values():
                 if part.active:
                     yield from (part.not_before, part.lease_until)
-            for tier in Tier:
-                yield self.engine.queue(tier.value).next_visible_at()
+        if actor.role in (Role.WORKER, Role.CONSUMER):
+            yield self.engine.queue(CONSUMED.value).next_visible_at()
 
     def _over(self) -> bool:
         return bool(self.watch.faults) or (self._operator.left == 0 and self.watch.ended())

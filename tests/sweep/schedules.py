@@ -91,7 +91,7 @@ def drawn(seed: int, number: int) -> Schedule:
     return Schedule(
         name=name,
         seed=f"{name} play",
-        tasks=tuple(dice.sample(FULL_DAY, dice.randint(2, 5))),
+        tasks=tuple(dice.sample(FULL_DAY, dice.randint(2, 4))),
         live=dice.choice((0, 0, 1, 2)),
         mishaps=tuple(dice.choices(mishaps, weights, k=dice.randint(0, 3))),
         crashes=crashes,

@@ -127,18 +127,19 @@ class _Reader:
             tasks = await self._system.offload(lambda: read_tasks(self._system, message))
         except Unreadable as error:
             delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
-            await self._deliver(message, [delivery])
+            await self._deliver(f"message/{message.id}", [delivery])
             return Ended()
         places = [f"{message.id}/{place}" for place in range(len(tasks))]
         seen = await self._seen(message, tasks)
         calls = (self._caller.task(*each, receives=message.receives) for each in zip(tasks, places, seen, strict=True))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
-        await self._deliver(message, [e.delivery for e in ended if e.delivery is not None])
+        delays = [e.delay_s for e in ended if e.delay_s is not None]
+        entry = f"message/{message.id}" if len(ended) == len(outcomes) and not delays else None
+        await self._deliver(entry, [e.delivery for e in ended if e.delivery is not None])
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        delays = [e.delay_s for e in ended if e.delay_s is not None]
         halted = next((e.halted for e in ended if e.halted), None)
         return Ended(delay_s=min(delays) if delays else None, halted=halted)
 
@@ -149,6 +150,6 @@ class _Reader:
             return [None] * len(tasks)
         return await self._system.offload(lambda: self._system.tasks.get([task.key for task in tasks]))
 
-    async def _deliver(self, message: Message, deliveries: Sequence[Delivery]) -> None:
+    async def _deliver(self, entry: str | None, deliveries: Sequence[Delivery]) -> None:
         """Before the message may be deleted. Everything in it may be repeated."""
-        await self._system.offload(lambda: deliver(self._system, f"message/{message.id}", deliveries))
+        await self._system.offload(lambda: deliver(self._system, entry, deliveries))

@@ -64,8 +64,10 @@ class Delivery:
         return cls(Receipt(refused=1), letter=(message.id, refused_letter(message.body, "invalid_task", text, now)))
 
 
-def deliver(system: System, entry: str, deliveries: Sequence[Delivery]) -> None:
-    """``entry`` names the ledger entry: the same deliveries again replace it by its equal."""
+def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -> None:
+    """``entry`` names the ledger entry: the same deliveries again replace it by its equal. None where more is to come
+    that shares it: put in parts, it could be replaced by less of it, by whoever was slower.
+    """
     if not deliveries:
         return
     whole = [_filled(system, delivery) for delivery in deliveries]
@@ -81,7 +83,7 @@ def deliver(system: System, entry: str, deliveries: Sequence[Delivery]) -> None:
     )
     wake(system, [callback for delivery in whole if (callback := _beside(system, delivery)) is not None])
     entries = [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
-    if len(entries) < len(whole):
+    if entry is not None and len(entries) < len(whole):
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None)))
     system.ledger.put(entries)
     for delivery in whole:
