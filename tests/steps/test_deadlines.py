@@ -94,9 +94,29 @@ def test_a_batch_is_sealed_early_enough_for_those_of_its_kind_to_end_in_time(tmp
     world.live(story)
 
 
+def test_while_the_account_is_refused_work_stays_where_nothing_deletes_it(tmp_path):
+    """A queue keeps messages for ten days, parts and batches keep them for as long as it takes."""
+    refused = Window(kind=WindowKind.QUOTA, from_s=0, to_s=12 * 86_400)
+    world = begin(tmp_path, Scenario(windows=(refused,)), low("a"), low("b"))
+
+    async def story(life):
+        life.accept()
+        for _ in range(14 * 24):
+            await life.assemble()
+            await life.collect()
+            if life.system.clock.now() < START + timedelta(days=12):
+                assert life.waiting(Tier.NORMAL) == 0
+            await life.pass_time(HOUR_S)
+
+    world.live(story)
+    assert world.work()
+    ended = [record(world, name) for name in ("a", "b")]
+    assert [(each.status, each.deadline_met) for each in ended] == [(Status.ANSWERED, False)] * 2
+
+
 def test_a_batch_that_was_put_off_until_its_rescue_would_begin_is_never_created(tmp_path):
     """The provider takes nothing for an hour and a half, and then answers calls again."""
-    storm = Window(kind=WindowKind.QUOTA, from_s=0, to_s=5_690)
+    storm = Window(kind=WindowKind.RATE_LIMIT, from_s=0, to_s=5_690)
     world = begin(tmp_path, Scenario(windows=(storm,)), low("a"), low("b", 86_400))
 
     async def story(life):

@@ -29,6 +29,7 @@ from .carry import send_tasks
 from .lease import LeasedBatch
 from .outlook import Outlook, margins_of
 from .part_file import READ_BYTES, READ_ROWS, PartFile
+from .submission_gate import account_refused
 
 NEAR_LOOK_S = 60.0
 """The longest wait between two looks at a batch whose deadline is near."""
@@ -73,7 +74,9 @@ async def cancel_if_due(system: System, batch: LeasedBatch, api: BatchApi, seen:
     if not row.called_off:
         margins = margins_of(system)
         # Most looks end here, and cost no read.
-        if not near(row, now, margins) or not rescue_due(row, now, Outlook(system).eta(row.lot, row.requests), margins):
+        if not near(row, now, margins) or account_refused(system, row.lot.provider):
+            return
+        if not rescue_due(row, now, Outlook(system).eta(row.lot, row.requests), margins):
             return
         if not call_off(system, batch):
             return
@@ -83,7 +86,9 @@ async def cancel_if_due(system: System, batch: LeasedBatch, api: BatchApi, seen:
 
 def too_late(system: System, row: BatchRow) -> bool:
     """Of a batch that is not running yet: by the time at which its rescue would begin, it is not worth beginning."""
-    return not row.called_off and near(row, system.clock.now(), margins_of(system))
+    if row.called_off or not near(row, system.clock.now(), margins_of(system)):
+        return False
+    return not account_refused(system, row.lot.provider)
 
 
 def call_off(system: System, batch: LeasedBatch) -> bool:
@@ -138,7 +143,7 @@ def _rescue_part(system: System, outlook: Outlook, part: PartRow) -> None:
     if part.state is not PartState.CLOSED and not part.ready(now):
         return
     before = outlook.real_time_before(part.lot, part.tasks)
-    if part.tightest_deadline >= before:
+    if part.tightest_deadline >= before or account_refused(system, part.lot.provider):
         return
     [taken] = system.parts.apply([Change(part.part_id, RescuePart(before), part)], now)
     if taken.verdict is not PartVerdict.STALE and taken.row is not None:

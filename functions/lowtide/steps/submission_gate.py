@@ -42,6 +42,13 @@ def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pa
     return Pass(permit, now, probe=decision.probe) if decision.moments else None
 
 
+def account_refused(system: System, provider: str) -> bool:
+    """Nothing is bought there for now, on any lane: work is as well off in its part or its batch, which keep it for
+    longer than a queue does."""
+    [account] = system.paces.get([account_key(provider)])
+    return account is not None and account.active
+
+
 def tell(system: System, row: BatchRow, given: Pass, sign: Sign) -> PaceRow | None:
     """What the submission says of its account: ``ANSWERED``, ``REFUSED``, or ``UNUSED`` where it says nothing. Only a
     refusal and a probe are news; the account's row where there was."""
