@@ -101,7 +101,7 @@ def test_while_the_account_is_refused_work_stays_where_nothing_deletes_it(tmp_pa
 
     async def story(life):
         life.accept()
-        for _ in range(14 * 24):
+        for _ in range(13 * 24):
             await life.assemble()
             await life.collect()
             if life.system.clock.now() < START + timedelta(days=12):
