@@ -165,6 +165,7 @@ class Play:
             answers={"openai": self.provider},
             batch_apis={"openai": self.provider},
             paces=engine.paces,
+            holds=engine.holds,
             replies=ReplyBox(),
             events=EventBox(),
             callbacks=CallbackBox(),
