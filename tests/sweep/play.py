@@ -32,6 +32,8 @@ MOST_CALLS = 20_000
 """No play comes near either; one that does has no end."""
 DEPLOYMENT = "ours"
 MODELS = {"A": "gpt-5-mini", "B": "gpt-4o-mini"}
+AT_ONCE = 0.25
+"""Of the turns after one that had something to do: what they find, a later one would find too."""
 A_MOMENT_S = 0.001
 """A call of the one worker's: in no time at all, a turn that waits for the next moment would have no end."""
 CREATIONS = "batch_apis.openai.create"
@@ -165,6 +167,7 @@ class Play:
             answers={"openai": self.provider},
             batch_apis={"openai": self.provider},
             paces=engine.paces,
+            holds=engine.holds,
             replies=ReplyBox(),
             events=EventBox(),
             callbacks=CallbackBox(),
@@ -222,11 +225,11 @@ class Play:
         return self._dice.random() * 2
 
     def _rest(self, actor: Actor, *, busy: bool) -> float:
-        """Between two turns: short where there was something to do, else until something will have happened."""
-        if busy:
-            return self._dice.choice((1.0, 10.0, 60.0))
+        """Between two turns: until something will have happened, or short, as where there was something to do."""
         now = self._clock.now()
         moments = [moment for moment in self._moments(actor) if moment is not None and moment > now]
+        if busy and (not moments or self._dice.random() < AT_ONCE):
+            return self._dice.choice((1.0, 10.0, 60.0))
         wait = (min(moments) - now).total_seconds() if moments else 21_600.0
         return min(wait, 21_600.0) + self._dice.random() * 3
 
