@@ -11,6 +11,7 @@ from random import Random
 
 from lowtide.core.acceptance import accept
 from lowtide.core.batches import GRACE, BatchState
+from lowtide.core.preemption import Preemption
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
@@ -152,7 +153,8 @@ class Play:
         tiers = {tier: RepeatingQueue(engine.queue(tier.value), self._dice, repeats) for tier in Tier}
         return System(
             deployment=DEPLOYMENT,
-            routes=with_batching(poll_first_s=60),
+            # Nobody sends CRITICAL tasks here: to look out for them would be most of what happens.
+            routes=with_batching(poll_first_s=60).model_copy(update={"preemption": Preemption(enabled=False)}),
             prices=prices(),
             clock=self._clock,
             intake=engine.queue("intake"),
