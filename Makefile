@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep sweep-rules bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test sweep sweep-rules bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-flood: $(READY)  ## how long CRITICAL takes alone and under a flood of NOR
 
 bench-fair: $(READY)  ## how long a small tenant waits beside a large one (ARGS="--big 50000")
 	@$(RUN) python -m bench.fair $(ARGS)
+
+bench-flex: $(READY)  ## a day of NORMAL with flex gone a third of the time: its share, deadlines, dollars (ARGS="--per-hour 100")
+	@$(RUN) python -m bench.flex $(ARGS)
 
 lint: $(READY)  ## style and formatting
 	@$(RUN) ruff check

@@ -18,6 +18,7 @@ import httpx2
 
 from lowtide.core.acceptance import accept
 from lowtide.core.receipts import Receipt
+from lowtide.core.routes import Routes
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
@@ -57,9 +58,9 @@ class Crowd:
     provider: SimulatedProvider
     metrics: RecordedMetrics
 
-    def feed(self, tasks: int) -> None:
-        """So many NORMAL tasks onto their queue, packed as ingest packs them."""
-        made = self._tasks(tasks)
+    def feed(self, tasks: int, *, first: int = 0, model: str = MODEL) -> None:
+        """So many NORMAL tasks onto their queue, packed as ingest packs them; the first has the number ``first``."""
+        made = self._tasks(range(first, first + tasks), model)
         while some := list(islice(made, FED_AT_ONCE)):
             send_tasks(self.system, some)
 
@@ -104,17 +105,19 @@ class Crowd:
             report = await answer(self.system, TIER, messages, slots=slots, gate=gate, visibility_s=VISIBILITY_S)
             queue.delete(report.done)
 
-    def _tasks(self, tasks: int) -> Iterator[AcceptedTask]:
+    def _tasks(self, numbers: range, model: str) -> Iterator[AcceptedTask]:
         now = self.clock.now()
-        for number in range(tasks):
-            body = {"model": MODEL, "messages": [{"role": "user", "content": f"Case {number}."}], "max_tokens": 50}
+        for number in numbers:
+            body = {"model": model, "messages": [{"role": "user", "content": f"Case {number}."}], "max_tokens": 50}
             request = {"url": "/v1/chat/completions", "body": body}
             message = {"task_id": f"task-{number}", "type": "meeting_summary", "request": request}
             yield accept(message, origin=f"feed {number}", sent_at=now, routes=self.system.routes)
 
 
-def gather(directory: Path, scenario: Scenario, story: Callable[[Crowd], Awaitable[T]]) -> T:
-    """One story, from an empty directory, in virtual time."""
+def gather(
+    directory: Path, scenario: Scenario, story: Callable[[Crowd], Awaitable[T]], *, routes: Routes | None = None
+) -> T:
+    """One story, from an empty directory, in virtual time; with the shipped routes where none are given."""
 
     async def main(clock: VirtualClock) -> T:
         provider = SimulatedProvider(scenario, clock)
@@ -125,7 +128,7 @@ def gather(directory: Path, scenario: Scenario, story: Callable[[Crowd], Awaitab
                 system = assemble(
                     engine,
                     clock=clock,
-                    routes=shipped_routes(),
+                    routes=routes or shipped_routes(),
                     metrics=metrics,
                     deployment="bench",
                     base_url="http://simulated/v1",

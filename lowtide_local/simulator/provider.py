@@ -21,7 +21,7 @@ from .fates import Fate, Judge
 from .files import FileStore, StoredFile, page
 from .inputs import BatchInput, read_input
 from .limits import RateLimits
-from .refusals import ApiError, invalid, quota_exceeded, rate_limited
+from .refusals import ApiError, flex_unavailable, invalid, quota_exceeded, rate_limited
 from .scenario import Mishap, MishapKind, Scenario, WindowKind
 from .webhooks import Event, Postman
 
@@ -72,6 +72,10 @@ class SimulatedProvider:
             if window.kind is WindowKind.QUOTA and spends:
                 raise quota_exceeded()
 
+    def _open_windows(self) -> set[WindowKind]:
+        seconds = (self.clock.now() - self._started_at).total_seconds()
+        return {window.kind for window in self.scenario.windows if window.from_s <= seconds < window.to_s}
+
     # --- calls ---------------------------------------------------------------------------------------------------
 
     def call(self, endpoint: Endpoint, body: object, call_id: str | None) -> Fate:
@@ -87,6 +91,8 @@ class SimulatedProvider:
         except ApiError:
             self.limited += 1
             raise
+        if asked.service_tier == "flex" and WindowKind.NO_FLEX in self._open_windows():
+            raise flex_unavailable()
         fate = self._judge.call(asked, now)
         if fate.usage is not None:
             self.billed.append(batches.billed(asked, fate, now, batch_id=None, line_id=call_id))

@@ -77,6 +77,8 @@ class WindowKind(StrEnum):
     """Everything answers 503."""
     QUOTA = "quota"
     """Calls and new batches answer 429 ``insufficient_quota``."""
+    NO_FLEX = "no_flex"
+    """Calls on flex answer 429 ``resource_unavailable``."""
 
 
 class Window(Value):

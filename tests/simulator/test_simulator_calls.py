@@ -178,6 +178,16 @@ async def test_a_storm_hits_calls_only_and_passes():
     await ask(client, "after")
 
 
+async def test_a_window_without_flex_refuses_that_lane_alone_and_passes():
+    provider = provider_of(windows=(Window(kind=WindowKind.NO_FLEX, from_s=0, to_s=5),))
+    client = connect(provider)
+    assert (await refusal_of(client, "hi", service_tier="flex")).code == "resource_unavailable"
+    assert provider.billed == []
+    await ask(client, "hi")
+    provider.clock.advance(5)
+    assert (await ask(client, "hi", service_tier="flex")).service_tier == "flex"
+
+
 async def test_an_outage_answers_503_to_everything():
     provider = provider_of(windows=(Window(kind=WindowKind.OUTAGE, from_s=0, to_s=5),))
     client = connect(provider)

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import assert_never
 
 from .lanes import Lane
+from .past import UNKNOWN, Past
+from .rates import QUICK_CAP_S
 from .routes import LaneSpec, Routes
 from .task import AcceptedTask
 from .tasks import Strikes
 from .tiers import Tier
 from .wording import span
+
+MARGIN_S = 30.0
+"""Beside the calls themselves: for the way through the queue and for the writes before and after a call."""
+SLACK = 1.5
+"""Nine in ten calls end within their ninetieth percentile; this times that is planned for, within the timeout."""
+REST_SLACK = 1.5
+"""Who is sent back because flex rests may be away for half as long again (steps/line.py)."""
+MOSTLY = 0.8
+"""Flex that refused so large a share of late is expected to refuse again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +36,26 @@ class LaneChoice:
     timeout_s: float
 
 
-def choose(task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes) -> LaneChoice:
+def choose(task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, past: Past = UNKNOWN) -> LaneChoice:
     """The first lane in order that nothing speaks against; ``default`` serves every model.
 
     The body's ``service_tier`` is a preference: ``priority`` puts that lane first, ``default`` leaves the others out,
     and ``flex`` is taken wherever the lanes of the task have it. A batch is never chosen here: a LOW task that comes
-    this far cannot be batched, or has no time left for it. The time left never shortens ``timeout_s``: a late task
-    is still answered, and flex is chosen only where there is time for a call on ``default`` after it.
+    this far cannot be batched, or has no time left for it. ``past`` says how long calls take on flex and default now;
+    where it does not know, a call takes all its time. Flex is chosen only where there is time for it and for a call on
+    ``default`` after it, and is cut off where that one would have to begin. The time left shortens no other call: a
+    late task is still answered.
     """
     asked = (task.body or {}).get("service_tier")
     left_s = (task.deadline_at - now).total_seconds()
     passed_over = None
     for lane in _order(task, asked, routes):
-        objection = _objection(lane, task, strikes, left_s, routes)
+        objection = _objection(lane, task, strikes, left_s, routes, past)
         if objection is None:
-            return LaneChoice(
-                lane, _reason(lane, task.tier, asked, left_s, passed_over), _timeout_s(lane, task, routes)
-            )
+            within_s = timeout_s(lane, task, routes)
+            if lane is Lane.FLEX:
+                within_s = min(within_s, left_s - _after_flex_s(task, routes, past))
+            return LaneChoice(lane, _reason(lane, task.tier, asked, left_s, passed_over, past), within_s)
         passed_over = passed_over or objection
     raise AssertionError("nothing speaks against default")
 
@@ -54,7 +69,9 @@ def _order(task: AcceptedTask, asked: str | None, routes: Routes) -> Sequence[La
     return lanes
 
 
-def _objection(lane: Lane, task: AcceptedTask, strikes: Strikes, left_s: float, routes: Routes) -> str | None:
+def _objection(
+    lane: Lane, task: AcceptedTask, strikes: Strikes, left_s: float, routes: Routes, past: Past
+) -> str | None:
     model = routes.model(task.model)
     match lane:
         case Lane.DEFAULT:
@@ -68,15 +85,35 @@ def _objection(lane: Lane, task: AcceptedTask, strikes: Strikes, left_s: float, 
                 return f"{model.name} has no flex"
             if strikes.flex_refusals >= routes.retries.flex_refusals:
                 return f"flex refused {strikes.flex_refusals} times"
-            needed_s = _timeout_s(Lane.FLEX, task, routes) + _timeout_s(Lane.DEFAULT, task, routes)
-            return None if left_s >= needed_s else f"{_left(left_s)}, too short for flex"
+            return None if left_s >= _flex_needs_s(task, strikes, routes, past) else _too_short(left_s, past)
         case Lane.BATCH:
             return "a call is no batch"
         case _:
             assert_never(lane)
 
 
-def _timeout_s(lane: Lane, task: AcceptedTask, routes: Routes) -> float:
+def _flex_needs_s(task: AcceptedTask, strikes: Strikes, routes: Routes, past: Past) -> float:
+    """From now: until flex may be tried, a call on it (or a refusal, which costs nothing but the wait until the next
+    try), and a call on default after it. Where flex is expected to refuse, there must be time for that first."""
+    call_s = _expected_s(past.flex_s, timeout_s(Lane.FLEX, task, routes))
+    retries, struck = routes.retries, strikes.failures + strikes.flex_refusals
+    refusal_s = min(retries.cap_s, retries.base_s * 2.0 ** min(20, struck))
+    tries_s = max(call_s, refusal_s)
+    if past.flex_refused >= MOSTLY:
+        tries_s = call_s + refusal_s + QUICK_CAP_S * REST_SLACK
+    return max(past.held_s, past.flex_rests_s) * REST_SLACK + tries_s + _after_flex_s(task, routes, past)
+
+
+def _after_flex_s(task: AcceptedTask, routes: Routes, past: Past) -> float:
+    return _expected_s(past.default_s, timeout_s(Lane.DEFAULT, task, routes)) + MARGIN_S
+
+
+def _expected_s(nine_in_ten_s: float | None, most_s: float) -> float:
+    return most_s if nine_in_ten_s is None else min(most_s, nine_in_ten_s * SLACK)
+
+
+def timeout_s(lane: Lane, task: AcceptedTask, routes: Routes) -> float:
+    """What a call on a lane may take for a task of this tier, in seconds. Not for batches."""
     return min(_spec(lane, routes).call_timeout_s, routes.tiers[task.tier].call_timeout_s)
 
 
@@ -94,16 +131,28 @@ def _spec(lane: Lane, routes: Routes) -> LaneSpec:
             assert_never(lane)
 
 
-def _reason(lane: Lane, tier: Tier, asked: str | None, left_s: float, passed_over: str | None) -> str:
+def _reason(lane: Lane, tier: Tier, asked: str | None, left_s: float, passed_over: str | None, past: Past) -> str:
     match lane:
         case Lane.FLEX:
-            return f"flex at half price, {_left(left_s)}"
+            usual = "" if past.flex_s is None else f"nine in ten within {span(ceil(past.flex_s))}, "
+            return f"flex at half price, {usual}{_left(left_s)}"
         case _ if passed_over is not None:
             return f"{lane}, as {passed_over}"
         case _ if asked == lane:
             return f"{lane} as the request asks"
         case _:
             return f"{lane} is the lane of {tier}"
+
+
+def _too_short(left_s: float, past: Past) -> str:
+    """In the words of what weighs most."""
+    if left_s > 0 and past.flex_refused >= MOSTLY:
+        return f"flex mostly refuses now and {span(left_s)} are left"
+    if left_s > 0 and past.flex_rests_s > 0:
+        return f"flex has no capacity now and {span(left_s)} are left"
+    if left_s > 0 and past.flex_s is not None:
+        return f"flex takes {span(ceil(past.flex_s))} now and {span(left_s)} are left"
+    return f"{_left(left_s)}, too short for flex"
 
 
 def _left(left_s: float) -> str:

@@ -20,6 +20,7 @@ from typing import assert_never
 from . import breaker, rates
 from .pace_events import CallEnd, Ceiling, Held, PaceDecision, PaceEvent, PaceVerdict, Sign, Take, Tell
 from .pace_rows import Breaker, PaceRow
+from .past import heard
 
 
 def born(key: str, now: datetime) -> PaceRow:
@@ -81,7 +82,9 @@ def _later(before: PaceRow | None, row: PaceRow, until: datetime, held: Held) ->
 
 def _told(row: PaceRow, told: Iterable[CallEnd], ceiling: Ceiling, now: datetime) -> PaceRow:
     for end in told:
-        row = _ended(rates.learnt(row, end), end, ceiling, now)
+        before = rates.learnt(row, end)
+        row = _ended(before, end, ceiling, now)
+        row = heard(before, row, end, now)
     return row
 
 

@@ -36,7 +36,8 @@ class CallEnd:
     """How a call ended whose moment was granted at ``granted_at``; answers may be told together, as the latest of
     ``count``. What was granted before a row heard of trouble knows no more of it than the row does.
 
-    ``call`` names the permit, ``witness`` the task; ``retry_after_s``: as the provider asked.
+    ``call`` names the permit, ``witness`` the task; ``retry_after_s``: as the provider asked. ``seconds``: from
+    their moments to their ends, of calls that flex or default could serve.
     """
 
     sign: Sign
@@ -47,6 +48,7 @@ class CallEnd:
     headroom: Headroom | None = None
     flex: bool = False
     count: int = 1
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from .lane_past import LanePast
 from .model import Utc, Value
 
 
@@ -48,6 +49,9 @@ class PaceRow(Value):
     """In a row: since flex last answered."""
     flex_refused_at: Utc | None = None
     flex_not_before: Utc | None = None
+    on_flex: LanePast = LanePast()
+    on_default: LanePast = LanePast()
+    """Of calls that either lane may serve."""
     state: Breaker = Breaker.CLOSED
     answers: int = 0
     """Since ``answers_since``; forgotten every few seconds."""

@@ -8,7 +8,7 @@ from typing import assert_never
 from uuid import uuid4
 
 from lowtide.core import documents
-from lowtide.core.choice import LaneChoice, choose
+from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
 from lowtide.core.outcomes import Again, Answered, Bury, Halt, Outcome, Response, backoff_s, judge
 from lowtide.core.preemption import rest_s
@@ -78,11 +78,12 @@ class Caller:
             if not granted or self._lookout.must_yield:
                 return self._yielded(place, receives)
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
-            guess = choose(task, Strikes(), self._system.clock.now(), self._system.routes)
+            strikes = Strikes() if seen is None else seen.strikes
+            guess = self._gate.lane(task, strikes)
             latest = self._latest(guess, self._asking_s(task))
             if latest is not None and latest < self._system.clock.now():
                 return Ended(delay_s=0)
-            admitted = await self._gate.admit(task, guess, latest=latest)
+            admitted = await self._gate.admit(task, guess, strikes=strikes, latest=latest)
             if isinstance(admitted, Wait):
                 return Ended(delay_s=admitted.seconds)
             if self._lookout.must_yield:
@@ -107,7 +108,7 @@ class Caller:
     async def _admitted(self, task: AcceptedTask, go: Go, place: str, seen: TaskRow | None) -> Ended:
         now = self._system.clock.now()
         asking_s = self._asking_s(task)
-        timeout_s = choose(go.task, Strikes(), now, self._system.routes).timeout_s
+        timeout_s = self._gate.longest_s(go, Strikes() if seen is None else seen.strikes)
         if self._stop_at is not None:
             timeout_s = min(timeout_s, (self._stop_at - now).total_seconds() - asking_s)
         until = now + timedelta(seconds=asking_s + timeout_s) + CLAIM_MARGIN
@@ -131,7 +132,7 @@ class Caller:
             if isinstance(ready, Ended):
                 return ready
             go, row = ready, chosen.row
-        choice = choose(go.task, row.strikes, self._system.clock.now(), self._system.routes)
+        choice = self._gate.lane(go.task, row.strikes, go)
         response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, timeout_s))
         outcome = judge(response, choice.lane)
         standing = await self._gate.ended(go, response, outcome, choice.lane)
@@ -147,9 +148,9 @@ class Caller:
             return replace(go, task=chosen.task.model_copy(update=served))
         if go is not None:
             await self._gate.unused(go)
-        now = self._system.clock.now()
-        lane = choose(chosen.task, chosen.row.strikes, now, self._system.routes)
-        admitted = await self._gate.admit(chosen.task, lane, latest=now)
+        strikes = chosen.row.strikes
+        lane = self._gate.lane(chosen.task, strikes)
+        admitted = await self._gate.admit(chosen.task, lane, strikes=strikes, latest=self._system.clock.now())
         if isinstance(admitted, Go):
             return admitted
         delay_s = await self._release(task, chosen.row, admitted.seconds, chosen.row.strikes, unsure=0)

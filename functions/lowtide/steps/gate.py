@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
+from math import inf
 from uuid import uuid4
 
 import orjson
 
 from lowtide.core.breaker import forgives
-from lowtide.core.choice import LaneChoice, choose
+from lowtide.core.choice import LaneChoice, choose, timeout_s
 from lowtide.core.lanes import Lane
 from lowtide.core.lines import estimated_tokens
-from lowtide.core.outcomes import Again, Outcome, Response
+from lowtide.core.outcomes import TIMEOUT, Again, Answered, Outcome, Response
 from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
 from lowtide.core.pace_rows import account_key, model_key
+from lowtide.core.past import past_of
 from lowtide.core.prompts import request_body
 from lowtide.core.signs import sign_of
 from lowtide.core.task import AcceptedTask
@@ -40,6 +42,8 @@ take it up; shorter, and messages would go to and fro."""
 HORIZON_S = {Tier.CRITICAL: 4.0, Tier.HIGH: 2.0, Tier.NORMAL: 1.0, Tier.LOW: 1.0}
 """How far ahead moments are granted. A more urgent tier sees further, so it has its turn within a second however many
 of the others are waiting: what lies beyond their horizon is for it alone."""
+
+NO_STRIKES = Strikes()
 
 PROBE_MARGIN_S = 10.0
 """Past a probe's own timeout, before another may be made: its end has to be told."""
@@ -72,13 +76,34 @@ class Gate:
         self._shared: dict[str, SharedPace] = {}
         self._lines: dict[tuple[str, Tier, bool], Line] = {}
 
-    async def admit(self, task: AcceptedTask, choice: LaneChoice, *, latest: datetime | None = None) -> Go | Wait:
+    def lane(self, task: AcceptedTask, strikes: Strikes, go: Go | None = None) -> LaneChoice:
+        """The lane, by what the shared row last said of the model. With ``go`` the call is made now."""
+        now = self._system.clock.now()
+        past = past_of(self._model(task).row, now)
+        if go is not None and past.flex_rests_s and go.line is not self._line(go.task, Lane.FLEX):
+            # It has a moment, and none of flex's: that lane rests for longer than this call waits.
+            past = replace(past, flex_rests_s=inf)
+        return choose(task, strikes, now, self._system.routes, past)
+
+    def longest_s(self, go: Go, strikes: Strikes) -> float:
+        """What the call may take, though its lane may be default by the time that it is made."""
+        on_default_s = timeout_s(Lane.DEFAULT, go.task, self._system.routes)
+        return max(on_default_s, self.lane(go.task, strikes, go).timeout_s)
+
+    async def admit(
+        self, task: AcceptedTask, choice: LaneChoice, *, strikes: Strikes = NO_STRIKES, latest: datetime | None = None
+    ) -> Go | Wait:
         """Waits its turn for a while, and no later than ``latest``. ``choice``: the lane that it is likely to take."""
         other = self._fallback(task)
         first = await self._ask(task, choice, latest, waits_for_breaker=other is None)
+        if isinstance(first, Wait) and first.held is Held.FLEX:
+            # The row is known now, and may say that there is no time to wait for flex.
+            choice = self.lane(task, strikes)
+            if choice.lane is not Lane.FLEX:
+                first = await self._ask(task, choice, latest, waits_for_breaker=other is None)
         if other is None or isinstance(first, Go) or first.held is not Held.BREAKER:
             return first
-        lane = choose(other, Strikes(), self._system.clock.now(), self._system.routes)
+        lane = self.lane(other, strikes)
         second = await self._ask(other, lane, latest, waits_for_breaker=False)
         if isinstance(second, Go):
             return replace(second, reason=f"{task.model} is down, so {other.model}")
@@ -95,6 +120,7 @@ class Gate:
             retry_after_s=outcome.delay_s if isinstance(outcome, Again) else None,
             headroom=response.headroom,
             flex=lane is Lane.FLEX,
+            seconds=self._seconds(go, response, outcome, lane),
         )
         shared = self._model(go.task)
         if sign is Sign.REFUSED or go.moment.account_probe:
@@ -129,6 +155,16 @@ class Gate:
         for shared in self._shared.values():
             if shared.expectant:
                 await shared.tell()
+
+    def _seconds(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> tuple[float, ...]:
+        """What the call took, where that says something of the next: of a task that flex may serve, since others, such
+        as a chat's, are short and would make ``default`` look faster than it is."""
+        lanes = self._system.routes.lanes_of(go.task.type, go.task.tier)
+        if lane not in (Lane.FLEX, Lane.DEFAULT) or Lane.FLEX not in lanes:
+            return ()
+        if not isinstance(outcome, Answered) and response.fault != TIMEOUT:
+            return ()
+        return (max(0.0, (self._system.clock.now() - go.moment.at).total_seconds()),)
 
     async def _tell_account(self, go: Go, end: CallEnd) -> None:
         account = self._account(go.task)

@@ -31,7 +31,8 @@ class SharedPace:
         last = self._untold[-1] if self._untold else None
         alike = last is not None and last.sign is end.sign is Sign.ANSWERED and last.flex == end.flex
         if last is not None and alike and not self._probed(last):
-            end = replace(end, count=last.count + end.count, headroom=end.headroom or last.headroom)
+            count, seconds = last.count + end.count, (*last.seconds, *end.seconds)
+            end = replace(end, count=count, headroom=end.headroom or last.headroom, seconds=seconds)
             self._untold.pop()
         self._untold.append(end)
 
@@ -55,8 +56,11 @@ class SharedPace:
 
     @property
     def expectant(self) -> bool:
-        """Is an answer news: after failures, or after 429s?"""
-        return bool(self._untold) and self.row is not None and (self.row.failures > 0 or self.row.limited > 0)
+        """Is an answer news: after failures, after 429s, or where little is known of its lane?"""
+        row = self.row
+        if not self._untold or row is None:
+            return False
+        return row.failures > 0 or row.limited > 0 or any(self._teaches(row, end) for end in self._untold)
 
     async def tell(self) -> None:
         """What is noted meanwhile goes with it, or with the next one. Where the row cannot be written it is forgotten:
@@ -150,6 +154,9 @@ class SharedPace:
 
     def _probed(self, end: CallEnd) -> bool:
         return self.row is not None and self.row.probe is not None and end.call == self.row.probe
+
+    def _teaches(self, row: PaceRow, end: CallEnd) -> bool:
+        return bool(end.seconds) and (row.on_flex if end.flex else row.on_default).wants(self._system.clock.now())
 
     def _learns(self, end: CallEnd) -> bool:
         told, row = end.headroom, self.row
