@@ -24,6 +24,7 @@ from lowtide.ports import Change, SubmissionKey, System
 from lowtide.steps import call, collect, drain, restage, seal, submit
 from lowtide.steps import sweep as sweep_step
 from lowtide.steps.part_file import placed
+from lowtide_local.engine.crashes import Side
 from lowtide_local.engine.engine import Engine
 from tests.sweep.cast import driven
 from tests.sweep.model_provider import Mishap, ModelProvider
@@ -184,6 +185,20 @@ def _first_stamp(engine: Engine) -> Iterator[None]:
 
 def _old_intents(_: Engine) -> Any:
     return patch.object(submit, "FRESH", FOREVER)
+
+
+class SlowIntents:
+    """Rows of batches: an intent is stamped, and then takes long to be written."""
+
+    def __init__(self, system: System) -> None:
+        self._batches, self._clock, self._slow = system.batches, system.clock, True
+        self.get, self.active = system.batches.get, system.batches.active
+
+    def apply(self, changes: Any, now: datetime) -> Any:
+        if self._slow and any(isinstance(change.event, Intend) for change in changes):
+            self._slow = False
+            driven(self._clock.sleep(STILL_S))
+        return self._batches.apply(changes, now)
 
 
 def _unleased(engine: Engine) -> Any:
@@ -378,13 +393,17 @@ REMOVALS = (
         "fresh",
         "an intent that took long to write is stamped again",
         _old_intents,
-        sharpened=_creations(Mishap.REPLY_LOST, crew=2, stall=0.1),
+        system_of=lambda system: replace(system, batches=SlowIntents(system)),
+        sharpened=_creations(Mishap.REPLY_LOST, crew=2),
     ),
     Removal("lease", "OPERATIONS: a lease around submit", _unleased, sharpened=_with(crew=2)),
     Removal("1-open", "1: an open part whose lease ran out is sealed like any other", _open_for_ever),
     Removal("1-missing", "1: a line that neither file speaks of counts as missing", _only_what_is_told),
     Removal(
-        "2-pure", "2: a retry part is a function of the files, not of the rows at that moment", _rows_of_the_moment
+        "2-pure",
+        "2: a retry part is a function of the files, not of the rows at that moment",
+        _rows_of_the_moment,
+        sharpened=_creations(Mishap.NO_OUTPUT, crashes=dict.fromkeys(range(35, 300, 27), Side.AFTER)),
     ),
     Removal("3-custom-id", "3: the custom_id carries the attempt", _ids_without_attempt),
     Removal(
