@@ -110,7 +110,7 @@ def _compared(record: ResultRecord) -> dict[str, Any]:
     """All of a record but its times, the provider's ids, and how often timing made it be tried."""
     told = record.model_dump(
         include={"status", "tier", "lane", "model", "usage", "cost_usd", "list_cost_usd", "type", "tags"}
-        | {"tenant", "custom_id", "id", "deadline_met"}
+        | {"tenant", "custom_id", "id"}
     )
     response = record.response
     return told | {
