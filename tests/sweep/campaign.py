@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 from tests.sweep.ground import Ground, grounds
@@ -74,21 +76,19 @@ def sweep(names: Sequence[str], processes: int, progress: Progress = lambda done
 
 def _parts(chunks: Sequence[Sequence[str]], processes: int, home: Path) -> Iterator[Figures]:
     # Forked before any actor's thread is started: each process has its own.
-    with multiprocessing.get_context("fork").Pool(processes, _settle_in, (home,)) as pool:
-        yield from pool.imap_unordered(_played, chunks)
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap_unordered(partial(_played, home), chunks)
 
 
-_ground: Ground
-"""Of this process of the pool. It goes with the process, and its files with the pool's directory."""
+@cache
+def _ground(home: Path, process: int) -> Ground:
+    """A process's own, for as long as it lives. Made where it is used: what goes wrong in it is told, and not tried
+    again for ever, as a pool does with its initializer."""
+    return Ground(home)
 
 
-def _settle_in(home: Path) -> None:
-    global _ground  # noqa: PLW0603 - a pool hands nothing else from its initializer to its work
-    _ground = Ground(home)
-
-
-def _played(names: Sequence[str]) -> Figures:
+def _played(home: Path, names: Sequence[str]) -> Figures:
     figures = Figures()
     for name in names:
-        figures.add(name, Play(named(name), _ground).run())
+        figures.add(name, Play(named(name), _ground(home, os.getpid())).run())
     return figures
