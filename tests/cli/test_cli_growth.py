@@ -28,8 +28,9 @@ class Nobody:
         pass
 
 
-def test_a_run_costs_the_disk_less_than_a_transaction_and_ten_statements_a_task(tmp_path, monkeypatch):
-    """Measured: 0.3 and 7 at any size from 1,000 to 20,000 tasks. Polls are as many as the machine is slow."""
+def test_a_run_costs_the_disk_less_than_two_transactions_and_ten_statements_a_task(tmp_path, monkeypatch):
+    """Measured: 0.3 and 7 at any size from 1,000 to 20,000 tasks. Polls, and the shared pace's write a second, are as
+    many as the machine is slow."""
     commits, statements = [], []
     transaction, execute = Database.transaction, Database.execute
 
@@ -53,5 +54,5 @@ def test_a_run_costs_the_disk_less_than_a_transaction_and_ten_statements_a_task(
     with on_a_socket(SimulatedProvider(Scenario(), WallClock())) as url:
         asyncio.run(run(tasks, tmp_path / "out", Endpoint(url, ""), batch=True, onlooker=Nobody()))
     assert receipt(tmp_path / "out")["answered"] == TASKS
-    assert len(commits) < TASKS
+    assert len(commits) < 2 * TASKS
     assert len(statements) < 10 * TASKS
