@@ -18,7 +18,7 @@ from tests.sweep.day import begin
 from tests.sweep.world import later
 
 EVERY = 3
-"""Of these crashes one in so many is played: over HTTP each takes a second. `make sweep` plays every one, without HTTP."""
+"""One in so many of these crashes is played: over HTTP each takes a second, and `make sweep` plays all without it."""
 
 CHUNKS = 8
 """Tests that the sweep is cut into, so that they run side by side."""
@@ -61,7 +61,7 @@ def test_a_crash_before_or_after_any_call_loses_nothing_and_pays_for_nothing_twi
     calls = clean_calls(tmp_path / "clean")
     broken = []
     plans = [plan for plan in every_crash(len(calls)) if plan.side is Side.BEFORE or not _reads(calls[plan.at - 1])]
-    for plan in plans[chunk :: CHUNKS * EVERY]:
+    for plan in plans[chunk * EVERY :: CHUNKS * EVERY]:
         world = begin(tmp_path / f"{plan.at}-{plan.side.name}")
         assert not world.work(plan), f"{plan} never came"
         assert world.work()
