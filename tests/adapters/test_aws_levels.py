@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import pytest
 from aws_cases import NOW
 
 from lowtide.adapters.aws.levels import QueueLevels
 from lowtide.core.admission import Level
+from lowtide.core.errors import LowtideError
 from lowtide.core.tiers import Tier
 from lowtide.ports import Depth
 from tests.contract.aws import TABLE
@@ -100,3 +102,11 @@ def test_a_process_looks_and_marks_once_in_five_seconds(aws):
     assert queue.asked == 2
     [item] = aws.dynamodb.scan(TableName=TABLE)["Items"]
     assert '"oldest_s":5.0' in item["body"]["S"]
+
+
+def test_a_table_that_does_not_answer_costs_a_mark_and_is_told_by_a_look(aws):
+    levels, _, _ = levels_of(aws)
+    aws.dynamodb.delete_table(TableName=TABLE)
+    levels.mark(Tier.HIGH, 1.0)
+    with pytest.raises(LowtideError, match="could not be asked"):
+        look(levels)

@@ -229,7 +229,7 @@ def test_a_part_that_cannot_be_read_keeps_the_others_from_nothing(tmp_path):
         broken = next(part for part in life.system.parts.active() if part.lot == LOT)
         life.system.objects.put(broken.object_key, b"no line\n")
         await life.pass_time(TWO_HOURS - 1_500)
-        with pytest.raises(ExceptionGroup, match="1 parts could not be rescued"):
+        with pytest.raises(ExceptionGroup, match="1 steps of the assembler failed"):
             await life.assemble()
         assert [part.part_id for part in life.system.parts.active()] == [broken.part_id]
         await life.answer(Tier.NORMAL)

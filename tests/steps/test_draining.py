@@ -249,3 +249,19 @@ def test_sealing_again_after_a_crash_writes_the_same_file(tmp_path):
         assert before.count(b"\n") == 3
 
     world.live(after)
+
+
+def test_a_batch_that_cannot_be_sealed_keeps_no_other_from_the_provider(tmp_path):
+    world = World(tmp_path)
+    world.publish(*lows("a"), task("b", "content_generation", model="gpt-4o-mini"))
+
+    async def story(life: Life) -> None:
+        await drained(life)
+        broken = next(part for part in life.system.parts.active() if part.lot.model == "gpt-4o-mini")
+        life.system.objects.delete([broken.object_key])
+        with pytest.raises(ExceptionGroup, match="1 steps of the assembler failed"):
+            await life.assemble()
+        states = {row.lot.model: row.state.value for row in life.system.batches.active()}
+        assert states == {"gpt-5-mini": "running", "gpt-4o-mini": "open"}
+
+    world.live(story)

@@ -50,6 +50,7 @@ from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn, tried
+from .submission_gate import account_refused
 from .tell import tell_batch
 from .token_room import learn
 
@@ -136,6 +137,9 @@ class _Collection:
             if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
                 await self._return(now + wait)
                 return False
+        if account_refused(self._system, batch.row.lot.provider):
+            # No lane would answer now: what is unanswered goes into a part, which keeps it, and is rescued from there.
+            return batch.apply(Collect(batch.owner, ended, None, released))
         return batch.apply(Collect(batch.owner, ended, real_time_before, released))
 
     async def _return(self, not_before: datetime) -> None:

@@ -102,7 +102,11 @@ class SharedPace:
         )
         # What the account has to hear was told when it happened.
         on_account = replace(event, key=account.key, tokens=(0,), told=(), ceiling=account.ceiling, flex=False)
-        decided = await self._system.offload(lambda: self._decide(account.key, on_account, event))
+        try:
+            decided = await self._system.offload(lambda: self._decide(account.key, on_account, event))
+        except Exception:
+            self._untold[:0] = event.told
+            raise
         account_decision, decision = decided
         probes = False
         if account_decision is not None:

@@ -34,17 +34,29 @@ class Assembled:
 
 
 async def assemble(system: System, *, flush: bool = False, stop_at: datetime | None = None) -> Assembled:
-    """``flush`` seals what is there without waiting for more; after ``stop_at`` nothing new is begun."""
+    """``flush`` seals what is there without waiting for more; after ``stop_at`` nothing new is begun.
+
+    Each step is taken whatever became of the one before: one broken part must not keep every batch from its provider.
+    Raises what went wrong at the end.
+    """
+    failed: list[Exception] = []
+    drained, sealed, submitted = Drained(), 0, 0
     try:
-        drained = drain(system, stop_at=stop_at)
-        failed = rescue_parts(system)
-        sealed = seal(system, flush=flush)
-        assembled = Assembled(drained, len(sealed), await submit_due(system, stop_at=stop_at))
+        try:
+            drained = drain(system, stop_at=stop_at)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+        failed += rescue_parts(system)
+        try:
+            sealed = len(seal(system, flush=flush))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+        submitted = await submit_due(system, stop_at=stop_at)
     finally:
         preserve(system)
     if failed:
-        raise ExceptionGroup(f"{len(failed)} parts could not be rescued", failed)
-    return assembled
+        raise ExceptionGroup(f"{len(failed)} steps of the assembler failed", failed)
+    return Assembled(drained, sealed, submitted)
 
 
 async def submit_due(system: System, *, stop_at: datetime | None = None) -> int:

@@ -7,9 +7,13 @@ they had waited, and whoever finds a queue empty notes that nothing waits: an ag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from lowtide.core.admission import Level, Mark
+from lowtide.core.errors import LowtideError
 from lowtide.core.tiers import Tier
 from lowtide.ports import Clock, Queue
 
@@ -33,6 +37,20 @@ class QueueLevels:
         self._marked: dict[Tier, datetime] = {}
 
     def look(self, tiers: Sequence[Tier]) -> Mapping[Tier, Level]:
+        """Raises LowtideError where a service does not answer."""
+        try:
+            return self._look(tiers)
+        except (BotoCoreError, ClientError) as error:
+            raise LowtideError(f"how high the queues stand could not be asked: {type(error).__name__}") from error
+
+    def mark(self, tier: Tier, oldest_s: float) -> None:
+        """Dropped where the table does not answer."""
+        now = self._clock.now()
+        if tier not in self._marked or now - self._marked[tier] >= GOOD_FOR:
+            with suppress(BotoCoreError, ClientError, LowtideError):
+                self._write(tier, Mark(at=now, oldest_s=oldest_s))
+
+    def _look(self, tiers: Sequence[Tier]) -> Mapping[Tier, Level]:
         now = self._clock.now()
         stale = [tier for tier in tiers if tier not in self._seen or now - self._seen[tier][0] >= GOOD_FOR]
         if stale:
@@ -42,11 +60,6 @@ class QueueLevels:
                 mark = Mark.model_validate_json(item["body"]["S"]) if item else None
                 self._seen[tier] = (now, self._level(tier, mark, now))
         return {tier: self._seen[tier][1] for tier in tiers}
-
-    def mark(self, tier: Tier, oldest_s: float) -> None:
-        now = self._clock.now()
-        if tier not in self._marked or now - self._marked[tier] >= GOOD_FOR:
-            self._write(tier, Mark(at=now, oldest_s=oldest_s))
 
     def _level(self, tier: Tier, mark: Mark | None, now: datetime) -> Level:
         waiting = self._queues[tier].depth().visible
