@@ -23,13 +23,12 @@ from lowtide.adapters.clock import WallClock
 from lowtide.core.acceptance import accept
 from lowtide.core.batches import BatchState, ProviderBatch, ProviderStatus
 from lowtide.core.task import AcceptedTask, Endpoint
-from lowtide.core.tiers import Tier
 from lowtide.ports import SubmissionKey, System
 from lowtide.steps.carry import send_tasks
 from lowtide.steps.turns import assemble, collect_due
 from lowtide_local.engine.database import Durability
-from lowtide_local.engine.engine import Engine, in_place
-from lowtide_local.run.assembly import Nobody, shipped_prices, shipped_routes
+from lowtide_local.engine.engine import Engine
+from lowtide_local.run.assembly import on_engine, shipped_prices, shipped_routes
 
 STATUS = Path("/proc/self/status")
 """Linux tells the present and the highest resident size of this very program there."""
@@ -102,29 +101,15 @@ def system_on(engine: Engine, directory: Path) -> System:
     providers = {name: spec.model_copy(update={"max_bytes": 300_000_000}) for name, spec in routes.providers.items()}
     batching = routes.batching.model_copy(update={"max_bytes": 300_000_000, "max_tokens": 1_000_000_000})
     routes = routes.model_copy(update={"providers": providers, "batching": batching})
-    return System(
+    return on_engine(
+        engine,
         deployment="bench",
         routes=routes,
         prices=shipped_prices(),
         clock=WallClock(),
-        intake=engine.queue("intake"),
-        tiers={tier: engine.queue(tier.value) for tier in Tier},
-        levels=engine.levels(),
-        dead_letters=engine.queue("dead-letters"),
-        objects=engine.objects,
-        tasks=engine.tasks,
-        parts=engine.parts,
-        batches=engine.batches,
-        paces=engine.paces,
-        holds=engine.holds,
-        ledger=engine.ledger,
         answers={},
         batch_apis=dict.fromkeys(routes.providers, DirectoryBatches(directory)),
-        replies=Nobody(),
-        events=Nobody(),
-        callbacks=Nobody(),
         metrics=Quiet(),
-        offload=in_place,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import httpx2
@@ -13,7 +13,7 @@ from lowtide.adapters.openai.client import build_client, is_openai
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
-from lowtide.ports import Clock, Metrics, System
+from lowtide.ports import AnswerApi, BatchApi, Clock, Metrics, System
 from lowtide_local.engine.engine import Engine, in_place
 
 
@@ -47,10 +47,34 @@ def assemble(
 ) -> System:
     """One provider answers for all that routes.toml names: an endpoint is what a run is given."""
     client = build_client(base_url=base_url, api_key=api_key, http_client=http_client)
-    return System(
+    return on_engine(
+        engine,
         deployment=deployment,
         routes=routes,
         prices=shipped_prices(),
+        clock=clock,
+        answers=dict.fromkeys(routes.providers, OpenAIAnswers(client, sends_default_tier=is_openai(client))),
+        batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),
+        metrics=metrics,
+    )
+
+
+def on_engine(
+    engine: Engine,
+    *,
+    deployment: str,
+    routes: Routes,
+    prices: PriceTable,
+    clock: Clock,
+    answers: Mapping[str, AnswerApi],
+    batch_apis: Mapping[str, BatchApi],
+    metrics: Metrics,
+) -> System:
+    """Every storage port is the engine's, and nobody outside is told anything."""
+    return System(
+        deployment=deployment,
+        routes=routes,
+        prices=prices,
         clock=clock,
         intake=engine.queue("intake"),
         tiers={tier: engine.queue(tier.value) for tier in Tier},
@@ -63,8 +87,8 @@ def assemble(
         paces=engine.paces,
         holds=engine.holds,
         ledger=engine.ledger,
-        answers=dict.fromkeys(routes.providers, OpenAIAnswers(client, sends_default_tier=is_openai(client))),
-        batch_apis=dict.fromkeys(routes.providers, OpenAIBatches(client, clock)),
+        answers=answers,
+        batch_apis=batch_apis,
         replies=Nobody(),
         events=Nobody(),
         callbacks=Nobody(),

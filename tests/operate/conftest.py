@@ -1,61 +1,28 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from io import StringIO
 
 import pytest
-from botocore.loaders import JSONFileLoader
 
 from lowtide_local.cli import main as command
-from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.operate import desk
-from lowtide_local.simulator.scenario import Scenario
-from lowtide_local.stack import template
-from lowtide_local.stack.line import Line
-from lowtide_local.stack.runner import STACK, deployed
-from tests.stack.stack_cases import START, TEMPLATE, Stage, low, pack, task
+from lowtide_local.stack.runner import STACK
+from tests.stack.stack_cases import files_read_once, low, pack, stages, task
 
 DIES = "[sim:refuse]"
 
 
 @pytest.fixture(scope="session")
 def read_once():
-    """Every command makes its clients anew: each would read the same files again."""
-    loader, load = JSONFileLoader(), JSONFileLoader.load_file
-
-    @cache
-    def loaded(path):
-        return load(loader, path)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(JSONFileLoader, "load_file", lambda _self, path: loaded(path))
-        patched.setattr(template, "read_yaml", cache(template.read_yaml))
+    with files_read_once():
         yield
 
 
 @pytest.fixture
 def stage(read_once):
     with stages() as make:
-        yield make
-
-
-@contextmanager
-def stages():
-    """Makes the deployed stack, in fair weather unless a scenario says otherwise."""
-    with ExitStack() as held:
-
-        def make(scenario=None, **options):
-            line, metrics = Line(scenario or Scenario(), START), RecordedMetrics()
-            stack = held.enter_context(
-                deployed(TEMPLATE, start=START, http_client=line.client, metrics=metrics, **options)
-            )
-            made = Stage(stack, line, metrics)
-            held.callback(made.close)
-            return made
-
         yield make
 
 

@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
+from botocore.loaders import JSONFileLoader
 
 from lowtide.core.records import ResultRecord
 from lowtide.core.tasks import TaskRow
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import figures, settled
+from lowtide_local.simulator.scenario import Scenario
+from lowtide_local.stack import template
 from lowtide_local.stack.delivery import sqs_event
 from lowtide_local.stack.line import Line
-from lowtide_local.stack.runner import REGION, Stack
+from lowtide_local.stack.runner import REGION, Stack, deployed
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
 SENDING = Callable[..., "Stage"]
+
+
+@contextmanager
+def files_read_once() -> Iterator[None]:
+    """Every stack, container and command makes its clients anew: each would read the same files again."""
+    loader, load = JSONFileLoader(), JSONFileLoader.load_file
+
+    @cache
+    def loaded(path: str) -> Any:
+        return load(loader, path)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(JSONFileLoader, "load_file", lambda _self, path: loaded(path))
+        patched.setattr(template, "read_yaml", cache(template.read_yaml))
+        yield
+
+
+@contextmanager
+def stages() -> Iterator[SENDING]:
+    """Makes the deployed stack, in fair weather unless a scenario says otherwise."""
+    with ExitStack() as held:
+
+        def make(scenario: Scenario | None = None, *deaths: Any, **options: Any) -> Stage:
+            line, metrics = Line(scenario or Scenario(), START, *deaths), RecordedMetrics()
+            given = {"metrics": metrics, **options}
+            stack = held.enter_context(deployed(TEMPLATE, start=START, http_client=line.client, **given))
+            made = Stage(stack, line, metrics)
+            held.callback(made.close)
+            return made
+
+        yield make
 
 
 def task(task_id: str, kind: str = "email_draft", text: str = "hello", **changes: Any) -> dict[str, Any]:

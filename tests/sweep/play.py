@@ -18,7 +18,7 @@ from lowtide.ports import System
 from lowtide.steps.carry import send_tasks
 from lowtide.steps.sweep import sweep
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
-from lowtide_local.engine.engine import in_place
+from lowtide_local.run.assembly import on_engine
 from tests.sweep.cast import CONSUMED, Actor, Operator, Role, cast, driven
 from tests.sweep.ground import Ground, RepeatingQueue
 from tests.sweep.interleaving import Interleaver, SkewedClock
@@ -151,30 +151,26 @@ class Play:
     def _built(self) -> System:
         engine, watch, repeats = self.engine, self.watch, self.schedule.repeats
         tiers = {tier: RepeatingQueue(engine.queue(tier.value), self._dice, repeats) for tier in Tier}
-        return System(
+        built = on_engine(
+            engine,
             deployment=DEPLOYMENT,
             # Nobody sends CRITICAL tasks here: to look out for them would be most of what happens.
             routes=with_batching(poll_first_s=60).model_copy(update={"preemption": Preemption(enabled=False)}),
             prices=prices(),
             clock=self._clock,
-            intake=engine.queue("intake"),
+            answers={"openai": self.provider},
+            batch_apis={"openai": self.provider},
+            metrics=Quietly(self._trace),
+        )
+        return replace(
+            built,
             tiers=tiers,
-            dead_letters=engine.queue("dead-letters"),
-            objects=engine.objects,
             tasks=WatchedRows(engine.tasks, watch, watch.tasks),
             parts=WatchedRows(engine.parts, watch, watch.parts),
             batches=WatchedRows(engine.batches, watch, watch.batches),
-            ledger=engine.ledger,
-            levels=engine.levels(),
-            answers={"openai": self.provider},
-            batch_apis={"openai": self.provider},
-            paces=engine.paces,
-            holds=engine.holds,
             replies=ReplyBox(),
             events=EventBox(),
             callbacks=CallbackBox(),
-            metrics=Quietly(self._trace),
-            offload=in_place,
         )
 
     def _publish(self) -> None:

@@ -28,9 +28,9 @@ from lowtide.ports import Outgoing, Reply, System
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.engine.database import Durability
-from lowtide_local.engine.engine import Engine, in_place
+from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.metrics import RecordedMetrics
-from lowtide_local.run.assembly import shipped_prices, shipped_routes
+from lowtide_local.run.assembly import on_engine, shipped_prices, shipped_routes
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario
@@ -225,32 +225,18 @@ class World:
 
     def _system(self, engine: Engine, http: httpx2.AsyncClient, plan: CrashPlan) -> System:
         client = build_client(base_url="http://simulated/v1", api_key="any", http_client=http)
-        return plan.guard_system(
-            System(
-                deployment="world",
-                routes=self.routes,
-                prices=prices(),
-                clock=self.clock,
-                intake=engine.queue("intake"),
-                tiers={tier: engine.queue(tier.value) for tier in Tier},
-                levels=engine.levels(),
-                dead_letters=engine.queue("dead-letters"),
-                objects=engine.objects,
-                tasks=engine.tasks,
-                parts=engine.parts,
-                batches=engine.batches,
-                paces=engine.paces,
-                holds=engine.holds,
-                ledger=engine.ledger,
-                answers={"openai": OpenAIAnswers(client)},
-                batch_apis={"openai": OpenAIBatches(client, self.clock)},
-                replies=self.replies,
-                events=self.events,
-                callbacks=self.callbacks,
-                metrics=self.metrics,
-                offload=in_place,
-            )
+        built = on_engine(
+            engine,
+            deployment="world",
+            routes=self.routes,
+            prices=prices(),
+            clock=self.clock,
+            answers={"openai": OpenAIAnswers(client)},
+            batch_apis={"openai": OpenAIBatches(client, self.clock)},
+            metrics=self.metrics,
         )
+        told = replace(built, replies=self.replies, events=self.events, callbacks=self.callbacks)
+        return plan.guard_system(told)
 
 
 def _message(body: object) -> Outgoing:
