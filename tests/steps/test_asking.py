@@ -13,7 +13,7 @@ from lowtide.core.lanes import Lane
 from lowtide.core.records import ResultRecord, Status
 from lowtide.core.routes import Auto, Routes, TypeSpec
 from lowtide.core.task import custom_id
-from lowtide.core.tasks import TaskState
+from lowtide.core.tasks import Choose, TaskState
 from lowtide.core.tiers import Tier
 from lowtide.steps.cancel import cancel_tasks
 from lowtide.steps.redrive import redrive
@@ -177,6 +177,45 @@ def test_a_question_without_a_reply_costs_the_task_a_few_seconds_and_no_attempt(
         assert f"{ASKER} did not answer" in record.route
         assert (record.finished_at - record.accepted_at).total_seconds() == pytest.approx(13, abs=0.5)
         assert life.row("a").repaid == 1
+        assert unreconciled(life) == []
+
+    world.live(story)
+
+
+class SlowToWrite:
+    """Tasks of a table that takes a minute over its first choice."""
+
+    def __init__(self, tasks: Any) -> None:
+        self._tasks = tasks
+        self._slow = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tasks, name)
+
+    def apply(self, changes: Any, now: Any) -> Any:
+        if self._slow and isinstance(changes[0].event, Choose):
+            self._slow = False
+            asyncio.get_running_loop().jump(60)  # type: ignore[attr-defined]  # a VirtualLoop
+        return self._tasks.apply(changes, now)
+
+
+def test_no_call_is_begun_that_would_outlive_its_claim(tmp_path):
+    latency = Latency(min_s=2, max_s=2)
+    world = begin(
+        tmp_path, paying("a", "email_draft"), scenario=Scenario(latency=Latencies(default=latency, flex=latency))
+    )
+
+    async def story(life: Life) -> None:
+        life.accept()
+        object.__setattr__(life.system, "tasks", SlowToWrite(life.system.tasks))
+        await life.answer(Tier.HIGH)
+        assert len(world.provider.billed) == 1
+        assert (life.row("a").state, life.row("a").repaid) == (TaskState.QUEUED, 0)
+        await life.pass_time(60)
+        await life.answer(Tier.HIGH)
+        assert (life.record("a").status, life.record("a").attempts) == (Status.ANSWERED, 2)
+        assert len(questions(world)) == 1
+        assert life.row("a").repaid == 0
         assert unreconciled(life) == []
 
     world.live(story)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from deployed_resources import as_list, of_type
 
+from lowtide.adapters.aws import ledger, levels
+
 NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData"}
 """Actions for which AWS knows no resource."""
 PROVIDER_CALLERS = {"ConsumerRole", "AssemblerRole", "PollerRole"}
@@ -194,3 +196,21 @@ def test_nobody_may_tell_or_wake_anyone_where_none_is_named(template):
         found = dict(conditions(role))
         assert (found["Tell"], found["Wake"]) == ("SendsEvents", "WakesStateMachines")
     assert dict(conditions("IngestRole"))["WakeRefused"] == "WakesStateMachines"
+
+
+def test_ingest_which_reads_what_strangers_send_reaches_no_row_of_a_task_or_a_batch(deployed):
+    granted = [
+        statement
+        for statement in statements(lambda_roles(deployed)["IngestRole"])
+        if any(action.startswith("dynamodb:") for action in as_list(statement["Action"]))
+    ]
+    reached = {
+        tuple(as_list(statement["Action"])): set(
+            statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+        )
+        for statement in granted
+    }
+    assert reached == {
+        ("dynamodb:BatchGetItem",): {f"{levels.PARTITIONS}*"},
+        ("dynamodb:BatchWriteItem",): {f"{levels.PARTITIONS}*", f"{ledger.PARTITIONS}*"},
+    }

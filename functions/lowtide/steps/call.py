@@ -33,7 +33,7 @@ from lowtide.ports import Call, Change, System
 from .ask import Asker, Chosen, HandedOn, Lost
 from .coalesce import Coalescer
 from .deliver import Delivery, stored
-from .gate import HORIZON_S, Gate, Go, Standing, Wait
+from .gate import Gate, Go, Standing, Wait, at_once_s
 from .lookout import Lookout
 from .slots import Slots
 
@@ -112,7 +112,12 @@ class Caller:
         if self._stop_at is not None:
             timeout_s = min(timeout_s, (self._stop_at - now).total_seconds() - asking_s)
         until = now + timedelta(seconds=asking_s + timeout_s) + CLAIM_MARGIN
-        claim = await self._rows(Change(task.key, ClaimCall(task, f"{place}/{uuid4().hex[:12]}", until), seen))
+        claiming = ClaimCall(task, f"{place}/{uuid4().hex[:12]}", until)
+        try:
+            claim = await self._rows(Change(task.key, claiming, seen))
+        except Exception:
+            await self._gate.unused(go)
+            raise
         if claim.verdict is not Verdict.APPLIED or claim.row is None:
             await self._gate.unused(go)
             return self._unclaimed(task, claim, place)
@@ -133,7 +138,12 @@ class Caller:
                 return ready
             go, row = ready, chosen.row
         choice = self._gate.lane(go.task, row.strikes, go)
-        response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, timeout_s))
+        left_s = (until - CLAIM_MARGIN - self._system.clock.now()).total_seconds()
+        if left_s < timeout_s * WHOLE_CALL_SHARE:
+            # The table was slow, and the claim would run out under the call.
+            await self._gate.unused(go)
+            return Ended(delay_s=await self._release(task, row, 1.0, row.strikes, unsure=0))
+        response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, timeout_s, left_s))
         outcome = judge(response, choice.lane)
         standing = await self._gate.ended(go, response, outcome, choice.lane)
         outcome = checked(outcome, response, go.task)
@@ -181,8 +191,8 @@ class Caller:
                 assert_never(instead)
 
     def _asking_s(self, task: AcceptedTask) -> float:
-        """What a question about the model may take, its moment included."""
-        return 0.0 if task.candidates is None else self._system.routes.auto.timeout_s + HORIZON_S[task.tier]
+        """What a question about the model may take, with a moment for it and one of the model that is chosen."""
+        return 0.0 if task.candidates is None else self._system.routes.auto.timeout_s + 2 * at_once_s(task.tier)
 
     def _latest(self, guess: LaneChoice, asking_s: float) -> datetime | None:
         """When the call would have to begin to have enough of its time."""

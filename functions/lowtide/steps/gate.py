@@ -30,10 +30,10 @@ from lowtide.core.tasks import Strikes
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 
-from .line import Answer, Asker, Line, Moment, Wait
+from .line import LONGEST_SLICE_S, Answer, Asker, Line, Moment, Wait
 from .shared_pace import SharedPace
 
-__all__ = ["Gate", "Go", "Standing", "Wait"]
+__all__ = ["Gate", "Go", "Standing", "Wait", "at_once_s"]
 
 PATIENCE_S = 15.0
 """How long a task stands in line here. Longer, and its message is better off in its queue, where another function may
@@ -47,6 +47,11 @@ NO_STRIKES = Strikes()
 
 PROBE_MARGIN_S = 10.0
 """Past a probe's own timeout, before another may be made: its end has to be told."""
+
+
+def at_once_s(tier: Tier) -> float:
+    """The longest, in seconds, that a call waits for its moment which said that it cannot wait."""
+    return LONGEST_SLICE_S + HORIZON_S[tier]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +146,13 @@ class Gate:
 
     async def unused(self, go: Go) -> None:
         """No call after all: somebody else may have its moment."""
-        end = CallEnd(Sign.UNUSED, go.moment.granted_at, go.moment.permit)
-        if not go.moment.probe and not go.moment.account_probe:
-            go.line.give_back(go.moment)
-        if go.moment.probe:
-            self._model(go.task).note(end)
-            await self._model(go.task).tell()
-        if go.moment.account_probe:
-            await self._tell_account(go, end)
+        moment = go.moment
+        if not moment.probe and not moment.account_probe:
+            go.line.give_back(moment)
+        if moment.probe:
+            await self._model(go.task).probe_unused(moment.permit)
+        if moment.account_probe:
+            await self._account(go.task).probe_unused(moment.permit)
 
     async def close(self) -> None:
         """At the end of an invocation: answers that somebody waits to hear of."""

@@ -20,6 +20,9 @@ from lowtide.ports import Clock
 SLICE_S = 1.0
 """Between two writes of one line; moments that are granted beyond those who wait are good for as long."""
 
+LONGEST_SLICE_S = 1.25 * SLICE_S
+"""With its jitter."""
+
 LONGEST_WAIT_S = 300.0
 """Nobody is told to come back later than this: what keeps it waiting may have ended long before."""
 
@@ -29,9 +32,9 @@ CONTENDED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A call that needs a moment. ``until``: as long as it may stand in line; ``down_until``: where the breaker is what
-    it waits for. ``probe_s``: how long its call may take. ``seed``: of its jitter, the same whenever this is played
-    again."""
+    """A call that needs a moment. ``until``: as long as it may stand in line, give or take a slice; ``down_until``:
+    where the breaker is what it waits for. ``probe_s``: how long its call may take. ``seed``: of its jitter, the same
+    whenever this is played again."""
 
     permit: str
     seed: str
@@ -88,6 +91,8 @@ class Line:
         """Moments handed out since the last asking: a guess at how many will be wanted until the next."""
         self._asked_at: datetime | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._rests: tuple[datetime, Held] | None = None
+        """Until when nothing is asked for those who wait, and what they wait for."""
 
     async def moment(self, asker: Asker) -> Moment | Wait:
         """Returns when the moment has come. Whatever goes wrong with the asking is raised."""
@@ -118,6 +123,10 @@ class Line:
         return Moment(*self._spare.popleft(), asker.permit)
 
     async def _stand(self, asker: Asker) -> Moment | Wait:
+        if self._rests is not None:
+            wakes_at, held = self._rests
+            if wakes_at - timedelta(seconds=SLICE_S) > _stays_until(asker, held):
+                return _wait((wakes_at - self._clock.now()).total_seconds(), held, asker)
         future: asyncio.Future[Moment | Wait] = asyncio.get_running_loop().create_future()
         self._waiting.append((asker, future))
         if self._pump is None:
@@ -134,11 +143,10 @@ class Line:
                     break
                 now = self._clock.now()
                 later = answer.later or now
-                self._turn_away(later, answer.held or Held.RATE, len(answer.moments))
+                held = answer.held or Held.RATE
+                self._turn_away(later, held, len(answer.moments))
                 if self._waiting:
-                    pause_s = max((later - now).total_seconds(), SLICE_S)
-                    # Lines of other processes were told the same moment.
-                    await self._clock.sleep(pause_s * (1 + jitter(asked[0].seed) / 4))
+                    await self._rest(later, held, asked[0].seed)
         except Contended:
             self._turn_away_all(CONTENDED_S)
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
@@ -148,6 +156,18 @@ class Line:
             self._waiting.clear()
         finally:
             self._pump = None
+
+    async def _rest(self, later: datetime, held: Held, seed: str) -> None:
+        """Past ``later`` by a little, because lines of other processes were told the same moment."""
+        now = self._clock.now()
+        earliest = max(later, now + timedelta(seconds=SLICE_S))
+        first_leaves = min(_stays_until(asker, held) for asker, _ in self._waiting)
+        wakes_at = min(earliest + (earliest - now) * jitter(seed) / 4, max(earliest, first_leaves))
+        self._rests = (wakes_at, held)
+        try:
+            await self._clock.sleep((wakes_at - now).total_seconds())
+        finally:
+            self._rests = None
 
     def _more(self, asked: list[Asker]) -> tuple[int, ...]:
         """Moments for those who will come within the slice, where as many came in the last one."""
@@ -175,7 +195,7 @@ class Line:
         now, staying = self._clock.now(), deque[tuple[Asker, asyncio.Future[Moment | Wait]]]()
         for place, (asker, future) in enumerate(self._waiting):
             turn = later + timedelta(seconds=place / max(1, served) * SLICE_S if held is Held.RATE else 0.0)
-            if turn <= (asker.down_until if held is Held.BREAKER else asker.until):
+            if turn <= _stays_until(asker, held):
                 staying.append((asker, future))
             elif not future.done():
                 future.set_result(_wait((turn - now).total_seconds(), held, asker))
@@ -186,6 +206,10 @@ class Line:
             if not future.done():
                 future.set_result(_wait(seconds, Held.RATE, asker))
         self._waiting.clear()
+
+
+def _stays_until(asker: Asker, held: Held) -> datetime:
+    return asker.down_until if held is Held.BREAKER else asker.until
 
 
 def _wait(seconds: float, held: Held, asker: Asker) -> Wait:

@@ -70,11 +70,10 @@ class SharedPace:
             if not told:
                 return
             change: Change[PaceRow, PaceEvent] = Change(self.key, Tell(self.key, told, self.ceiling), self.row)
-            system = self._system
             try:
-                [decision] = await system.offload(lambda: system.paces.apply([change], system.clock.now()))
+                [decision] = await self._system.offload(lambda: self._apply(change))
             except Exception as error:  # noqa: BLE001 - whatever it is, the calls have ended
-                system.metrics.log("pace_untold", row=self.key, error=safely_told(error))
+                self._system.metrics.log("pace_untold", row=self.key, error=safely_told(error))
             else:
                 self._saw(decision)
 
@@ -102,40 +101,43 @@ class SharedPace:
         )
         # What the account has to hear was told when it happened.
         on_account = replace(event, key=account.key, tokens=(0,), told=(), ceiling=account.ceiling, flex=False)
+        probes = False
         try:
-            decided = await self._system.offload(lambda: self._decide(account.key, on_account, event))
+            allowed = await self._system.offload(lambda: self._allowed(on_account))
+            if allowed is not None:
+                account._saw(allowed)
+                if allowed.verdict is PaceVerdict.LATER:
+                    self._untold[:0] = event.told
+                    return _answer(allowed)
+                probes = allowed.probe
+            if probes:
+                event = replace(event, tokens=event.tokens[:1])
+            change: Change[PaceRow, PaceEvent] = Change(self.key, event, self.row)
+            [decision] = await self._system.offload(lambda: self._apply(change))
         except Exception:
             self._untold[:0] = event.told
+            if probes:
+                await account.probe_unused(first.permit)
             raise
-        account_decision, decision = decided
-        probes = False
-        if account_decision is not None:
-            account._saw(account_decision)
-            probes = account_decision.probe
-            if decision is None:
-                self._untold[:0] = event.told
-                return _answer(account_decision)
-        if decision is None:
-            raise AssertionError("a model is asked unless its account holds it back")
         self._saw(decision)
         if probes and not decision.moments:
-            account.note(CallEnd(Sign.UNUSED, self._system.clock.now(), first.permit))
-            await account.tell()
+            await account.probe_unused(first.permit)
         return replace(_answer(decision), account_probe=probes)
 
-    def _decide(self, account: str, on_account: Take, event: Take) -> tuple[PaceDecision | None, PaceDecision | None]:
-        """On the account first, which is written only where it is not closed."""
-        paces, now = self._system.paces, self._system.clock.now()
-        [row] = paces.get([account])
-        held = None
-        if row is not None and row.active:
-            [held] = paces.apply([Change(account, on_account, row)], now)
-            if held.verdict is PaceVerdict.LATER:
-                return held, None
-            if held.probe:
-                event = replace(event, tokens=event.tokens[:1])
-        [decision] = paces.apply([Change(self.key, event, self.row)], now)
-        return held, decision
+    async def probe_unused(self, permit: str) -> None:
+        self.note(CallEnd(Sign.UNUSED, self._system.clock.now(), permit))
+        await self.tell()
+
+    def _allowed(self, event: Take) -> PaceDecision | None:
+        """What the account says, which is written only where it is not closed; None where it is."""
+        [row] = self._system.paces.get([event.key])
+        if row is None or not row.active:
+            return None
+        [decision] = self._apply(Change(event.key, event, row))
+        return decision
+
+    def _apply(self, change: Change[PaceRow, PaceEvent]) -> Sequence[PaceDecision]:
+        return self._system.paces.apply([change], self._system.clock.now())
 
     def _take_untold(self) -> tuple[CallEnd, ...]:
         told, self._untold = tuple(self._untold), []

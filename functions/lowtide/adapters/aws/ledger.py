@@ -10,6 +10,9 @@ from lowtide.core.receipts import Receipt
 from .table import Key, Table
 from .threads import concurrently
 
+PARTITIONS = "ledger#"
+"""How the keys of its partitions begin."""
+
 _SHARDS = 16
 """Partitions that entries spread over: 16,000 writes a second, and as many queries for a total."""
 
@@ -40,4 +43,4 @@ def _key(name: str) -> Key:
 
 
 def _partition(shard: int) -> str:
-    return f"ledger#{shard:02}"
+    return f"{PARTITIONS}{shard:02}"
