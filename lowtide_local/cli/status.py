@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from lowtide.core.batches import BatchRow, BatchState
 from lowtide.core.task_rows import SETTLED
+from lowtide.core.wording import span
 from lowtide_local.operate.desk import Desk, opened
 from lowtide_local.operate.looking import (
     batch_document,
@@ -19,6 +20,7 @@ from lowtide_local.operate.looking import (
     task_document,
     task_row,
 )
+from lowtide_local.operate.yielding import Yielding
 
 from .operate import DEFAULT_TENANT
 from .showing import ago, console, facts, print_json, row, table
@@ -95,6 +97,8 @@ def _overview(desk: Desk, out: Console) -> None:
     for hold in seen.holds:
         since = ago(hold.placed_at, desk.system.clock.now())
         out.print(f"[bold]paused[/] {escape(hold.scope.text)}, {since} ago: {escape(hold.reason)}", soft_wrap=True)
+    if seen.yielding is not None:
+        out.print(_making_room(seen.yielding), soft_wrap=True)
     if not seen.parts and not seen.batches:
         out.print("no part and no batch is open")
         return
@@ -104,6 +108,13 @@ def _overview(desk: Desk, out: Console) -> None:
     for name, count in seen.batches.items():
         row(work, f"batches, {name}", None, count.rows, count.tasks)
     out.print(work)
+
+
+def _making_room(seen: Yielding) -> str:
+    waiting = f"[bold]CRITICAL waits[/] {span(seen.oldest_s)}: {', '.join(seen.tiers)} begin nothing"
+    if not seen.providers:
+        return waiting
+    return f"{waiting}, no batch is submitted to {escape(', '.join(seen.providers))} but for a deadline"
 
 
 def _batches(desk: Desk, rows: list[BatchRow]) -> Any:

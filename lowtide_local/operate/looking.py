@@ -17,6 +17,7 @@ from lowtide.core.task_rows import TaskRow, TaskState
 from lowtide.ports import Depth, Queue
 
 from .desk import Desk
+from .yielding import Yielding, yielding
 
 OURS = re.compile(r"b-[0-9a-f]{24}")
 """A batch's id as sealing makes it."""
@@ -41,6 +42,7 @@ class Overview:
     parts: dict[str, Count]
     batches: dict[str, Count]
     holds: list[HoldRow]
+    yielding: Yielding | None
 
     def document(self) -> dict[str, Any]:
         return {
@@ -54,6 +56,7 @@ class Overview:
                 {"scope": hold.scope.text, "reason": hold.reason, "since": utc_text(hold.placed_at)}
                 for hold in self.holds
             ],
+            "yielding": self.yielding.document() if self.yielding is not None else None,
         }
 
 
@@ -79,7 +82,8 @@ def overview(desk: Desk) -> Overview:
         # Until its file is written a batch's size is that of its parts.
         _count(batches[batch.state.value], batch.requests or in_open[batch.batch_id])
     depths = {name: queue.depth() for name, queue in queues.items()}
-    return Overview(depths, dict(sorted(parts.items())), dict(sorted(batches.items())), holds)
+    made = dict(sorted(parts.items())), dict(sorted(batches.items()))
+    return Overview(depths, *made, holds, yielding(system))
 
 
 def _count(count: Count, tasks: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 
+import boto3
 import pytest
 
 from lowtide_local.cli import status
@@ -32,6 +34,7 @@ def test_a_deployment_at_rest_shows_every_queue_and_tier(stage, lowtide):
     rows = {line.split("  ")[0].strip() for line in ended.out.splitlines()}
     assert rows >= {"intake", "CRITICAL", "HIGH", "NORMAL", "LOW", "dead letters", "stranded"}
     assert "no part and no batch is open" in ended.out
+    assert "CRITICAL waits" not in ended.out
     assert "\x1b" not in ended.out
 
 
@@ -109,3 +112,17 @@ def test_a_call_of_today_stands_in_the_status_of_its_task(stage, lowtide):
     played.play(task("call"))
     document = json.loads(lowtide("status", "call", "--tenant", "acme", "--json").out)
     assert (document["state"], document["lane"], document["batch_id"]) == ("answered", "default", None)
+
+
+def test_while_critical_waits_it_says_who_makes_room_for_it(stage, lowtide):
+    played = stage(by_hand={"ConsumerCritical", "Reporter"}, parameters={"RoutesParameter": "/routes"})
+    routes = (files("lowtide") / "routes.toml").read_text("utf-8")
+    shared = routes.replace('window = "24h"\n', 'window = "24h"\nbatch_shares_limits = true\n')
+    boto3.client("ssm").put_parameter(Name="/routes", Value=shared, Type="String", Tier="Advanced")
+    played.send(task("chat", "live_chat_response"))
+    played.stack.wait(60)
+    room = json.loads(lowtide("status", "--json").out)["yielding"]
+    assert (room["critical_waiting"], room["tiers"], room["providers"]) == (1, ["HIGH", "NORMAL"], ["openai"])
+    assert 50 <= room["critical_oldest_s"] <= 60
+    said = lowtide("status").out
+    assert "HIGH, NORMAL begin nothing, no batch is submitted to openai but for a deadline" in said

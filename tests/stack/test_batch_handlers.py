@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import boto3
 import orjson
 import pytest
-from stack_cases import low, pack
+from stack_cases import low, pack, task
 
 from lowtide.adapters.aws.rows import DynamoRows
 from lowtide.core.batches import BatchState, ProviderStatus
@@ -278,6 +280,25 @@ def test_a_turn_of_the_poller_asks_once_which_batches_there_are(stage, monkeypat
 def part_key(played):
     [key] = played.stack.system().objects.keys("parts/")
     return key
+
+
+def test_a_batch_that_shares_limits_waits_for_critical_and_then_goes(stage):
+    played = stage(by_hand={"ConsumerCritical", "Reporter"}, parameters={"RoutesParameter": "/routes"})
+    routes = (files("lowtide") / "routes.toml").read_text("utf-8")
+    shared = routes.replace('window = "24h"\n', 'window = "24h"\nbatch_shares_limits = true\n')
+    boto3.client("ssm").put_parameter(Name="/routes", Value=shared, Type="String", Tier="Advanced")
+    played.send(ten(), task("chat", "live_chat_response"))
+    played.stack.wait(1800)
+    assert [row.state for row in played.stack.system().batches.active()] == [BatchState.SEALED]
+    assert played.metrics.total("submissions_held", reason="critical") >= 1
+    assert (played.asked(CREATE), played.stack.failures) == (0, [])
+    queue, taken = played.stack.queues["CriticalQueue"], played.received("CriticalQueue")
+    assert played.stack.invoke("ConsumerCritical", taken) == {"batchItemFailures": []}
+    queue.delete([record["receiptHandle"] for record in taken["Records"]])
+    records = played.play()
+    assert {record.status for record in records.values()} == {Status.ANSWERED}
+    assert {name for name, record in records.items() if record.lane is Lane.BATCH} == {f"l{n}" for n in range(10)}
+    assert played.asked(CREATE) == 1
 
 
 def test_the_reporter_runs_on_the_same_deployment(stage):

@@ -98,6 +98,17 @@ def test_whoever_rescues_may_send_to_normal_carry_what_is_too_large_and_ask_the_
     assert {"Fn::Sub": "${Bucket.Arn}/history/*"} in poller["KeepWorkAndAnswers"]
 
 
+def test_the_assembler_sees_whether_critical_waits_and_takes_nothing_from_it(deployed):
+    critical = {"Fn::GetAtt": ["CriticalQueue", "Arn"]}
+    granted = {
+        action
+        for statement in statements(lambda_roles(deployed)["AssemblerRole"])
+        if critical in as_list(statement["Resource"])
+        for action in as_list(statement["Action"])
+    }
+    assert granted == {"sqs:GetQueueAttributes"}
+
+
 def test_every_queue_and_the_bucket_refuse_plain_http(deployed):
     guarded = [name for policy in of_type(deployed, "AWS::SQS::QueuePolicy").values() for name in _guarded(policy)]
     assert sorted(guarded) == sorted(of_type(deployed, "AWS::SQS::Queue"))

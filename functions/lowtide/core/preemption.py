@@ -15,6 +15,7 @@ LOOK_EVERY_S = 5.0
 """Between two looks at CRITICAL's queue."""
 
 YIELDING = frozenset({Tier.HIGH, Tier.NORMAL, Tier.LOW})
+"""LOW where its batches share a limit with calls (``ProviderSpec.batch_shares_limits``)."""
 
 FIRST_REST_S = 5.0
 LONGEST_REST_S = 60.0

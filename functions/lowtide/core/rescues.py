@@ -21,6 +21,9 @@ not know, is not expected to end. What it holds may be bought again, and is coun
 BATCH_PRIOR = Prior(median_s=7 * 60.0, p90_s=3600.0)
 """A public router's figures for OpenAI's batches: half end in seven minutes, nine in ten within the hour."""
 
+LONGEST_TURN = timedelta(minutes=15)
+"""Between two turns of the assembler, the most that template.yaml takes: who waits now is looked at again by then."""
+
 SAFE = 90
 """The percentile to rely on where lateness costs a deadline."""
 LIKELY = 50
@@ -73,3 +76,8 @@ def too_soon_for_another(now: datetime, tasks: int, eta: Eta, margins: Margins) 
 def seal_by(eta: Eta, tasks: int, margins: Margins) -> timedelta:
     """How long before its tightest deadline a batch must be on its way, to end in time by itself nine times in ten."""
     return margins.needed(tasks) + timedelta(seconds=eta.within_s(SAFE))
+
+
+def may_wait(batch: BatchRow, now: datetime, eta: Eta, margins: Margins) -> bool:
+    """Could it begin a turn later and still end in time by itself, nine times in ten?"""
+    return now + LONGEST_TURN < batch.tightest_deadline - seal_by(eta, batch.requests, margins)

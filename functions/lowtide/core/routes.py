@@ -139,6 +139,9 @@ class ProviderSpec(Value):
     prompt_cache_key: bool = False
     """Does it know the field of that name? Compatible servers may refuse one that they do not know."""
     max_enqueued_tokens: Count | None = None
+    batch_shares_limits: bool = False
+    """Does a batch draw on the limits, or the machines, that answer its calls? CRITICAL kept waiting then holds back
+    the submission of batches too."""
     off_peak: tuple[OffPeak, ...] = ()
     requests_per_minute: Rate | None = None
     tokens_per_minute: Rate | None = None

@@ -1,4 +1,5 @@
-"""May a batch be submitted now? Not while its account is refused, nor while its model does not answer.
+"""May a batch be submitted now? Not while its account is refused, nor while its model does not answer, nor while
+CRITICAL is kept waiting for what the batch would take.
 
 A batch is no call: it takes no moment, and its creation says nothing about the model. It is one about the account,
 so it may be the probe that finds the account good again.
@@ -8,12 +9,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
-from lowtide.core.batches import BatchRow
+from lowtide.core.batches import BatchRow, BatchState
 from lowtide.core.breaker import ask_again_at
+from lowtide.core.errors import LowtideError
 from lowtide.core.pace_events import CallEnd, Sign, Take, Tell
 from lowtide.core.pace_rows import PaceRow, account_key, model_key
+from lowtide.core.preemption import must_yield
+from lowtide.core.rescues import may_wait
+from lowtide.core.tiers import Tier
 from lowtide.ports import Change, System
+
+from .outlook import Outlook, margins_of
+
+NOT_ASKED_FOR = frozenset({BatchState.SEALED, BatchState.UPLOADING})
+"""Nothing can be running at the provider yet."""
+
+
+class Held(StrEnum):
+    """Why a submission has to wait. Whoever comes next asks again."""
+
+    MODEL = "model"
+    """It does not answer."""
+    ACCOUNT = "account"
+    """It is refused."""
+    CRITICAL = "critical"
+    """It is kept waiting, and the batch would take from the same limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +47,37 @@ class Pass:
     probe: bool
 
 
-def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pass | None:
-    """None: not now; whoever comes next asks again. A probe that died with its process is another's after the lease.
-    What is ``called_off`` is let through: nothing of it is created."""
+def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pass | Held:
+    """A probe that died with its process is another's after the lease. What is ``called_off`` is let through: nothing
+    of it is created."""
     lot, now = row.lot, system.clock.now()
     if called_off:
         return Pass(permit, now, probe=False)
     key = account_key(lot.provider)
     account, model = system.paces.get([key, model_key(lot.provider, lot.model)])
     if model is not None and model.active and now < ask_again_at(model, now):
-        return None
+        return Held.MODEL
+    if _yields(system, row, now):
+        return Held.CRITICAL
     if account is None or not account.active:
         return Pass(permit, now, probe=False)
     asked = Take(key, permit, (0,), 0.0, system.routes.batching.lease_s)
     [decision] = system.paces.apply([Change(key, asked, account)], now)
-    return Pass(permit, now, probe=decision.probe) if decision.moments else None
+    return Pass(permit, now, probe=decision.probe) if decision.moments else Held.ACCOUNT
+
+
+def _yields(system: System, row: BatchRow, now: datetime) -> bool:
+    """Never beyond what its deadlines allow. A store that does not answer changes nothing: work goes on."""
+    lot, preemption = row.lot, system.routes.preemption
+    if row.state not in NOT_ASKED_FOR or not system.routes.provider(lot.provider).batch_shares_limits:
+        return False
+    try:
+        critical = system.levels.look([Tier.CRITICAL])[Tier.CRITICAL]
+    except LowtideError:
+        return False
+    if not must_yield(Tier.LOW, critical, preemption):
+        return False
+    return may_wait(row, now, Outlook(system).eta(lot, row.requests), margins_of(system))
 
 
 def account_refused(system: System, provider: str) -> bool:

@@ -30,7 +30,7 @@ from lowtide.ports import BatchApi, SubmissionKey, System
 
 from .lease import LeasedBatch, leased
 from .rescue import call_off, too_late
-from .submission_gate import Pass, admit, tell
+from .submission_gate import Held, Pass, admit, tell
 from .token_room import has_room
 
 _MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
@@ -48,8 +48,9 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
     if row.state is BatchState.SEALED and not (late or row.called_off) and not has_room(system, row):
         return row
     given = admit(system, row, submission_key(system, row).text, called_off=late or row.called_off)
-    if given is None:
-        system.metrics.log("submission_held", batch_id=row.batch_id)
+    if isinstance(given, Held):
+        system.metrics.count("submissions_held", reason=given.value)
+        system.metrics.log("submission_held", batch_id=row.batch_id, reason=given.value)
         return row
     with leased(system, row) as batch:
         if batch is None:
