@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep sweep-rules bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ sweep: $(READY)  ## crashes and interleavings by the thousand (N=100000 SEED=7, 
 
 sweep-rules: $(READY)  ## what the sweep finds when one rule after the other is removed
 	@$(RUN) python -m tests.sweep --rules
+
+sweep-consumer: $(READY)  ## a consumer killed before and after each of its calls: what is lost, dies, or is paid twice
+	@$(RUN) python -m tests.sweep --consumer
 
 bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB collected (ARGS="--tasks 10000")
 	@$(RUN) python -m bench.memory $(ARGS)

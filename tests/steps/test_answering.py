@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -13,6 +14,8 @@ from lowtide.core.records import Status
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import Outgoing
+from lowtide.steps.answer import answer
+from lowtide.steps.slots import Slots
 from lowtide_local.simulator.scenario import CallFaults, Scenario, Window, WindowKind
 from tests.steps.one_tier import answered, begin, slow
 from tests.sweep.world import Life, World, task
@@ -323,3 +326,28 @@ def test_a_message_is_entered_in_the_ledger_once_all_of_it_has_ended(tmp_path):
         assert life.engine.ledger.total().answered == 2
 
     world.live(story)
+
+
+def test_a_message_that_fails_at_its_thousandth_receive_still_fails_alone(tmp_path):
+    world = begin(tmp_path, task("a", "email_draft"))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        [message] = life.system.tiers[Tier.HIGH].receive(10, visibility_s=60)
+        old = replace(message, receives=5_000)
+        life.system = replace(life.system, tasks=OutOfReach())
+        report = await answer(life.system, Tier.HIGH, [old], slots=Slots(1))
+        assert (report.done, report.again) == ((), (old,))
+        assert world.metrics.total("message_errors") == 1
+
+    world.live(story)
+
+
+class OutOfReach:
+    """Tasks of a table that does not answer."""
+
+    def get(self, keys):
+        raise OSError("the table is out of reach")
+
+    def apply(self, changes, now):
+        raise OSError("the table is out of reach")

@@ -11,6 +11,7 @@ import sys
 from tests.sweep.campaign import chosen, sweep
 from tests.sweep.ground import Ground, grounds
 from tests.sweep.hunt import HUNTED, removal, table, without
+from tests.sweep.kills import kills
 from tests.sweep.play import Play
 from tests.sweep.schedules import named
 
@@ -29,12 +30,21 @@ def main() -> int:
         return 0
     if options.replay:
         return _replayed(options.replay, options.without)
+    if options.consumer:
+        found = kills()
+        _tell(found.failures)
+        print(found)
+        return 1 if found.failures else 0
     names = chosen(options.n, options.seed)
     figures = sweep(names, options.processes, _progress if sys.stderr.isatty() else _quietly)
-    for name, fault in sorted(figures.failures)[:TOLD]:
-        print(f"{name}: {fault}\n    again: make sweep REPLAY={name}")
+    _tell(figures.failures)
     print(figures)
     return 1 if figures.failures else 0
+
+
+def _tell(failures: list[tuple[str, str]]) -> None:
+    for name, fault in sorted(failures)[:TOLD]:
+        print(f"{name}: {fault}\n    again: make sweep REPLAY={name}")
 
 
 def _options() -> argparse.Namespace:
@@ -45,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--replay", metavar="NAME", help="plays one schedule and prints every call")
     parser.add_argument("--without", metavar="RULE", help="with --replay: as --rules plays it, without this rule")
     parser.add_argument("--rules", action="store_true", help="the table of what happens without each rule")
+    parser.add_argument("--consumer", action="store_true", help="a consumer killed at every call, and what that cost")
     parser.add_argument(
         "--hunted", type=int, default=HUNTED, help="with --rules: schedules each (default: %(default)s)"
     )

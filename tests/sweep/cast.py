@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from tests.sweep.schedules import Schedule
 T = TypeVar("T")
 CONSUMED = Tier.NORMAL
 """The one real-time queue that these schedules use: what is rescued goes there too."""
+SLOTS = 4
+"""Of a consumer that has the day to itself."""
 VISIBILITY_S = 60
 """Shorter than a stall and than the longest wait for a claim: messages come back while they are worked on."""
 
@@ -63,6 +66,9 @@ def cast(schedule: Schedule, dice: Random, operator: Operator) -> Iterator[Actor
     def skew() -> float:
         return round(dice.uniform(-schedule.skew_s, schedule.skew_s), 3)
 
+    if schedule.called:
+        yield Actor(Role.CONSUMER, "consumer", partial(_consume, most=10, slots=SLOTS))
+        return
     if schedule.crew == 0:
         yield Actor(Role.WORKER, "worker", _work)
     for number in range(1, schedule.crew + 1):
@@ -82,10 +88,10 @@ def _poll(system: System) -> None:
     driven(sweep_due(system))
 
 
-def _consume(system: System) -> None:
-    messages = system.tiers[CONSUMED].receive(2, visibility_s=VISIBILITY_S)
+def _consume(system: System, most: int = 2, slots: int = 2) -> None:
+    messages = system.tiers[CONSUMED].receive(most, visibility_s=VISIBILITY_S)
     if messages:
-        report = _in_a_loop(lambda: answer(system, CONSUMED, messages, slots=Slots(2)))
+        report = _in_a_loop(lambda: answer(system, CONSUMED, messages, slots=Slots(slots)))
         system.tiers[CONSUMED].delete(report.done)
 
 

@@ -7,6 +7,7 @@ remembers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ CANCEL_TAKES = timedelta(minutes=5)
 UNKNOWN_FOR = timedelta(hours=2)
 GIVEN_UP_AFTER = timedelta(hours=48) - timedelta(minutes=2)
 """Rule 12 of the design; clocks are apart."""
+LOOP_TURNS = 12
+"""A call is under way for so many: enough for others to be claimed and sent meanwhile."""
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5}
 
 
@@ -108,6 +111,8 @@ class ModelProvider:
     works: Callable[[float], None]
     mishaps: list[Mishap] = field(default_factory=list)
     flaky: float = 0.0
+    together: bool = False
+    """Do the calls of one consumer overlap? Else each ends before the next begins."""
 
     def __post_init__(self) -> None:
         self.billed: list[Billed] = []
@@ -218,6 +223,8 @@ class ModelProvider:
             return Response(500, _error("server_error"))
         answer_id = self._bill(call.call_id, None, self.clock.now())
         self.works(self.dice.choice((1.0, 5.0, 40.0)))
+        for _ in range(LOOP_TURNS if self.together else 0):
+            await asyncio.sleep(0)
         return Response(200, _body(answer_id), request_id=f"req-{answer_id}")
 
     # --- inside --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from lowtide.core.acceptance import accept
 from lowtide.core.batches import GRACE, BatchState
 from lowtide.core.preemption import Preemption
 from lowtide.core.task import AcceptedTask
+from lowtide.core.task_rows import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 from lowtide.steps.carry import send_tasks
@@ -32,6 +33,7 @@ LONGEST = timedelta(days=12)
 MOST_CALLS = 20_000
 """No play comes near either; one that does has no end."""
 DEPLOYMENT = "ours"
+REPLY_TO = "https://queue/replies"
 MODELS = {"A": "gpt-5-mini", "B": "gpt-4o-mini"}
 AT_ONCE = 0.25
 """Of the turns after one that had something to do: what they find, a later one would find too."""
@@ -44,12 +46,14 @@ Trace = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``faults`` is empty where every promise held."""
+    """``faults`` is empty where every promise held. ``in_flight``: claims of calls that had not ended, at the crash at
+    which they were the most."""
 
     faults: Sequence[str]
     calls: Sequence[str]
     crashes: int
     switches: int
+    in_flight: int = 0
 
 
 class Endless(BaseException):
@@ -71,8 +75,8 @@ class Quietly:
 
 
 @cache
-def accepted(task_id: str, kind: str, model: str, mark: str, origin: str) -> AcceptedTask:
-    return accept(task(task_id, kind, mark, model=model), origin=origin, sent_at=START, routes=routes())
+def accepted(task_id: str, kind: str, model: str, mark: str, origin: str, **fields: str) -> AcceptedTask:
+    return accept(task(task_id, kind, mark, model=model, **fields), origin=origin, sent_at=START, routes=routes())
 
 
 def tasks_of(schedule: Schedule) -> list[AcceptedTask]:
@@ -83,7 +87,11 @@ def tasks_of(schedule: Schedule) -> list[AcceptedTask]:
         accepted(f"live-{n}", "meeting_summary", MODELS["A"], mark, f"in/live-{n}")
         for n, mark in enumerate(("plain", "500-once")[: schedule.live])
     ]
-    return batched + live
+    called = [
+        accepted(name, "meeting_summary", MODELS[lot], mark, f"in/{name}", reply_to=REPLY_TO)
+        for name, lot, mark in schedule.called
+    ]
+    return batched + live + called
 
 
 class Play:
@@ -108,12 +116,14 @@ class Play:
         self._crashes = dict(schedule.crashes)
         self.calls: list[str] = []
         self.crashed = 0
+        self.in_flight = 0
         self.provider = provider_of(
             clock=ground.clock,
             dice=Random(f"{schedule.seed} provider"),
             works=self.stage.pause,
             mishaps=list(schedule.mishaps),
             flaky=schedule.flaky,
+            together=bool(schedule.called),
         )
         self.tasks = tasks_of(schedule)
         self._operator = Operator(self.engine, [task.task_id for task in self.tasks], self._dice, schedule.orders)
@@ -129,7 +139,7 @@ class Play:
         except Endless:
             pass
         faults = self.watch.faults or list(broken(self))
-        return Outcome(faults, self.calls, self.crashed, self.stage.switches)
+        return Outcome(faults, self.calls, self.crashed, self.stage.switches, self.in_flight)
 
     def called(self, actor: Actor, name: str) -> int:
         """The actor is about to make a call: its number, after whoever was due before it has had his turn."""
@@ -146,6 +156,8 @@ class Play:
         if self._crashes.get(number) is not side:
             return False
         self.crashed += 1
+        claimed = sum(row.state is TaskState.CALLING for row in self.watch.tasks.values())
+        self.in_flight = max(self.in_flight, claimed)
         return True
 
     def _built(self) -> System:
@@ -162,13 +174,14 @@ class Play:
             batch_apis={"openai": self.provider},
             metrics=Quietly(self._trace),
         )
+        self.replies = ReplyBox()
         return replace(
             built,
             tiers=tiers,
             tasks=WatchedRows(engine.tasks, watch, watch.tasks),
             parts=WatchedRows(engine.parts, watch, watch.parts),
             batches=WatchedRows(engine.batches, watch, watch.batches),
-            replies=ReplyBox(),
+            replies=self.replies,
             events=EventBox(),
             callbacks=CallbackBox(),
         )
@@ -191,10 +204,15 @@ class Play:
                     self._one_life(actor)
                 except Crash:
                     self.stage.pause(self._dice.choice(DOWN_S))
-                    if self.schedule.crew == 0 and self._dice.random() < 0.5:  # else it is waited out, as on AWS
+                    if self._voids():  # else it is waited out, as on AWS
                         self.engine.void_leases()
 
         return live
+
+    def _voids(self) -> bool:
+        if self.schedule.voids is not None:
+            return self.schedule.voids
+        return self.schedule.crew == 0 and self._dice.random() < 0.5
 
     def _one_life(self, actor: Actor) -> None:
         process = Process(self, actor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from lowtide_local.engine.crashes import Side
@@ -22,6 +22,14 @@ FULL_DAY: tuple[tuple[str, str, str], ...] = (
     ("hopeless", "B", "500"),
 )
 """(task_id, lot, mark): two models, and a line for each way in which one can go wrong."""
+
+REAL_TIME: tuple[tuple[str, str, str], ...] = (
+    *((f"call-{number}", "A", "plain") for number in range(6)),
+    ("other-model", "B", "plain"),
+    ("stumbles", "A", "500-once"),
+    ("refused", "A", "refuse"),
+)
+"""The same for a consumer's day: more than its slots, in one message and in single ones."""
 
 FULL_MISHAPS = (Mishap.REPLY_LOST, Mishap.TOKEN_LIMIT, Mishap.ERROR_HIDES_IT, Mishap.NO_OUTPUT)
 
@@ -52,6 +60,10 @@ class Schedule:
     flaky: float = 0.0
     skew_s: float = 0.0
     orders: int = 0
+    called: tuple[tuple[str, str, str], ...] = ()
+    """Tasks for calls. Where there are any, one consumer with some slots is all who is at work."""
+    voids: bool | None = None
+    """Are the leases of the dead voided at the next start, or waited out? None: it is drawn."""
 
     @property
     def dice(self) -> Random:
@@ -65,6 +77,24 @@ def single(call: int, side: Side) -> Schedule:
 
 QUIET = Schedule("quiet", "single")
 """The day of the single crashes without one."""
+
+CONSUMER = Schedule("consumer", "consumer", tasks=(), mishaps=(), called=REAL_TIME)
+"""The day of a consumer's crashes without one."""
+
+
+def consumer(call: int, side: Side, *, voids: bool) -> Schedule:
+    """The consumer dies at this call; its successor begins as the embedded engine does, or as a function on AWS."""
+    name = f"consumer/{call}/{side.name.lower()}/{'voided' if voids else 'waited'}"
+    return replace(CONSUMER, name=name, crashes={call: side}, voids=voids)
+
+
+def consumers(calls: int) -> Iterator[Schedule]:
+    """Before and after each of so many calls, in both ways."""
+    for call in range(1, calls + 1):
+        for side in Side:
+            for voids in (True, False):
+                yield consumer(call, side, voids=voids)
+
 
 READS = ("depth", "active", "get", "lines", "open", "find", "results", "owned")
 """What changes nothing: to die after it is to die before it."""
@@ -109,9 +139,14 @@ def named(name: str) -> Schedule:
     match name.split("/"):
         case ["quiet"]:
             return QUIET
+        case ["consumer"]:
+            return CONSUMER
+        case ["consumer", call, side, ("voided" | "waited") as how]:
+            return consumer(int(call), Side[side.upper()], voids=how == "voided")
         case ["single", call, side]:
             return single(int(call), Side[side.upper()])
         case ["random", seed, number]:
             return drawn(int(seed), int(number))
         case _:
-            raise ValueError(f"{name!r} names no schedule: quiet, single/CALL/before or random/SEED/NUMBER")
+            known = "quiet, single/CALL/before, random/SEED/NUMBER, consumer/CALL/before/voided"
+            raise ValueError(f"{name!r} names no schedule: {known}")

@@ -119,7 +119,7 @@ class _Reader:
             self._system.metrics.log(
                 "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
             )
-            return Ended(delay_s=min(LONGEST_WAIT_S, 2.0**message.receives))
+            return Ended(delay_s=min(LONGEST_WAIT_S, 2.0 ** min(message.receives, 20)))
 
     async def _message(self, message: Message) -> Ended:
         """All tasks of a message at once; then what they owe to the ledger, the replies and the dead letters."""
