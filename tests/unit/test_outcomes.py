@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge, judge_line
+from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge, judge_line, last_wait_s
 
 
 def failure(status: int, code: str | None = None, **more) -> Response:
@@ -221,3 +221,9 @@ def test_a_failed_response_whose_request_is_at_fault_is_buried_as_a_chat_would_b
 def test_what_the_provider_took_for_an_answer_is_one_whatever_the_endpoint(body):
     assert judge(Response(200, body), Lane.DEFAULT) == Answered()
     assert judge_line(Response(200, body), None, None) == Answered()
+
+
+@given(left_s=st.floats(-100, 1e7), seed=st.text(max_size=5))
+def test_a_last_try_waits_for_a_tenth_of_the_time_left_at_most_and_never_longer_than_the_cap(left_s, seed):
+    wait = last_wait_s(left_s, cap_s=300, seed=seed)
+    assert min(300, max(0.0, left_s) / 10) / 2 <= wait <= min(300, max(0.0, left_s) / 10)

@@ -79,6 +79,8 @@ Outcome = Answered | Again | Bury | Halt
 
 # Permanent for the account, not for the item. Source: the provider's guide to error codes.
 _ACCOUNT_CODES = frozenset({"insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated"})
+LAST_WAIT_SHARE = 0.1
+"""Of the time left: what a deadline can spare. NORMAL waits minutes, CRITICAL as long as it always did."""
 LONGEST_RETRY_AFTER_S = 900.0
 """One that says more is asked again all the same: windows of rate limits are minutes, and tasks have deadlines."""
 _BUSY_STATUSES = frozenset({408, 409})
@@ -171,6 +173,15 @@ def backoff_s(failures: int, *, base_s: float, cap_s: float, seed: str) -> float
     doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
     ceiling = min(cap_s, base_s * 2.0**doublings)
     return ceiling * (0.5 + jitter(f"{seed} {failures}") / 2)
+
+
+def last_wait_s(left_s: float, *, cap_s: float, seed: str) -> float:
+    """Before a task's last try: a tenth of the ``left_s`` until its deadline, at most the cap, with the same jitter.
+
+    A breaker takes three witnesses. A task that nobody calls beside has none but itself, and its tries should not all
+    fall into the same short outage.
+    """
+    return min(cap_s, max(0.0, left_s) * LAST_WAIT_SHARE) * (0.5 + jitter(f"{seed} last") / 2)
 
 
 def jitter(seed: str) -> float:

@@ -10,7 +10,7 @@ from uuid import uuid4
 from lowtide.core import documents
 from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
-from lowtide.core.outcomes import Again, Answered, Bury, Halt, Outcome, Response, backoff_s, judge
+from lowtide.core.outcomes import Again, Answered, Bury, Halt, Outcome, Response, backoff_s, judge, last_wait_s
 from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
 from lowtide.core.records import ResultDocument
@@ -298,7 +298,11 @@ class Caller:
         # wait for it, the task does too. Otherwise each try comes later than the last.
         asked_s = max(outcome.delay_s or 0.0, _until(standing.not_before, now) if standing.not_before else 0.0)
         tries = 1 if asked_s else max(strikes.failures, strikes.flex_refusals, row.attempt)
-        wait_s = backoff_s(tries, base_s=retries.base_s, cap_s=retries.cap_s, seed=f"{task.key} {row.attempt}")
+        seed = f"{task.key} {row.attempt}"
+        wait_s = backoff_s(tries, base_s=retries.base_s, cap_s=retries.cap_s, seed=seed)
+        if counts and not outcome.billed and strikes.failures == retries.attempts - 1:
+            left_s = (row.deadline_at - now).total_seconds()
+            wait_s = max(wait_s, last_wait_s(left_s, cap_s=retries.cap_s, seed=seed))
         delay_s = await self._release(task, row, wait_s + asked_s, strikes, unsure=int(outcome.unsure))
         return Ended(delay_s=delay_s)
 
