@@ -18,7 +18,6 @@ from pathlib import Path
 
 from lowtide.core.lanes import Lane
 from lowtide.core.tasks import TaskState
-from lowtide_local.run.assembly import shipped_routes
 from lowtide_local.simulator.scenario import Latencies, Latency, Scenario, Window, WindowKind
 
 from .crowd import Crowd, gather
@@ -66,13 +65,8 @@ def measure(
     consumers: int = 1,
     hours: float = DAY_H,
     gone_h: Sequence[tuple[float, float]] = GONE_H,
-    refusals: int | None = None,
 ) -> Figures:
-    """So many tasks an hour, for ``hours``; ``gone_h``: when flex has no capacity, in hours from the start;
-    ``refusals``: of flex before a task is called on default, in place of what the shipped routes say."""
-    routes = shipped_routes()
-    if refusals is not None:
-        routes = routes.model_copy(update={"retries": routes.retries.model_copy(update={"flex_refusals": refusals})})
+    """So many tasks an hour, for ``hours``; ``gone_h``: when flex has no capacity, in hours from the start."""
     windows = tuple(
         Window(kind=WindowKind.NO_FLEX, from_s=begins * HOUR_S, to_s=ends * HOUR_S) for begins, ends in gone_h
     )
@@ -96,7 +90,7 @@ def measure(
             default_usd=total.list_cost_usd,
         )
 
-    return gather(directory, Scenario(latency=LATENCY, windows=windows), story, routes=routes)
+    return gather(directory, Scenario(latency=LATENCY, windows=windows), story)
 
 
 async def _feed(crowd: Crowd, tasks: int, every_s: float) -> None:
@@ -110,12 +104,9 @@ def main() -> int:
     asked = argparse.ArgumentParser(prog="python -m bench.flex", description=__doc__)
     asked.add_argument("--per-hour", type=int, default=60, help="tasks")
     asked.add_argument("--consumers", type=int, default=1)
-    asked.add_argument("--refusals", type=int, help="of flex before default, in place of retries.flex_refusals")
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        figures = measure(
-            Path(directory), per_hour=options.per_hour, consumers=options.consumers, refusals=options.refusals
-        )
+        figures = measure(Path(directory), per_hour=options.per_hour, consumers=options.consumers)
     sys.stdout.write(
         f"{figures.tasks} tasks in {DAY_H} h, flex without capacity for {sum(b - a for a, b in GONE_H)} h of it\n"
         f"answered {figures.answered}, on flex {figures.on_flex / figures.tasks:.1%}, "

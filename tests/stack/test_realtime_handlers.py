@@ -160,9 +160,9 @@ def test_a_task_that_flex_has_no_room_for_is_bought_at_list_price_in_time(stage)
     record = records["n"]
     assert (record.status, record.lane, record.deadline_met) == (Status.ANSWERED, Lane.DEFAULT, True)
     assert record.cost_usd == record.list_cost_usd
-    # Three refusals, which cost nothing and count as no failure, and the answer.
-    assert (record.attempts, played.row("n").strikes.failures) == (4, 0)
-    assert played.metrics.total("flex_refused") == 3
+    # Refusals, which cost nothing and count as no failure, and the answer.
+    assert played.row("n").strikes.failures == 0
+    assert 3 < record.attempts == played.metrics.total("flex_refused") + 1 < 30
 
 
 def test_flex_that_has_room_again_halves_the_price(stage):

@@ -173,13 +173,16 @@ def test_a_storm_of_rate_limits_kills_nobody(tmp_path):
     assert len(world.provider.billed) == 1
 
 
-def test_three_refusals_of_flex_and_the_task_is_bought_on_default(tmp_path):
+def test_what_flex_refuses_until_time_runs_short_is_bought_on_default_and_in_time(tmp_path):
     world = begin(tmp_path, task("a", "meeting_summary", "[sim:flex-unavailable]"))
 
     async def story(life: Life) -> None:
-        await answered(life, Tier.NORMAL, turns=200)
-        assert (life.record("a").lane, life.record("a").attempts) == (Lane.DEFAULT, 4)
-        assert "flex refused" in life.record("a").route
+        await answered(life, Tier.NORMAL, turns=360)
+        record = life.record("a")
+        assert (record.lane, record.deadline_met) == (Lane.DEFAULT, True)
+        assert 0 < (record.accepted_at + timedelta(hours=1) - record.finished_at).total_seconds() < 900
+        assert record.route.endswith("min are left") or record.route.endswith("too short for flex")
+        assert record.attempts < 30
         assert life.row("a").strikes.failures == 0
 
     world.live(story)

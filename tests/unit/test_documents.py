@@ -12,7 +12,7 @@ from lowtide.core.acceptance import accept
 from lowtide.core.documents import Try
 from lowtide.core.jsontext import DEEPEST
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Response
+from lowtide.core.outcomes import LaneFault, Response
 from lowtide.core.records import ResultDocument, Status
 from lowtide.core.tasks import Strikes
 from lowtide_local.run.assembly import shipped_prices, shipped_routes
@@ -108,4 +108,7 @@ def test_only_attempts_that_count_are_strikes():
     assert documents.struck(once, later, counts=False) == once
     twice = documents.struck(once, later, counts=True)
     assert (twice.failures, twice.first_failed_at, twice.last_failed_at) == (2, NOW, later)
-    assert documents.struck(once, later, counts=False, flex_refused=True).flex_refusals == 1
+    refused = documents.struck(once, later, counts=False, lane_fault=LaneFault.NO_CAPACITY)
+    stalled = documents.struck(refused, later, counts=False, lane_fault=LaneFault.STALLED)
+    unknown = documents.struck(stalled, later, counts=False, lane_fault=LaneFault.UNKNOWN)
+    assert (unknown.failures, unknown.flex_refusals, unknown.flex_stalls, unknown.lane_unknown) == (1, 1, 1, True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lowtide
 from lowtide.core.acceptance import accept
-from lowtide.core.choice import MARGIN_S, SLACK, choose
+from lowtide.core.choice import MARGIN_S, MOST_STALLS, SLACK, choose, flex_wait_s
 from lowtide.core.lanes import Lane
 from lowtide.core.past import UNKNOWN, Past
 from lowtide.core.routes import Routes
@@ -55,11 +55,40 @@ def test_a_model_without_flex_is_called_on_default(model):
     assert (choice.lane, choice.reason) == (Lane.DEFAULT, f"default, as {model} has no flex")
 
 
-def test_flex_is_given_up_after_its_refusals():
-    limit = ROUTES.retries.flex_refusals
-    assert chosen(task(), refused=limit - 1).lane is Lane.FLEX
-    choice = chosen(task(), refused=limit)
-    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as flex refused 3 times")
+def test_refusals_of_flex_cost_nothing_and_it_is_asked_again_as_long_as_there_is_time():
+    assert with_left(3_000, refused=100).lane is Lane.FLEX
+    assert with_left(ROUTES.retries.cap_s + 120 + MARGIN_S, refused=100).lane is Lane.FLEX
+    assert with_left(ROUTES.retries.cap_s + 120 + MARGIN_S - 1, refused=100).lane is Lane.DEFAULT
+
+
+def test_flex_is_given_up_once_its_unanswered_calls_may_have_cost_as_much_as_default():
+    assert choose(task(), Strikes(flex_stalls=MOST_STALLS - 1), SENT, ROUTES).lane is Lane.FLEX
+    choice = choose(task(), Strikes(flex_stalls=MOST_STALLS), SENT, ROUTES)
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as flex did not answer 2 times")
+
+
+@pytest.mark.parametrize("lane", ["flex", "priority"])
+def test_a_lane_that_the_provider_does_not_have_is_asked_for_once(lane):
+    choice = choose(task(asked=lane), Strikes(lane_unknown=True), SENT, ROUTES)
+    assert (choice.lane, choice.reason) == (Lane.DEFAULT, f"default, as {lane} was refused")
+
+
+@given(st.integers(1, 1_000), st.floats(0, 3_600), st.floats(0, 600))
+def test_who_waits_for_flex_comes_back_while_there_is_still_time_for_it(receives, left_s, rests_s):
+    made, now = task(), SENT + timedelta(seconds=3_600 - left_s)
+    past = replace(QUICK, flex_rests_s=rests_s)
+    away_s = flex_wait_s(made, Strikes(), receives, now, ROUTES, past)
+    assert 0 <= away_s <= ROUTES.retries.cap_s
+    if choose(made, Strikes(), now, ROUTES, past).lane is Lane.FLEX:
+        then = now + timedelta(seconds=max(0.0, away_s - 0.001))
+        assert choose(made, Strikes(), then, ROUTES, past).lane is Lane.FLEX
+
+
+def test_who_waits_for_flex_stays_away_longer_each_time():
+    waits = [flex_wait_s(task(), Strikes(), receives, SENT, ROUTES, QUICK) for receives in (1, 5, 9, 20)]
+    assert waits[0] <= 2
+    assert waits == sorted(waits)
+    assert waits[-1] >= ROUTES.retries.cap_s / 2
 
 
 def test_flex_is_given_up_while_there_is_still_time_for_default():

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Again, Answered, Bury, Halt, Response, backoff_s, judge, judge_line, last_wait_s
+from lowtide.core.outcomes import (
+    Again,
+    Answered,
+    Bury,
+    Halt,
+    LaneFault,
+    Response,
+    backoff_s,
+    judge,
+    judge_line,
+    last_wait_s,
+)
 
 
 def failure(status: int, code: str | None = None, **more) -> Response:
@@ -43,21 +54,21 @@ def test_a_rate_limit_counts_no_attempt_and_keeps_the_wait_that_was_asked_for(re
     outcome = judge(response, Lane.DEFAULT)
     assert isinstance(outcome, Again)
     assert not outcome.counts
-    assert not outcome.flex_refused
+    assert outcome.lane_fault is None
     assert outcome.delay_s == 3.5
 
 
-@pytest.mark.parametrize(("lane", "refused"), [(Lane.FLEX, True), (Lane.DEFAULT, False)])
-def test_no_capacity_is_a_refusal_of_flex_only_on_flex(lane, refused):
+@pytest.mark.parametrize(("lane", "fault"), [(Lane.FLEX, LaneFault.NO_CAPACITY), (Lane.DEFAULT, None)])
+def test_no_capacity_is_a_refusal_of_flex_only_on_flex(lane, fault):
     outcome = judge(failure(429, "resource_unavailable"), lane)
     assert isinstance(outcome, Again)
-    assert (outcome.flex_refused, outcome.counts) == (refused, False)
+    assert (outcome.lane_fault, outcome.counts) == (fault, False)
 
 
 def test_a_flex_call_that_takes_too_long_is_the_lane_s_refusal_and_uses_up_no_try():
     outcome = judge(Response(None, fault="timeout", sent=True), Lane.FLEX)
     assert isinstance(outcome, Again)
-    assert (outcome.flex_refused, outcome.counts, outcome.unsure) == (True, False, True)
+    assert (outcome.lane_fault, outcome.counts, outcome.unsure) == (LaneFault.STALLED, False, True)
 
 
 def test_a_timeout_after_sending_uses_up_a_try_and_may_have_been_billed():
@@ -172,7 +183,7 @@ def test_a_server_that_refuses_our_service_tier_refuses_the_lane_and_not_the_tas
     body = {"detail": [{"loc": ["body", "service_tier"], "msg": "extra inputs are not permitted"}]}
     outcome = judge(Response(status, body), lane)
     assert isinstance(outcome, Again)
-    assert outcome.flex_refused
+    assert outcome.lane_fault is LaneFault.UNKNOWN
     assert not outcome.counts
     assert isinstance(judge(Response(status, body), Lane.DEFAULT), Bury)
 

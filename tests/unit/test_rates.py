@@ -180,6 +180,22 @@ def test_refusals_of_flex_in_a_row_rest_longer_and_an_answer_on_flex_forgets_the
     assert after(row, (30, end(Sign.ANSWERED, 29, flex=True))).flex_refused == 0
 
 
+def test_flex_that_refused_is_tried_by_one_call_at_a_time_until_one_is_answered():
+    many = take(5, flex=True, ceiling=Ceiling(requests=6_000))
+    trial = transition(after(None, (0, end(Sign.NO_CAPACITY, -1))), many, at(3))
+    assert (trial.moments, trial.held) == ((at(3),), Held.FLEX)
+    assert transition(trial.row, many, at(3.5)).moments == ()
+    # Its process may have died, or it takes as long as an answer does: somebody else goes to see.
+    assert len(transition(trial.row, many, trial.later).moments) == 1
+    there = after(trial.row, (6, end(Sign.ANSWERED, 3, flex=True)))
+    assert len(transition(there, many, at(6)).moments) == 5
+
+
+def test_flex_on_trial_keeps_no_call_from_default():
+    row = transition(after(None, (0, end(Sign.NO_CAPACITY, -1))), take(1, flex=True), at(3)).row
+    assert len(transition(row, take(5, ceiling=Ceiling(requests=6_000)), at(3.1)).moments) == 5
+
+
 def test_a_clock_that_is_behind_takes_nothing_back():
     ahead = transition(None, take(1), at(30)).row
     behind = transition(ahead, take(5), NOW)

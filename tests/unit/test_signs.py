@@ -11,7 +11,7 @@ from lowtide.core.signs import sign_of
 
 
 def sign(response: Response, lane: Lane = Lane.DEFAULT) -> Sign:
-    return sign_of(response, judge(response, lane), lane)
+    return sign_of(response, judge(response, lane))
 
 
 def failure(status: int, code: str | None = None) -> Response:

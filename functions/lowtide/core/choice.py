@@ -9,6 +9,7 @@ from math import ceil
 from typing import assert_never
 
 from .lanes import Lane
+from .outcomes import backoff_s
 from .past import UNKNOWN, Past
 from .rates import QUICK_CAP_S
 from .routes import LaneSpec, Routes
@@ -23,6 +24,9 @@ SLACK = 1.5
 """Nine in ten calls end within their ninetieth percentile; this times that is planned for, within the timeout."""
 REST_SLACK = 1.5
 """Who is sent back because flex rests may be away for half as long again (steps/line.py)."""
+MOST_STALLS = 2
+"""Calls on flex that took all their time. Each may be billed at half price: after two, default would have cost as
+much. A refusal is not charged, so how often a task is refused does not matter while there is time."""
 MOSTLY = 0.8
 """Flex that refused so large a share of late is expected to refuse again."""
 
@@ -60,6 +64,16 @@ def choose(task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, 
     raise AssertionError("nothing speaks against default")
 
 
+def flex_wait_s(
+    task: AcceptedTask, strikes: Strikes, receives: int, now: datetime, routes: Routes, past: Past = UNKNOWN
+) -> float:
+    """How long a task that waits for flex, and came back ``receives`` times, may stay away: longer each time, and never
+    so long that there would be no time for flex then. In seconds."""
+    spare_s = (task.deadline_at - now).total_seconds() - _flex_needs_s(task, strikes, routes, past)
+    retries = routes.retries
+    return max(0.0, min(spare_s, backoff_s(receives, base_s=retries.base_s, cap_s=retries.cap_s, seed=task.key)))
+
+
 def _order(task: AcceptedTask, asked: str | None, routes: Routes) -> Sequence[Lane]:
     lanes = [lane for lane in (*routes.lanes_of(task.type, task.tier), Lane.DEFAULT) if lane is not Lane.BATCH]
     if asked == Lane.DEFAULT:
@@ -79,12 +93,14 @@ def _objection(
         case Lane.PRIORITY:
             if not model.priority:
                 return f"{model.name} has no priority"
-            return "priority was refused" if strikes.flex_refusals else None
+            return "priority was refused" if strikes.lane_unknown else None
         case Lane.FLEX:
             if not model.flex:
                 return f"{model.name} has no flex"
-            if strikes.flex_refusals >= routes.retries.flex_refusals:
-                return f"flex refused {strikes.flex_refusals} times"
+            if strikes.lane_unknown:
+                return "flex was refused"
+            if strikes.flex_stalls >= MOST_STALLS:
+                return f"flex did not answer {strikes.flex_stalls} times"
             return None if left_s >= _flex_needs_s(task, strikes, routes, past) else _too_short(left_s, past)
         case Lane.BATCH:
             return "a call is no batch"
@@ -96,7 +112,7 @@ def _flex_needs_s(task: AcceptedTask, strikes: Strikes, routes: Routes, past: Pa
     """From now: until flex may be tried, a call on it (or a refusal, which costs nothing but the wait until the next
     try), and a call on default after it. Where flex is expected to refuse, there must be time for that first."""
     call_s = _expected_s(past.flex_s, timeout_s(Lane.FLEX, task, routes))
-    retries, struck = routes.retries, strikes.failures + strikes.flex_refusals
+    retries, struck = routes.retries, strikes.failures + strikes.flex_refusals + strikes.flex_stalls
     refusal_s = min(retries.cap_s, retries.base_s * 2.0 ** min(20, struck))
     tries_s = max(call_s, refusal_s)
     if past.flex_refused >= MOSTLY:

@@ -13,7 +13,7 @@ from typing import Any
 from .jsontext import DEEPEST, layers
 from .lanes import Lane
 from .model import usd_text
-from .outcomes import Response
+from .outcomes import LaneFault, Response
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .records import (
     DeadLetter,
@@ -145,12 +145,14 @@ def charged(task: AcceptedTask, attempt: Try, response: Response, prices: PriceT
     )
 
 
-def struck(strikes: Strikes, now: datetime, *, counts: bool, flex_refused: bool = False) -> Strikes:
+def struck(strikes: Strikes, now: datetime, *, counts: bool, lane_fault: LaneFault | None = None) -> Strikes:
     """What a task carries into its next attempt after one that did not answer."""
     return strikes.model_copy(
         update={
             "failures": strikes.failures + counts,
-            "flex_refusals": strikes.flex_refusals + flex_refused,
+            "flex_refusals": strikes.flex_refusals + (lane_fault is LaneFault.NO_CAPACITY),
+            "flex_stalls": strikes.flex_stalls + (lane_fault is LaneFault.STALLED),
+            "lane_unknown": strikes.lane_unknown or lane_fault is LaneFault.UNKNOWN,
             "first_failed_at": (strikes.first_failed_at or now) if counts else strikes.first_failed_at,
             "last_failed_at": now if counts else strikes.last_failed_at,
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
@@ -42,6 +43,17 @@ class Answered:
     pass
 
 
+class LaneFault(StrEnum):
+    """Why flex or priority would not serve a call. It is no fault of the task's, and uses up no try."""
+
+    NO_CAPACITY = "no_capacity"
+    """It said so at once, and nothing is charged."""
+    STALLED = "stalled"
+    """It took all the time that a call may, and may be billed."""
+    UNKNOWN = "unknown"
+    """This server or this model does not have the lane."""
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """May yet succeed. ``counts`` uses up a try; ``unsure``: it may have been billed; ``delay_s``: as asked for."""
@@ -50,7 +62,7 @@ class Again:
     message: str
     counts: bool = True
     unsure: bool = False
-    flex_refused: bool = False
+    lane_fault: LaneFault | None = None
     delay_s: float | None = None
     account: bool = False
     """The account was refused, not this line: whoever sends more has to wait for an operator."""
@@ -110,7 +122,7 @@ def judge(response: Response, lane: Lane) -> Outcome:
         if lane is Lane.FLEX and code == TIMEOUT and response.sent:
             # Flex may take longer than we wait. That is no fault of the task's: it is tried elsewhere in the end.
             message = "flex did not answer in time"
-            return Again(code, message, counts=False, unsure=True, flex_refused=True)
+            return Again(code, message, counts=False, unsure=True, lane_fault=LaneFault.STALLED)
         # A request that never left was no try: an outage must not use up a task's attempts.
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
     code, message = _error_of(response.body, status)
@@ -122,13 +134,13 @@ def judge(response: Response, lane: Lane) -> Outcome:
         return Halt(code, message)
     delay_s = _believed(response.retry_after_s)
     if status == _TOO_MANY_REQUESTS or code == "slow_down":
-        flex_refused = lane is Lane.FLEX and code == "resource_unavailable"
-        return Again(code, message, counts=False, flex_refused=flex_refused, delay_s=delay_s)
+        fault = LaneFault.NO_CAPACITY if lane is Lane.FLEX and code == "resource_unavailable" else None
+        return Again(code, message, counts=False, lane_fault=fault, delay_s=delay_s)
     if status in _BUSY_STATUSES or status in _SERVER_FAULT:
         return Again(code, message, delay_s=delay_s)
     if lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in json.dumps(response.body, default=str):
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
-        return Again(code, message, counts=False, flex_refused=True)
+        return Again(code, message, counts=False, lane_fault=LaneFault.UNKNOWN)
     return Bury(code, message)
 
 

@@ -69,9 +69,15 @@ def _take(before: PaceRow | None, row: PaceRow, event: Take, now: datetime) -> P
     for until, held in ((row.not_before, Held.RATE), (row.flex_not_before if event.flex else None, Held.FLEX)):
         if until is not None and until > now:
             return _later(before, row, until, held)
-    drawn, moments, later = rates.drawn(row, event.tokens, event.horizon_s, event.ceiling, now, urgent=event.urgent)
+    trial = event.flex and rates.on_trial(row)
+    tokens = event.tokens[:1] if trial else event.tokens
+    drawn, moments, later = rates.drawn(row, tokens, event.horizon_s, event.ceiling, now, urgent=event.urgent)
     if not moments:
         return _later(before, row, later or now, Held.RATE)
+    if trial:
+        drawn = rates.trying_flex(drawn, moments[0])
+        later = drawn.flex_not_before
+        return PaceDecision(PaceVerdict.APPLIED, drawn, changed=True, moments=moments, later=later, held=Held.FLEX)
     held_ = Held.RATE if later is not None else None
     return PaceDecision(PaceVerdict.APPLIED, drawn, changed=True, moments=moments, later=later, held=held_)
 

@@ -51,6 +51,9 @@ LIMITED_CAP_S = 60.0
 QUICK_BASE_S = 2.0
 QUICK_CAP_S = 30.0
 """Waits after flex had no capacity and said so at once: trying again is cheap."""
+TRIAL_S = 5.0
+"""Flex that refused is tried by one call at a time, this long apart until one of them is answered: a refusal comes at
+once, and who waits for flex pays with time alone only as long as nobody claims tasks in vain."""
 STALL_BASE_S = 60.0
 STALL_CAP_S = 900.0
 """Waits after a flex call that took minutes and brought nothing: it had a slot all the while."""
@@ -168,13 +171,23 @@ def no_flex(row: PaceRow, end: CallEnd, now: datetime, *, stalled: bool) -> Pace
     return row.model_copy(update={"flex_refused": times, "flex_refused_at": now, "flex_not_before": until})
 
 
+def on_trial(row: PaceRow) -> bool:
+    """Has flex not answered since it last refused?"""
+    return row.flex_refused > 0
+
+
+def trying_flex(row: PaceRow, at: datetime) -> PaceRow:
+    """One call goes to see, ``at``; the next waits for what it finds."""
+    return row.model_copy(update={"flex_not_before": at + timedelta(seconds=TRIAL_S)})
+
+
 def flowing(row: PaceRow, end: CallEnd) -> PaceRow:
     """An answer: the 429s before its call are over, and the refusals of flex where it came on flex."""
     changes: dict[str, object] = {}
     if row.limited and (row.limited_at is None or end.granted_at > row.limited_at):
         changes["limited"] = 0
     if end.flex and row.flex_refused and (row.flex_refused_at is None or end.granted_at > row.flex_refused_at):
-        changes["flex_refused"] = 0
+        changes |= {"flex_refused": 0, "flex_not_before": None}
     return row.model_copy(update=changes) if changes else row
 
 

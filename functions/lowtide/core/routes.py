@@ -234,7 +234,6 @@ class Retries(Value):
     base_s: Seconds = 2
     cap_s: Seconds = 300
     batch_base_s: Seconds = 60
-    flex_refusals: Count = 3
 
 
 class Limits(Value):

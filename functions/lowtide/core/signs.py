@@ -5,8 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import assert_never
 
-from .lanes import Lane
-from .outcomes import TIMEOUT, Again, Answered, Bury, Halt, Outcome, Response
+from .outcomes import Again, Answered, Bury, Halt, LaneFault, Outcome, Response
 from .pace_events import Sign
 
 _OF_ITSELF = frozenset(
@@ -15,27 +14,26 @@ _OF_ITSELF = frozenset(
 """Statuses in which a provider speaks of itself, and never of one request."""
 
 
-def sign_of(response: Response, outcome: Outcome, lane: Lane) -> Sign:
+def sign_of(response: Response, outcome: Outcome) -> Sign:
     match outcome:
         case Answered() | Bury():
             return Sign.ANSWERED
         case Halt():
             return Sign.REFUSED
         case Again():
-            return _unanswered(response, outcome, lane)
+            return _unanswered(response, outcome)
         case _:
             assert_never(outcome)
 
 
-def _unanswered(response: Response, outcome: Again, lane: Lane) -> Sign:
+def _unanswered(response: Response, outcome: Again) -> Sign:
     status = response.status
     if status is None:
-        if lane is Lane.FLEX and response.fault == TIMEOUT and response.sent:
+        if outcome.lane_fault is LaneFault.STALLED:
             return Sign.STALLED
         return Sign.FAILED if response.sent else Sign.DOWN
-    if outcome.flex_refused:
-        # Any other refusal of a lane says that the model does not know it.
-        return Sign.NO_CAPACITY if status == HTTPStatus.TOO_MANY_REQUESTS else Sign.ANSWERED
+    if outcome.lane_fault is not None:
+        return Sign.NO_CAPACITY if outcome.lane_fault is LaneFault.NO_CAPACITY else Sign.ANSWERED
     if not outcome.counts:
         return Sign.LIMITED
     if status in _OF_ITSELF:

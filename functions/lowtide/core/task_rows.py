@@ -37,7 +37,11 @@ class Strikes(Value):
     failures: int = 0
     """Attempts that used up one of the allowed tries."""
     flex_refusals: int = 0
-    """How often the lane that it asked for, flex or priority, would not take it."""
+    """How often flex had no capacity for it, which costs nothing but time."""
+    flex_stalls: int = 0
+    """Calls on flex that took all their time, each of which may have been billed."""
+    lane_unknown: bool = False
+    """The provider did not have the lane that was asked for, flex or priority."""
     spent_usd: Usd = Decimal(0)
     """Billed by attempts that did not answer."""
     billed: tuple[int, ...] = ()

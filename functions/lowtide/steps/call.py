@@ -85,7 +85,7 @@ class Caller:
                 return Ended(delay_s=0)
             admitted = await self._gate.admit(task, guess, strikes=strikes, latest=latest)
             if isinstance(admitted, Wait):
-                return Ended(delay_s=admitted.seconds)
+                return Ended(delay_s=self._gate.away_s(task, strikes, admitted, receives))
             if self._lookout.must_yield:
                 await self._gate.unused(admitted)
                 return self._yielded(place, receives)
@@ -287,8 +287,8 @@ class Caller:
         now = self._system.clock.now()
         retries = self._system.routes.retries
         counts = outcome.counts and not standing.forgiven
-        strikes = documents.struck(attempt.strikes, now, counts=counts, flex_refused=outcome.flex_refused)
-        counted = "call_errors" if outcome.counts else "flex_refused" if outcome.flex_refused else "calls_put_off"
+        strikes = documents.struck(attempt.strikes, now, counts=counts, lane_fault=outcome.lane_fault)
+        counted = "call_errors" if outcome.counts else "flex_refused" if outcome.lane_fault else "calls_put_off"
         self._system.metrics.count(counted, tier=task.tier.value)
         if counts and strikes.failures >= retries.attempts:
             last = replace(attempt, strikes=strikes)

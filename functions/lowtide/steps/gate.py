@@ -16,7 +16,7 @@ from uuid import uuid4
 import orjson
 
 from lowtide.core.breaker import forgives
-from lowtide.core.choice import LaneChoice, choose, timeout_s
+from lowtide.core.choice import LaneChoice, choose, flex_wait_s, timeout_s
 from lowtide.core.lanes import Lane
 from lowtide.core.lines import estimated_tokens
 from lowtide.core.outcomes import TIMEOUT, Again, Answered, Outcome, Response
@@ -85,10 +85,18 @@ class Gate:
         """The lane, by what the shared row last said of the model. With ``go`` the call is made now."""
         now = self._system.clock.now()
         past = past_of(self._model(task).row, now)
-        if go is not None and past.flex_rests_s and go.line is not self._line(go.task, Lane.FLEX):
-            # It has a moment, and none of flex's: that lane rests for longer than this call waits.
-            past = replace(past, flex_rests_s=inf)
+        if go is not None and past.flex_rests_s:
+            # It has a moment: flex's own, or another, and then that lane rests for longer than this call waits.
+            past = replace(past, flex_rests_s=0.0 if go.line is self._line(go.task, Lane.FLEX) else inf)
         return choose(task, strikes, now, self._system.routes, past)
+
+    def away_s(self, task: AcceptedTask, strikes: Strikes, wait: Wait, receives: int) -> float:
+        """How long a task stays away that has to wait. For flex alone, longer each time: that can be an hour."""
+        if wait.held is not Held.FLEX:
+            return wait.seconds
+        now = self._system.clock.now()
+        past = past_of(self._model(task).row, now)
+        return max(wait.seconds, flex_wait_s(task, strikes, receives, now, self._system.routes, past))
 
     def longest_s(self, go: Go, strikes: Strikes) -> float:
         """What the call may take, though its lane may be default by the time that it is made."""
@@ -116,7 +124,7 @@ class Gate:
 
     async def ended(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> Standing:
         """Tells how the call ended: at once where others should know, else with the next asking."""
-        sign = sign_of(response, outcome, lane)
+        sign = sign_of(response, outcome)
         end = CallEnd(
             sign,
             go.moment.granted_at,

@@ -56,11 +56,13 @@ class SharedPace:
 
     @property
     def expectant(self) -> bool:
-        """Is an answer news: after failures, after 429s, or where little is known of its lane?"""
+        """Is an answer news: after failures, after 429s or refusals of flex, or where little is known of its lane?"""
         row = self.row
         if not self._untold or row is None:
             return False
-        return row.failures > 0 or row.limited > 0 or any(self._teaches(row, end) for end in self._untold)
+        if row.failures > 0 or row.limited > 0:
+            return True
+        return any(self._teaches(row, end) or (end.flex and row.flex_refused > 0) for end in self._untold)
 
     async def tell(self) -> None:
         """What is noted meanwhile goes with it, or with the next one. Where the row cannot be written it is forgotten:
