@@ -7,7 +7,7 @@ the limit that a body sets, so the least is an answer of no length and the most 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,12 +16,16 @@ from typing import Any
 from lowtide.core.acceptance import queue_for
 from lowtide.core.bodies import TOKEN_LIMITS
 from lowtide.core.choice import choose
+from lowtide.core.history import Eta
 from lowtide.core.lanes import Lane
+from lowtide.core.later import waits_until
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.model import usd_text
+from lowtide.core.offpeak import OffPeak, next_open, price_at
 from lowtide.core.prices import PriceTable
 from lowtide.core.prompts import request_body
 from lowtide.core.records import Usage
+from lowtide.core.rescues import BATCH_PRIOR, Margins, seal_by
 from lowtide.core.routes import Routes
 from lowtide.core.task import AcceptedTask, Endpoint
 from lowtide.core.tasks import Strikes
@@ -69,10 +73,10 @@ class Estimate:
     by_lane_and_model: dict[tuple[Lane, str], Share] = field(default_factory=lambda: defaultdict(Share))
 
     def add(self, tasks: Iterable[AcceptedTask], routes: Routes, prices: PriceTable, now: datetime) -> None:
-        """Each on the lane that it would go on first."""
+        """Each on the lane that it would go on first, in the hour in which it would."""
         for task in tasks:
-            lane = Lane.BATCH if queue_for(task) is Tier.LOW else choose(task, Strikes(), now, routes).lane
-            self.by_lane_and_model[lane, task.model].add(_of(task, lane, prices, now))
+            lane, at = _bought(task, routes, now)
+            self.by_lane_and_model[lane, task.model].add(_of(task, lane, prices, at, routes.off_peak(task.provider)))
 
     @property
     def total(self) -> Share:
@@ -90,12 +94,25 @@ class Estimate:
         }
 
 
-def _of(task: AcceptedTask, lane: Lane, prices: PriceTable, now: datetime) -> Share:
+def _bought(task: AcceptedTask, routes: Routes, now: datetime) -> tuple[Lane, datetime]:
+    """On which lane, and when: off-peak where that is cheaper and there is time. Of how long batches and calls take
+    nothing is known here but what a new deployment believes."""
+    if queue_for(task) is Tier.LOW:
+        hours = next_open(routes.off_peak(task.provider), Lane.BATCH, now)
+        batched = seal_by(Eta(tuple(BATCH_PRIOR.samples)), 1, Margins.of(routes.batching))
+        waits = hours is not None and hours.opens + batched < task.deadline_at
+        return Lane.BATCH, hours.opens if hours is not None and waits else now
+    at = waits_until(task, Strikes(), now, routes) or now
+    return choose(task, Strikes(), at, routes).lane, at
+
+
+def _of(task: AcceptedTask, lane: Lane, prices: PriceTable, at: datetime, off_peak: Sequence[OffPeak]) -> Share:
     body = request_body(task)
     input_tokens = estimated_tokens({}, len(request_line("", task.endpoint, body)))
     limit = _output_limit(task, body)
-    least = prices.cost(task.model, lane, Usage(input_tokens=input_tokens), now.date())
-    most = prices.cost(task.model, lane, Usage(input_tokens=input_tokens, output_tokens=limit or 0), now.date())
+    least = price_at(at, off_peak, prices, task.model, lane, Usage(input_tokens=input_tokens))
+    at_most = Usage(input_tokens=input_tokens, output_tokens=limit or 0)
+    most = price_at(at, off_peak, prices, task.model, lane, at_most)
     return Share(
         tasks=1,
         input_tokens=input_tokens,

@@ -12,6 +12,7 @@ from typing import Any
 from lowtide.core.batches import ProviderBatch
 from lowtide.core.lanes import Lane
 from lowtide.core.model import usd_text
+from lowtide.core.offpeak import price_at
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status, Usage
 from lowtide.core.task import custom_id
@@ -156,7 +157,7 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
 
 def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine], engine: Engine) -> Check:
     """The provider's lines priced by us, against the records' own prices."""
-    prices = {line.ours: system.prices.cost(line.model, line.lane, line.usage, line.at.date()) for line in billed}
+    prices = {line.ours: _price(system, line) for line in billed}
     theirs = sum((price for name, price in prices.items() if name in ours and price is not None), Decimal(0))
     paid = sum((document.record.cost_usd or Decimal(0) for _, document in settled(system, engine)), Decimal(0))
     return Check(
@@ -164,6 +165,11 @@ def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine]
         held=theirs == paid,
         detail=f"${usd_text(theirs)} billed, ${usd_text(paid)} in receipts",
     )
+
+
+def _price(system: System, line: BilledLine) -> Decimal | None:
+    windows = system.routes.off_peak(system.routes.model(line.model).provider)
+    return price_at(line.at, windows, system.prices, line.model, line.lane, line.usage)
 
 
 def _digest(ours: str) -> str:

@@ -13,11 +13,15 @@ from typing import Any
 import orjson
 import pytest
 
+from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import OffPeak
-from lowtide.core.records import Status
+from lowtide.core.parts import PartLine
+from lowtide.core.records import Status, Usage
 from lowtide.core.routes import Routes, Step
 from lowtide.steps.drain import drain
 from lowtide.steps.seal import seal
+from lowtide.steps.sent import Sent
+from lowtide.steps.settle import tried
 from lowtide.steps.turns import submit_due
 from lowtide_local.engine.worker import Pace, Worker
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario
@@ -253,6 +257,27 @@ def test_what_would_be_late_is_batched_at_once_at_its_full_price(tmp_path):
         await life.collect()
         receipt = life.engine.ledger.total()
         assert receipt.cost_usd == receipt.list_cost_usd / 2
+
+    world.live(story)
+
+
+@pytest.mark.parametrize(("intent_h", "noted_h", "off"), [(19, 21, "0.4"), (16, 17, "0")])
+def test_a_batch_is_priced_by_when_it_was_ordered_and_not_by_when_that_was_noted(tmp_path, intent_h, noted_h, off):
+    world = World(tmp_path, routes=off_peak())
+    world.publish(lows("acme", 1, deadline_seconds=9 * 3_600))
+
+    async def story(life: Life) -> None:
+        await running(life)
+        times = {"intent_at": OPENS.replace(hour=intent_h, minute=0), "submitted_at": OPENS.replace(hour=noted_h)}
+        row = life.batch().model_copy(update=times)
+        [part] = life.system.parts.get(row.part_ids)
+        [line] = life.system.objects.lines(part.object_key)
+        attempt = tried(life.system, row, Sent(1, PartLine.model_validate_json(line)))
+        usage = Usage(input_tokens=1_000, output_tokens=1_000)
+        cost = attempt.cost(life.system.prices, "gpt-5-mini", Lane.BATCH, usage, row.submitted_at)
+        full = life.system.prices.cost("gpt-5-mini", Lane.BATCH, usage, OPENS.date())
+        assert cost == full * (1 - Decimal(off))
+        assert ("off-peak from 16:30 UTC: 40% less" in attempt.reason) == (off != "0")
 
     world.live(story)
 

@@ -10,6 +10,7 @@ import pytest
 import lowtide
 from lowtide.core.acceptance import accept, queue_for, with_model
 from lowtide.core.errors import ConfigError, Refused
+from lowtide.core.offpeak import OffPeak
 from lowtide.core.outcomes import Response
 from lowtide.core.profiles import Question, Reply, ask_or_choose, question_id, reply
 from lowtide.core.routes import Auto, Limits, Mix, Routes, TypeSpec
@@ -157,6 +158,12 @@ def test_one_of_the_three_words_is_believed(text):
     assert answer.choice.question_id == asked().call_id
     assert answer.spent_usd == Decimal("0.0000064")  # 120 and 1 tokens of gpt-5-nano
     assert "gpt-5-nano was asked ($0.0000064)" in answer.choice.reason
+
+
+def test_a_question_asked_off_peak_costs_what_calls_cost_then():
+    hours = {"from": "2020-01-01", "opens": "00:00", "closes": "23:59", "discount": "0.5", "lanes": ["default"]}
+    answer = reply(taken(), asked(), said("simple"), PRICES, NOW, (OffPeak.model_validate(hours),))
+    assert answer.spent_usd == Decimal("0.0000032")
 
 
 @pytest.mark.parametrize("text", ["", "simple.", "simple or complex", "trivial", None, "sim"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from math import ceil
 from typing import assert_never
 
-from .lanes import Lane
+from .lanes import SHARE_OF_LIST, Lane
+from .offpeak import OffPeak, discount, open_now
 from .outcomes import backoff_s
 from .past import UNKNOWN, Past
 from .rates import QUICK_CAP_S
@@ -54,12 +56,14 @@ def choose(task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, 
     left_s = (task.deadline_at - now).total_seconds()
     passed_over = None
     for lane in _order(task, asked, routes):
-        objection = _objection(lane, task, strikes, left_s, routes, past)
+        objection = _objection(lane, task, strikes, now, routes, past)
         if objection is None:
             within_s = timeout_s(lane, task, routes)
             if lane is Lane.FLEX:
                 within_s = min(within_s, left_s - _after_flex_s(task, routes, past))
-            return LaneChoice(lane, _reason(lane, task.tier, asked, left_s, passed_over, past), within_s)
+            reason = _reason(lane, task.tier, asked, left_s, passed_over, past)
+            hours = open_now(routes.off_peak(task.provider), lane, now)
+            return LaneChoice(lane, reason if hours is None else f"{reason}; {hours}", within_s)
         passed_over = passed_over or objection
     raise AssertionError("nothing speaks against default")
 
@@ -84,9 +88,9 @@ def _order(task: AcceptedTask, asked: str | None, routes: Routes) -> Sequence[La
 
 
 def _objection(
-    lane: Lane, task: AcceptedTask, strikes: Strikes, left_s: float, routes: Routes, past: Past
+    lane: Lane, task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, past: Past
 ) -> str | None:
-    model = routes.model(task.model)
+    model, left_s = routes.model(task.model), (task.deadline_at - now).total_seconds()
     match lane:
         case Lane.DEFAULT:
             return None
@@ -97,6 +101,9 @@ def _objection(
         case Lane.FLEX:
             if not model.flex:
                 return f"{model.name} has no flex"
+            windows = routes.off_peak(task.provider)
+            if share_of_list(Lane.DEFAULT, windows, now) < share_of_list(Lane.FLEX, windows, now):
+                return "flex costs more in this hour"
             if strikes.lane_unknown:
                 return "flex was refused"
             if strikes.flex_stalls >= MOST_STALLS:
@@ -108,10 +115,15 @@ def _objection(
             assert_never(lane)
 
 
+def share_of_list(lane: Lane, windows: Sequence[OffPeak], at: datetime) -> Decimal:
+    """What ``lane`` costs against list in the hour of ``at``."""
+    return SHARE_OF_LIST[lane] * (1 - discount(windows, lane, at))
+
+
 def _flex_needs_s(task: AcceptedTask, strikes: Strikes, routes: Routes, past: Past) -> float:
     """From now: until flex may be tried, a call on it (or a refusal, which costs nothing but the wait until the next
     try), and a call on default after it. Where flex is expected to refuse, there must be time for that first."""
-    call_s = _expected_s(past.flex_s, timeout_s(Lane.FLEX, task, routes))
+    call_s = expected_s(Lane.FLEX, task, routes, past)
     retries, struck = routes.retries, strikes.failures + strikes.flex_refusals + strikes.flex_stalls
     refusal_s = min(retries.cap_s, retries.base_s * 2.0 ** min(20, struck))
     tries_s = max(call_s, refusal_s)
@@ -121,10 +133,13 @@ def _flex_needs_s(task: AcceptedTask, strikes: Strikes, routes: Routes, past: Pa
 
 
 def _after_flex_s(task: AcceptedTask, routes: Routes, past: Past) -> float:
-    return _expected_s(past.default_s, timeout_s(Lane.DEFAULT, task, routes)) + MARGIN_S
+    return expected_s(Lane.DEFAULT, task, routes, past) + MARGIN_S
 
 
-def _expected_s(nine_in_ten_s: float | None, most_s: float) -> float:
+def expected_s(lane: Lane, task: AcceptedTask, routes: Routes, past: Past) -> float:
+    """What to plan for a call on flex or default, in seconds."""
+    nine_in_ten_s = past.flex_s if lane is Lane.FLEX else past.default_s
+    most_s = timeout_s(lane, task, routes)
     return most_s if nine_in_ten_s is None else min(most_s, nine_in_ten_s * SLACK)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .jsontext import DEEPEST, layers
 from .lanes import Lane
 from .model import usd_text
+from .offpeak import OffPeak, price_at
 from .outcomes import LaneFault, Response
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .records import (
@@ -33,19 +34,24 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """The attempt that ended a task: its number, where it ran and what it had cost before. ``discount`` is the share of
-    the lane's price that falls away off-peak."""
+    """The attempt that ended a task: its number, where it ran and what it had cost before.
+
+    ``bought_at``, when it was ordered, is the one moment that prices it: the day of its prices and the off-peak hours
+    (of ``off_peak``) that it lies in. None: when its answer came."""
 
     number: int
     lane: Lane
     reason: str
     strikes: Strikes
     batch_id: str | None = None
-    discount: Decimal = Decimal(0)
+    off_peak: tuple[OffPeak, ...] = ()
     rescued: bool = False
     """A deadline took the task out of batching."""
     bought_at: datetime | None = None
-    """When it was ordered, where that is long before its answer came."""
+
+    def cost(self, prices: PriceTable, model: str, lane: Lane, usage: Usage, now: datetime) -> Decimal | None:
+        """What ``usage`` costs on the lane that was billed, off-peak discount included. None: it has no known price."""
+        return price_at(self.bought_at or now, self.off_peak, prices, model, lane, usage)
 
 
 def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
@@ -55,7 +61,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
     model = task.model
     day = (attempt.bought_at or now).date()
     told = reports_usage(response.body, task.endpoint)
-    cost = prices.cost(model, lane, usage, day) if told else None
+    cost = attempt.cost(prices, model, lane, usage, now) if told else None
     premium = _premium(cost, prices.cost(model, Lane.BATCH, usage, day)) if attempt.rescued else None
     before = attempt.strikes.total_usd
     record = ResultRecord(
@@ -74,7 +80,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         attempts=attempt.number,
         batch_id=attempt.batch_id,
         usage=usage,
-        cost_usd=None if cost is None or before is None else cost * (1 - attempt.discount) + before,
+        cost_usd=None if cost is None or before is None else cost + before,
         list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, day) if told else None,
         accepted_at=task.accepted_at,
         finished_at=now,
@@ -135,10 +141,10 @@ def charged(task: AcceptedTask, attempt: Try, response: Response, prices: PriceT
     """The attempt's strikes with what its answer cost, which was not what was asked for."""
     strikes, told = attempt.strikes, reports_usage(response.body, task.endpoint)
     used, lane = usage_of(response.body, task.endpoint), billed_lane(response.body, attempt.lane)
-    cost = prices.cost(task.model, lane, used, (attempt.bought_at or now).date()) if told else None
+    cost = attempt.cost(prices, task.model, lane, used, now) if told else None
     return strikes.model_copy(
         update={
-            "spent_usd": strikes.spent_usd + (cost or 0) * (1 - attempt.discount),
+            "spent_usd": strikes.spent_usd + (cost or 0),
             "billed": (*strikes.billed, attempt.number),
             "unpriced": strikes.unpriced or cost is None,
         }

@@ -1,28 +1,33 @@
-"""Off-peak windows: hours of the day in which a provider sells its batches for less, from one day until another."""
+"""Off-peak windows: hours of the day in which a provider sells some lanes for less, from one day until another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from .lanes import Lane
 from .model import Value
+from .prices import PriceTable
+from .records import Usage
 
 DAY = timedelta(days=1)
 
 
 class OffPeak(Value):
     """Open every day from ``opens`` to ``closes`` (UTC; past midnight where that is earlier), on the days from
-    ``from`` until the one before ``until``. ``discount`` is the share of a batch's price that falls away."""
+    ``from`` until the one before ``until``. ``discount`` is the share of the price that falls away, on ``lanes``."""
 
     starts: date = Field(alias="from")
     until: date | None = None
     opens: time
     closes: time
     discount: Annotated[Decimal, Field(gt=0, lt=1)]
+    lanes: tuple[Lane, ...] = Field((Lane.BATCH,), min_length=1)
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -42,17 +47,52 @@ class OffPeak(Value):
         return opens, closes if closes > opens else closes + DAY
 
 
-def discount(windows: Sequence[OffPeak], at: datetime) -> Decimal:
-    """The share that falls off the price of a batch submitted ``at``; the highest where windows overlap."""
+@dataclass(frozen=True, slots=True)
+class CheapHours:
+    """One opening of a window: ``discount`` is the share that falls off, from ``opens`` until ``closes``."""
+
+    opens: datetime
+    closes: datetime
+    discount: Decimal
+
+    def __str__(self) -> str:
+        return f"off-peak from {self.opens:%H:%M} UTC: {self.discount:.0%} less"
+
+
+def open_now(windows: Sequence[OffPeak], lane: Lane, at: datetime) -> CheapHours | None:
+    """The hours in which ``at`` lies; those with the highest discount where windows overlap. What is bought on ``lane``
+    at that moment costs so much less."""
     today = at.astimezone(UTC).date()
-    spans = ((window, window.span(day)) for window in windows for day in (today - DAY, today))
-    return max((window.discount for window, span in spans if span and span[0] <= at < span[1]), default=Decimal(0))
+    spans = _spans(windows, lane, (today - DAY, today))
+    return max((each for each in spans if each.opens <= at < each.closes), key=lambda each: each.discount, default=None)
 
 
-def next_opening(windows: Sequence[OffPeak], now: datetime) -> datetime | None:
-    """When it becomes cheaper; None where some window is open, or none opens any more."""
-    if discount(windows, now):
+def next_open(windows: Sequence[OffPeak], lane: Lane, now: datetime) -> CheapHours | None:
+    """When ``lane`` becomes cheaper; None where some window is open for it, or none opens any more."""
+    if open_now(windows, lane, now) is not None:
         return None
     today = now.astimezone(UTC).date()
-    spans = (window.span(day) for window in windows for day in (today, today + DAY, window.starts))
-    return min((span[0] for span in spans if span and span[0] > now), default=None)
+    starts = sorted({window.starts for window in windows if window.starts > today})
+    spans = _spans(windows, lane, (today, today + DAY, *starts))
+    return min((each for each in spans if each.opens > now), key=lambda each: each.opens, default=None)
+
+
+def discount(windows: Sequence[OffPeak], lane: Lane, at: datetime) -> Decimal:
+    """The share that falls off the price of what is bought on ``lane`` at that moment."""
+    hours = open_now(windows, lane, at)
+    return Decimal(0) if hours is None else hours.discount
+
+
+def price_at(
+    at: datetime, windows: Sequence[OffPeak], prices: PriceTable, model: str, lane: Lane, usage: Usage
+) -> Decimal | None:
+    """What ``usage`` costs where it is ordered ``at``, in US dollars: by the prices of that day, less what falls off in
+    that hour. None: it has no known price."""
+    cost = prices.cost(model, lane, usage, at.date())
+    return None if cost is None else cost * (1 - discount(windows, lane, at))
+
+
+def _spans(windows: Sequence[OffPeak], lane: Lane, days: Sequence[date]) -> Iterator[CheapHours]:
+    for window in windows:
+        spans = (window.span(day) for day in days) if lane in window.lanes else ()
+        yield from (CheapHours(*span, window.discount) for span in spans if span is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +12,7 @@ from .choice import choose
 from .jsontext import canonical
 from .lanes import Lane
 from .model import usd_text
+from .offpeak import OffPeak, price_at
 from .outcomes import Answered, Response, judge
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .prompts import CHARS_PER_TOKEN, request_body
@@ -74,8 +76,16 @@ def ask_or_choose(
     return question
 
 
-def reply(task: AcceptedTask, question: Question, response: Response, prices: PriceTable, now: datetime) -> Reply:
-    """Total: what is no answer, or none of the candidates in one word, is ``standard``. Nothing is asked twice."""
+def reply(
+    task: AcceptedTask,
+    question: Question,
+    response: Response,
+    prices: PriceTable,
+    asked_at: datetime,
+    off_peak: Sequence[OffPeak] = (),
+) -> Reply:
+    """Total: what is no answer, or none of the candidates in one word, is ``standard``. Nothing is asked twice.
+    ``off_peak``: of the provider that was asked."""
     if not isinstance(judge(response, Lane.DEFAULT), Answered):
         reason = f"auto: {STANDARD}, as {question.model} did not answer"
         unsure = response.status is None and response.sent
@@ -83,7 +93,8 @@ def reply(task: AcceptedTask, question: Question, response: Response, prices: Pr
     spent_usd, billed = Decimal(0), None
     if reports_usage(response.body, Endpoint.CHAT):
         usage, lane = usage_of(response.body, Endpoint.CHAT), billed_lane(response.body, Lane.DEFAULT)
-        spent_usd, billed = prices.cost(question.model, lane, usage, now.date()) or Decimal(0), question.call_id
+        cost = price_at(asked_at, off_peak, prices, question.model, lane, usage)
+        spent_usd, billed = cost or Decimal(0), question.call_id
     said = _said(response.body)
     told = f"{question.model} was asked (${usd_text(spent_usd)})"
     if said in _candidates(task):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from .batches import BatchRow, BatchState
 from .history import Eta, Prior
+from .routes import Batching
 
 GIVEN_UP_AFTER = timedelta(hours=48)
 """After its submission. Twice the longest window: what the provider has not ended by then, or still says that it does
@@ -38,6 +39,14 @@ class Margins:
     cancel: timedelta
     answer: timedelta
     per_second: float
+
+    @classmethod
+    def of(cls, batching: Batching) -> Margins:
+        return cls(
+            cancel=timedelta(seconds=batching.rescue_cancel_s),
+            answer=timedelta(seconds=batching.rescue_answer_s),
+            per_second=batching.rescue_rate,
+        )
 
     def needed(self, tasks: int) -> timedelta:
         """From the decision to cancel to the last of ``tasks`` answers."""

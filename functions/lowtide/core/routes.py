@@ -124,7 +124,7 @@ class ProviderSpec(Value):
     """``base_url`` None is the SDK's own. ``key`` names the entry of the secret; ``window`` is what batches promise.
 
     ``max_enqueued_tokens``: of each model, in batches that have not ended; None where it is not known. ``off_peak``:
-    the hours in which batches cost less.
+    the hours in which some lanes cost less.
     ``requests_per_minute`` and ``tokens_per_minute`` are each model's that names none of its own.
     """
 
@@ -320,6 +320,11 @@ class Routes(Value):
     def provider(self, name: str) -> ProviderSpec:
         """Raises KeyError: every provider that a model names is there."""
         return self.providers[name]
+
+    def off_peak(self, provider: str) -> tuple[OffPeak, ...]:
+        """None of a provider that is not here any more: a task keeps the name of the one it was accepted for."""
+        spec = self.providers.get(provider)
+        return () if spec is None else spec.off_peak
 
     def part_tasks(self, model: str) -> int:
         """How many tasks a part of this model may hold: no more than its smallest batch."""

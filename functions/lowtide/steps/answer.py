@@ -14,6 +14,7 @@ from lowtide.core.tasks import TaskRow
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 
+from .ahead import in_cheap_hours
 from .call import Caller, Ended
 from .carry import Unreadable, read_tasks
 from .deliver import Delivery, deliver
@@ -77,6 +78,9 @@ def _mark(system: System, tier: Tier, messages: Sequence[Message]) -> None:
     sent = [message.sent_at for message in messages if message.receives == 1]
     if sent:
         system.levels.mark(tier, (system.clock.now() - min(sent)).total_seconds())
+    elif tier is Tier.NORMAL and in_cheap_hours(system):
+        # Whoever waited for these hours waited on purpose: counted as age, it would fill the tier up.
+        system.levels.mark(tier, 0.0)
 
 
 @asynccontextmanager

@@ -80,9 +80,10 @@ class Asker:
         found = ask_or_choose(task, row.attempt, now, system.routes, system.prices)
         if not isinstance(found, Question):
             return Reply(found)
+        provider, asked_at = system.routes.model(found.model).provider, system.clock.now()
         response = await self._call(
             task,
-            system.routes.model(found.model).provider,
+            provider,
             Call(
                 endpoint=Endpoint.CHAT,
                 body=found.body,
@@ -94,7 +95,7 @@ class Asker:
         )
         if isinstance(halt := judge(response, Lane.DEFAULT), Halt):
             return halt
-        said = reply(task, found, response, system.prices, system.clock.now())
+        said = reply(task, found, response, system.prices, asked_at, system.routes.off_peak(provider))
         system.metrics.count("profiles_asked", profile=said.choice.profile)
         return said
 

@@ -30,6 +30,7 @@ from lowtide.core.tasks import (
 )
 from lowtide.ports import Call, Change, System
 
+from .ahead import CheapHoursAhead
 from .ask import Asker, Chosen, HandedOn, Lost
 from .coalesce import Coalescer
 from .deliver import Delivery, stored
@@ -67,6 +68,7 @@ class Caller:
         self._rows: Coalescer[Change[TaskRow, TaskEvent], Decision] = Coalescer(
             lambda changes: system.tasks.apply(changes, system.clock.now()), system.offload
         )
+        self._cheap_hours = CheapHoursAhead(system, gate)
         self._asker = Asker(system, self._rows, self._question)
 
     async def task(self, task: AcceptedTask, place: str, seen: TaskRow | None, *, receives: int) -> Ended:
@@ -74,6 +76,8 @@ class Caller:
         ``seen``: its row, if it was read."""
         if seen is not None and (ended := await self._idle(task, place, seen)) is not None:
             return ended
+        if (away_s := await self._cheap_hours.away_s(task, seen)) is not None:
+            return Ended(delay_s=away_s)
         async with self._slots.turn(task.tenant) as granted:
             if not granted or self._lookout.must_yield:
                 return self._yielded(place, receives)
@@ -138,7 +142,8 @@ class Caller:
                 return ready
             go, row = ready, chosen.row
         choice = self._gate.lane(go.task, row.strikes, go)
-        left_s = (until - CLAIM_MARGIN - self._system.clock.now()).total_seconds()
+        bought_at = self._system.clock.now()
+        left_s = (until - CLAIM_MARGIN - bought_at).total_seconds()
         if left_s < timeout_s * WHOLE_CALL_SHARE:
             # The table was slow, and the claim would run out under the call.
             await self._gate.unused(go)
@@ -149,7 +154,8 @@ class Caller:
         outcome = checked(outcome, response, go.task)
         if go.reason is not None:
             choice = replace(choice, reason=f"{go.reason}; {choice.reason}")
-        return await self._settle(go.task, row, choice, response, outcome, standing)
+        attempt = self._try(go.task, row, choice, bought_at)
+        return await self._settle(go.task, row, attempt, response, outcome, standing)
 
     async def _chosen(self, task: AcceptedTask, go: Go | None, chosen: Chosen) -> Go | Ended:
         """With a moment of the model that was chosen, which need not be the one that ``go`` is for."""
@@ -238,18 +244,21 @@ class Caller:
         )
         return await self._system.answers[task.provider].answer(call)
 
+    def _try(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, bought_at: datetime) -> Try:
+        return Try(
+            row.attempt,
+            choice.lane,
+            f"{task.route}; {choice.reason}",
+            row.strikes,
+            off_peak=self._system.routes.off_peak(task.provider),
+            rescued=row.rescued_from is not None,
+            bought_at=bought_at,
+        )
+
     async def _settle(
-        self,
-        task: AcceptedTask,
-        row: TaskRow,
-        choice: LaneChoice,
-        response: Response,
-        outcome: Outcome,
-        standing: Standing,
+        self, task: AcceptedTask, row: TaskRow, attempt: Try, response: Response, outcome: Outcome, standing: Standing
     ) -> Ended:
         now = self._system.clock.now()
-        reason, rescued = f"{task.route}; {choice.reason}", row.rescued_from is not None
-        attempt = Try(row.attempt, choice.lane, reason, row.strikes, rescued=rescued)
         if isinstance(outcome, Again | Bury) and outcome.billed:
             paid = documents.charged(task, attempt, response, self._system.prices, now)
             attempt = replace(attempt, strikes=paid)

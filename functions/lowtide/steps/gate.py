@@ -18,6 +18,7 @@ import orjson
 from lowtide.core.breaker import forgives
 from lowtide.core.choice import LaneChoice, choose, flex_wait_s, timeout_s
 from lowtide.core.lanes import Lane
+from lowtide.core.later import waits_until
 from lowtide.core.lines import estimated_tokens
 from lowtide.core.outcomes import TIMEOUT, Again, Answered, Outcome, Response
 from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
@@ -89,6 +90,12 @@ class Gate:
             # It has a moment: flex's own, or another, and then that lane rests for longer than this call waits.
             past = replace(past, flex_rests_s=0.0 if go.line is self._line(go.task, Lane.FLEX) else inf)
         return choose(task, strikes, now, self._system.routes, past)
+
+    def waits_until(self, task: AcceptedTask, strikes: Strikes, in_line: int = 0) -> datetime | None:
+        """When an off-peak window makes the call cheaper than it is now, and the deadline allows."""
+        now = self._system.clock.now()
+        past = past_of(self._model(task).row, now)
+        return waits_until(task, strikes, now, self._system.routes, past, in_line=in_line)
 
     def away_s(self, task: AcceptedTask, strikes: Strikes, wait: Wait, receives: int) -> float:
         """How long a task stays away that has to wait. For flex alone, longer each time: that can be an hour."""

@@ -18,12 +18,7 @@ from lowtide.ports import System
 
 
 def margins_of(system: System) -> Margins:
-    batching = system.routes.batching
-    return Margins(
-        cancel=timedelta(seconds=batching.rescue_cancel_s),
-        answer=timedelta(seconds=batching.rescue_answer_s),
-        per_second=batching.rescue_rate,
-    )
+    return Margins.of(system.routes.batching)
 
 
 class Outlook:

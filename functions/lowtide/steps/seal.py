@@ -19,9 +19,10 @@ from lowtide.core.batches import BatchRow, BatchState, Done, Seal, Start
 from lowtide.core.enqueued import admitted, committed, pool_of
 from lowtide.core.errors import safely_told
 from lowtide.core.holds import InForce
+from lowtide.core.lanes import Lane
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
-from lowtide.core.offpeak import next_opening
+from lowtide.core.offpeak import next_open
 from lowtide.core.parts import Join, Lot, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.portions import portions
 from lowtide.core.prefixes import prefix_key
@@ -114,6 +115,7 @@ def _limits(system: System, outlook: Outlook, lot: Lot, depth: int | None, enque
     if size is None:
         size = batching.max_requests if depth is None else batching.size_at(depth)
     tokens = system.routes.batch_tokens(lot.provider, lot.model)
+    cheaper = next_open(provider.off_peak, Lane.BATCH, system.clock.now())
     return SealLimits(
         requests=min(provider.max_requests, batching.max_requests, size),
         inputs=provider.max_embedding_inputs,
@@ -121,7 +123,7 @@ def _limits(system: System, outlook: Outlook, lot: Lot, depth: int | None, enque
         tokens=tokens if enqueued is None else min(tokens, enqueued),
         max_wait=timedelta(seconds=batching.max_wait_s),
         deadline_margin=partial(outlook.seal_by, lot),
-        cheaper_at=next_opening(provider.off_peak, system.clock.now()),
+        cheaper_at=None if cheaper is None else cheaper.opens,
     )
 
 

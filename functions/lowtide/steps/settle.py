@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from hashlib import sha256
 
 from lowtide.core import documents
@@ -16,7 +15,7 @@ from lowtide.core.batches import BatchRow, BatchTally, Progress
 from lowtide.core.cancellations import cancelled
 from lowtide.core.documents import Try
 from lowtide.core.lanes import Lane
-from lowtide.core.offpeak import discount
+from lowtide.core.offpeak import open_now
 from lowtide.core.outcomes import Answered, Bury, Response
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Pointer, ResultDocument, Status
@@ -196,10 +195,11 @@ def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset
 
 def tried(system: System, row: BatchRow, sent: Sent, strikes: Strikes | None = None) -> Try:
     """A line's attempt in this batch; ``strikes`` None: those that it came with."""
-    # By when the batch was submitted, however long it ran.
-    windows = system.routes.provider(row.lot.provider).off_peak
-    off = Decimal(0) if row.submitted_at is None else discount(windows, row.submitted_at)
-    reason = f"{sent.line.task.route}; batched at half price" + (f", {off:.0%} less off-peak" if off else "")
+    # By when the batch was ordered, however long it ran: the intent is written just before each creation, while
+    # ``submitted_at`` may be the end of an outage later, where a crash came between creation and note.
+    windows = system.routes.off_peak(row.lot.provider)
+    hours = None if row.intent_at is None else open_now(windows, Lane.BATCH, row.intent_at)
+    reason = f"{sent.line.task.route}; batched at half price" + ("" if hours is None else f", {hours}")
     batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
     before = sent.line.strikes if strikes is None else strikes
-    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, discount=off, bought_at=row.intent_at)
+    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, off_peak=windows, bought_at=row.intent_at)

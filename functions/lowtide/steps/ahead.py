@@ -1,0 +1,55 @@
+"""Ahead: a task that an off-peak window makes cheaper goes back to its queue until then, unclaimed.
+
+It comes again when the window has opened, or after the twelve hours for which SQS hides a message at most. Nothing is
+written meanwhile: whether it still has the time is judged whenever it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from lowtide.core.lanes import Lane
+from lowtide.core.offpeak import open_now
+from lowtide.core.task import AcceptedTask
+from lowtide.core.tasks import Strikes, TaskRow, TaskState
+from lowtide.core.tiers import Tier
+from lowtide.ports import System
+
+from .gate import Gate
+
+
+def in_cheap_hours(system: System) -> bool:
+    """Is a window for calls open at some provider."""
+    now, windows = system.clock.now(), [spec.off_peak for spec in system.routes.providers.values()]
+    return any(open_now(each, lane, now) is not None for each in windows for lane in (Lane.FLEX, Lane.DEFAULT))
+
+
+class CheapHoursAhead:
+    """For one invocation, which looks at its queue once, and only where somebody has reason to wait."""
+
+    def __init__(self, system: System, gate: Gate) -> None:
+        self._system = system
+        self._gate = gate
+        self._in_line: int | None = None
+        self._looking = asyncio.Lock()
+
+    async def away_s(self, task: AcceptedTask, seen: TaskRow | None) -> float | None:
+        """How long the task stays away, in seconds; None where it is called now. So is one whose last call died."""
+        if seen is not None and seen.state is not TaskState.QUEUED:
+            return None
+        strikes = Strikes() if seen is None else seen.strikes
+        if self._gate.waits_until(task, strikes) is None:
+            return None
+        until = self._gate.waits_until(task, strikes, await self._looked())
+        if until is None:
+            return None
+        self._system.metrics.count("tasks_waiting_off_peak", tier=task.tier.value)
+        return (until - self._system.clock.now()).total_seconds()
+
+    async def _looked(self) -> int:
+        """Messages on the queue of those who may wait, the waiting ones included."""
+        async with self._looking:
+            if self._in_line is None:
+                depth = await self._system.offload(self._system.tiers[Tier.NORMAL].depth)
+                self._in_line = depth.visible + depth.in_flight + depth.delayed
+            return self._in_line
