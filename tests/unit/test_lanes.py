@@ -185,6 +185,12 @@ def test_the_time_that_flex_rests_is_part_of_what_it_takes():
     assert with_left(QUICK_NEEDS_S + 149, replace(QUICK, held_s=100.0)).lane is Lane.DEFAULT
 
 
+def test_flex_is_left_in_time_for_all_who_would_have_to_go_on_default():
+    waiting = replace(QUICK, line_s=600.0)
+    assert with_left(QUICK_NEEDS_S + 600, waiting).lane is Lane.FLEX
+    assert with_left(QUICK_NEEDS_S + 599, waiting).lane is Lane.DEFAULT
+
+
 def test_no_past_moves_an_urgent_task_or_one_that_asks():
     assert chosen(task(Tier.CRITICAL), past=QUICK) == chosen(task(Tier.CRITICAL))
     assert chosen(task(asked="default"), past=QUICK) == chosen(task(asked="default"))
@@ -197,6 +203,7 @@ pasts = st.builds(
     flex_refused=st.floats(0, 1),
     flex_rests_s=st.floats(0, 1_000),
     held_s=st.floats(0, 100),
+    line_s=st.floats(0, 2_000),
 )
 
 

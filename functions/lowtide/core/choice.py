@@ -129,7 +129,7 @@ def _flex_needs_s(task: AcceptedTask, strikes: Strikes, routes: Routes, past: Pa
     tries_s = max(call_s, refusal_s)
     if past.flex_refused >= MOSTLY:
         tries_s = call_s + refusal_s + QUICK_CAP_S * REST_SLACK
-    return max(past.held_s, past.flex_rests_s) * REST_SLACK + tries_s + _after_flex_s(task, routes, past)
+    return max(past.held_s, past.flex_rests_s) * REST_SLACK + tries_s + past.line_s + _after_flex_s(task, routes, past)
 
 
 def _after_flex_s(task: AcceptedTask, routes: Routes, past: Past) -> float:

@@ -23,6 +23,8 @@ class Past:
     flex_refused: float = 0.0
     flex_rests_s: float = 0.0
     held_s: float = 0.0
+    line_s: float = 0.0
+    """While flex refuses: what all who wait for it would take on default."""
 
 
 UNKNOWN = Past()

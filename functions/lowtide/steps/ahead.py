@@ -6,8 +6,6 @@ written meanwhile: whether it still has the time is judged whenever it comes.
 
 from __future__ import annotations
 
-import asyncio
-
 from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import open_now
 from lowtide.core.task import AcceptedTask
@@ -25,13 +23,11 @@ def in_cheap_hours(system: System) -> bool:
 
 
 class CheapHoursAhead:
-    """For one invocation, which looks at its queue once, and only where somebody has reason to wait."""
+    """Looks at the queue only where somebody has reason to wait."""
 
     def __init__(self, system: System, gate: Gate) -> None:
         self._system = system
         self._gate = gate
-        self._in_line: int | None = None
-        self._looking = asyncio.Lock()
 
     async def away_s(self, task: AcceptedTask, seen: TaskRow | None) -> float | None:
         """How long the task stays away, in seconds; None where it is called now. So is one whose last call died."""
@@ -40,16 +36,8 @@ class CheapHoursAhead:
         strikes = Strikes() if seen is None else seen.strikes
         if self._gate.waits_until(task, strikes) is None:
             return None
-        until = self._gate.waits_until(task, strikes, await self._looked())
+        until = self._gate.waits_until(task, strikes, await self._gate.backlog.look(Tier.NORMAL))
         if until is None:
             return None
         self._system.metrics.count("tasks_waiting_off_peak", tier=task.tier.value)
         return (until - self._system.clock.now()).total_seconds()
-
-    async def _looked(self) -> int:
-        """Messages on the queue of those who may wait, the waiting ones included."""
-        async with self._looking:
-            if self._in_line is None:
-                depth = await self._system.offload(self._system.tiers[Tier.NORMAL].depth)
-                self._in_line = depth.visible + depth.in_flight + depth.delayed
-            return self._in_line

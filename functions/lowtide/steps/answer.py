@@ -135,7 +135,9 @@ class _Reader:
             return Ended()
         places = [f"{message.id}/{place}" for place in range(len(tasks))]
         seen = await self._seen(message, tasks)
-        calls = (self._caller.task(*each, receives=message.receives) for each in zip(tasks, places, seen, strict=True))
+        often, beside = message.receives, len(tasks)
+        each = zip(tasks, places, seen, strict=True)
+        calls = (self._caller.task(*one, receives=often, beside=beside) for one in each)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
         delays = [e.delay_s for e in ended if e.delay_s is not None]

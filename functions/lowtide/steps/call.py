@@ -71,9 +71,11 @@ class Caller:
         self._cheap_hours = CheapHoursAhead(system, gate)
         self._asker = Asker(system, self._rows, self._question)
 
-    async def task(self, task: AcceptedTask, place: str, seen: TaskRow | None, *, receives: int) -> Ended:
-        """``place`` is the task's in its message, the same whenever that comes again, as it has ``receives`` times;
-        ``seen``: its row, if it was read."""
+    async def task(
+        self, task: AcceptedTask, place: str, seen: TaskRow | None, *, receives: int, beside: int = 1
+    ) -> Ended:
+        """``place`` is the task's in its message of ``beside`` tasks, the same whenever that comes again, as it has
+        ``receives`` times; ``seen``: its row, if it was read."""
         if seen is not None and (ended := await self._idle(task, place, seen)) is not None:
             return ended
         if (away_s := await self._cheap_hours.away_s(task, seen)) is not None:
@@ -83,6 +85,7 @@ class Caller:
                 return self._yielded(place, receives)
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
             strikes = Strikes() if seen is None else seen.strikes
+            await self._gate.look_ahead(task, beside)
             guess = self._gate.lane(task, strikes)
             latest = self._latest(guess, self._asking_s(task))
             if latest is not None and latest < self._system.clock.now():

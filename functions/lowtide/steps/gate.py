@@ -16,21 +16,23 @@ from uuid import uuid4
 import orjson
 
 from lowtide.core.breaker import forgives
-from lowtide.core.choice import LaneChoice, choose, flex_wait_s, timeout_s
+from lowtide.core.choice import LaneChoice, choose, expected_s, flex_wait_s, timeout_s
 from lowtide.core.lanes import Lane
 from lowtide.core.later import waits_until
 from lowtide.core.lines import estimated_tokens
 from lowtide.core.outcomes import TIMEOUT, Again, Answered, Outcome, Response
 from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
 from lowtide.core.pace_rows import account_key, model_key
-from lowtide.core.past import past_of
+from lowtide.core.past import Past, past_of
 from lowtide.core.prompts import request_body
+from lowtide.core.rates import MINUTE_S, on_trial, per_minute
 from lowtide.core.signs import sign_of
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import Strikes
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 
+from .backlog import Backlog
 from .line import LONGEST_SLICE_S, Answer, Asker, Line, Moment, Wait
 from .shared_pace import SharedPace
 
@@ -81,11 +83,20 @@ class Gate:
         self._system = system
         self._shared: dict[str, SharedPace] = {}
         self._lines: dict[tuple[str, Tier, bool], Line] = {}
+        self._waiting: dict[Tier, int] = {}
+        self.backlog = Backlog(system)
+
+    async def look_ahead(self, task: AcceptedTask, beside: int) -> None:
+        """Where flex refuses: how many would have to go on default if it goes on refusing. ``beside``: tasks that came
+        in the task's message, which the others are taken to hold as well."""
+        row = self._model(task).row
+        if row is not None and on_trial(row) and self._may_have_flex(task):
+            self._waiting[task.tier] = beside * await self.backlog.look(task.tier)
 
     def lane(self, task: AcceptedTask, strikes: Strikes, go: Go | None = None) -> LaneChoice:
         """The lane, by what the shared row last said of the model. With ``go`` the call is made now."""
         now = self._system.clock.now()
-        past = past_of(self._model(task).row, now)
+        past = self._past(task, now)
         if go is not None and past.flex_rests_s:
             # It has a moment: flex's own, or another, and then that lane rests for longer than this call waits.
             past = replace(past, flex_rests_s=0.0 if go.line is self._line(go.task, Lane.FLEX) else inf)
@@ -102,7 +113,7 @@ class Gate:
         if wait.held is not Held.FLEX:
             return wait.seconds
         now = self._system.clock.now()
-        past = past_of(self._model(task).row, now)
+        past = self._past(task, now)
         return max(wait.seconds, flex_wait_s(task, strikes, receives, now, self._system.routes, past))
 
     def longest_s(self, go: Go, strikes: Strikes) -> float:
@@ -178,12 +189,24 @@ class Gate:
     def _seconds(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> tuple[float, ...]:
         """What the call took, where that says something of the next: of a task that flex may serve, since others, such
         as a chat's, are short and would make ``default`` look faster than it is."""
-        lanes = self._system.routes.lanes_of(go.task.type, go.task.tier)
-        if lane not in (Lane.FLEX, Lane.DEFAULT) or Lane.FLEX not in lanes:
+        if lane not in (Lane.FLEX, Lane.DEFAULT) or not self._may_have_flex(go.task):
             return ()
         if not isinstance(outcome, Answered) and response.fault != TIMEOUT:
             return ()
         return (max(0.0, (self._system.clock.now() - go.moment.at).total_seconds()),)
+
+    def _may_have_flex(self, task: AcceptedTask) -> bool:
+        return Lane.FLEX in self._system.routes.lanes_of(task.type, task.tier)
+
+    def _past(self, task: AcceptedTask, now: datetime) -> Past:
+        shared, routes = self._model(task), self._system.routes
+        past = past_of(shared.row, now)
+        if shared.row is None or not on_trial(shared.row):
+            return past
+        # As if this process were the only one: others may be busy with the same.
+        call_s = expected_s(Lane.DEFAULT, task, routes, past) / routes.tiers[task.tier].concurrency
+        each_s = max(call_s, MINUTE_S / per_minute(shared.row, shared.ceiling, now))
+        return replace(past, line_s=self._waiting.get(task.tier, 0) * each_s)
 
     async def _tell_account(self, go: Go, end: CallEnd) -> None:
         account = self._account(go.task)
