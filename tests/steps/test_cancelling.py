@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import orjson
 import pytest
 
-from lowtide.core.batches import BatchState, BatchVerdict, Unanswered
+from lowtide.core.batches import BatchState, BatchVerdict, Unanswered, Upload
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.steps.cancel import CancelOutcome, cancel_batch, cancel_tasks
 from lowtide.steps.drain import drain
+from lowtide.steps.lease import leased
 from lowtide.steps.seal import seal
-from lowtide.steps.turns import collect_due
+from lowtide.steps.submit import submit
+from lowtide.steps.sweep import sweep
+from lowtide.steps.turns import collect_due, submit_due
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side, every_crash
 from lowtide_local.run.records import settled
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario, Window, WindowKind
 from tests.steps.books import faults
 from tests.steps.one_tier import slow
-from tests.sweep.world import Dies, Life, World, task
+from tests.sweep.world import Dies, Life, World, later, task
 
 ANSWERED, CANCELLED = Status.ANSWERED, Status.CANCELLED
 REPLY_TO = "https://queue/replies"
@@ -79,6 +83,12 @@ async def drained(life: Life) -> None:
 async def sealed(life: Life) -> None:
     await drained(life)
     seal(life.system, flush=True)
+
+
+async def uploading(life: Life) -> None:
+    await sealed(life)
+    with leased(life.system, life.batch()) as batch:
+        assert batch.apply(Upload(batch.owner))
 
 
 async def running(life: Life) -> None:
@@ -360,6 +370,56 @@ def test_a_batch_that_was_uploaded_and_not_created_leaves_no_file_behind(tmp_pat
     world.live(stop(Unanswered.CANCEL))
     assert world.work()
     assert world.provider.state()["batches"] == []
+    later(world.clock, 3_600)
+
+    async def swept(life: Life) -> None:
+        assert (await sweep(life.system)).files == 1
+
+    world.live(swept)
+    assert faults(world) == []
+
+
+@pytest.mark.parametrize("unanswered", list(Unanswered))
+def test_a_batch_that_was_called_off_before_its_upload_uploads_nothing(tmp_path, unanswered):
+    world = two(tmp_path)
+
+    async def submit(life: Life) -> None:
+        life.accept()
+        await life.assemble()
+
+    with pytest.raises(Crash):
+        world.live(submit, Dies("batch_apis.openai.prepare", Side.BEFORE))
+    world.live(stop(unanswered))
+
+    async def turn(life: Life) -> None:
+        assert life.batch().state is BatchState.UPLOADING
+        plan = CrashPlan()
+        await submit_due(plan.guard_system(life.system))
+        assert [call for call in plan.calls if call.startswith("batch_apis")] == []
+        assert life.batch().state is BatchState.RUNNING  # to be collected like one that never ran
+
+    world.live(turn)
+    assert world.work()
+    end = CANCELLED if unanswered is Unanswered.CANCEL else ANSWERED
+    assert statuses(world) == {"a": end, "b": end}
+    assert faults(world) == []
+
+
+@pytest.mark.parametrize("reached", [sealed, uploading])
+def test_a_batch_that_was_called_off_is_not_waited_for(tmp_path, reached):
+    """It had been put off before the order, and again by whoever had it in hand when the order came."""
+    world = two(tmp_path)
+    world.live(reached)
+    world.live(stop(Unanswered.CANCEL))
+
+    async def story(life: Life) -> None:
+        row = life.batch()
+        put_off = row.model_copy(update={"not_before": life.system.clock.now() + timedelta(hours=1)})
+        assert (await submit(life.system, put_off)).state is BatchState.RUNNING
+        assert await life.collect() == 1
+
+    world.live(story)
+    assert statuses(world) == {"a": CANCELLED, "b": CANCELLED}
     assert faults(world) == []
 
 

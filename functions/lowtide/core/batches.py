@@ -430,6 +430,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "provider_batch": event.batch,
                 "found": row.found or event.found,
                 "submitted_at": now,
+                "not_before": None,
                 "polls": 0,
                 "next_poll_at": None,
             }

@@ -36,6 +36,9 @@ from .token_room import has_room
 _MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
 """Statuses that come of timeouts and of gateways too, whatever became of the request behind them."""
 
+NOT_INTENDED = frozenset({BatchState.SEALED, BatchState.UPLOADING})
+"""Where no creation was asked for yet."""
+
 FRESH = GRACE / 4
 """How old an intent may be when the creation that it speaks of begins."""
 
@@ -43,7 +46,9 @@ FRESH = GRACE / 4
 async def submit(system: System, row: BatchRow) -> BatchRow:
     """Takes ``row`` as far towards ``running`` as it goes now. Repeat it until it is there."""
     late = too_late(system, row)
-    if row.not_before is not None and system.clock.now() < row.not_before and not late:
+    # For the provider's sake only: what is called off asks it for nothing, unless it may have been created.
+    put_off = row.not_before is not None and system.clock.now() < row.not_before
+    if put_off and not late and not (row.called_off and row.state in NOT_INTENDED):
         return row
     if row.state is BatchState.SEALED and not (late or row.called_off) and not has_room(system, row):
         return row
@@ -80,7 +85,7 @@ class _Submission:
 
     async def advance(self) -> None:
         try:
-            if self._batch.row.state in (BatchState.SEALED, BatchState.UPLOADING):
+            if self._batch.row.state in NOT_INTENDED:
                 await self._upload()
             elif self._batch.row.state is BatchState.SUBMITTING:
                 await self._look()
@@ -92,10 +97,10 @@ class _Submission:
 
     async def _upload(self) -> None:
         batch = self._batch
-        untouched = batch.row.state is BatchState.SEALED
         if not batch.apply(Upload(batch.owner)):
             return
-        if untouched and batch.row.called_off:
+        if batch.row.called_off:
+            # A file that somebody uploaded before the order, and did not note, is the sweep's to find.
             if batch.apply(Intend(batch.owner, None)):
                 await self._create()
             return
