@@ -235,7 +235,7 @@ def _rows_of_the_moment(_: Engine) -> Any:
 
     def send_again(system: System, row: BatchRow, again: Any, *, halves: bool) -> None:
         with restage.LinesAgain() as left:
-            for each in list(again.read(0, len(again))):
+            for each in list(again.read(range(len(again)))):
                 [task] = system.tasks.get([each.line.task.key])
                 if task is not None and task.attempt == each.attempt and task.holder in row.part_ids:
                     left.add(each.attempt, each.line, _Why(unsure=each.unsure))

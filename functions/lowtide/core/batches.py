@@ -29,6 +29,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
+from .holds import Scope
 from .model import Utc, Value
 from .parts import Lot
 from .records import Usage
@@ -168,6 +169,8 @@ class BatchRow(Value):
     collected_at: Utc | None = None
     real_time_before: Utc | None = None
     """What is due before it and not answered goes to a faster lane, not into another batch."""
+    held: tuple[Scope, ...] = ()
+    """The holds in force when collecting began: what they cover, and is not answered, waits in a part."""
     released: bool = False
     """Given up before its end: it may bill its lines yet."""
     progress: Progress | None = None
@@ -286,12 +289,13 @@ class Rescue:
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """``real_time_before``: see the row. ``released``: it has not ended, and is waited for no longer."""
+    """``real_time_before``, ``held``: see the row. ``released``: it has not ended, and is waited for no longer."""
 
     owner: str
     batch: ProviderBatch
     real_time_before: datetime | None = None
     released: bool = False
+    held: tuple[Scope, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +466,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 # Stamped once: what is written while collecting is a pure function of these.
                 "collected_at": now,
                 "real_time_before": event.real_time_before,
+                "held": event.held,
                 "released": event.released,
             }
         case Checkpoint():

@@ -121,6 +121,15 @@ class InForce:
             scope.tenant in (None, part.tenant) and scope.model in (None, part.lot.model) for scope in self.scopes
         )
 
+    def over(self, model: str) -> tuple[Scope, ...]:
+        """Those that cover tasks on this model, whoever's; in an order of their own."""
+        covering = [scope for scope in self.scopes if scope.model in (None, model)]
+        return tuple(sorted(covering, key=lambda scope: scope.text))
+
+    def stops(self, tenant: str, model: str) -> bool:
+        """Is a task of this tenant's on this model held, whatever it stands beside?"""
+        return any(scope.tenant in (None, tenant) and scope.model in (None, model) for scope in self.scopes)
+
     def apart(self, tenant: str, model: str) -> bool:
         """Does a hold single this tenant's tasks out, so that their parts must be theirs alone."""
         return any(scope.tenant == tenant and scope.model in (None, model) for scope in self.scopes)

@@ -72,7 +72,8 @@ class PartRow(Value):
     tightest_deadline: Utc
     created_at: Utc
     tenant: str | None = None
-    """Whose tasks alone it has, where a hold on them was in force when it was drained; else of anybody's."""
+    """Whose tasks alone it has, where a hold on them was in force when it was drained, or when the batch that had them
+    was collected; else of anybody's."""
     kept_at: Utc | None = None
     """When its object was last written anew, so that it outlives the bucket's lifecycle."""
     not_before: Utc | None = None

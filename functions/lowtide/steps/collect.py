@@ -33,6 +33,7 @@ from lowtide.core.batches import (
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable
+from lowtide.core.holds import InForce
 from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
@@ -44,6 +45,7 @@ from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
 from .finish import finish_parts
+from .held import scopes_over
 from .lease import LeasedBatch, leased
 from .outlook import Outlook, note_duration
 from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
@@ -137,10 +139,11 @@ class _Collection:
             if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
                 await self._return(now + wait)
                 return False
+        held = scopes_over(self._system, batch.row)
         if account_refused(self._system, batch.row.lot.provider):
             # No lane would answer now: what is unanswered goes into a part, which keeps it, and is rescued from there.
-            return batch.apply(Collect(batch.owner, ended, None, released))
-        return batch.apply(Collect(batch.owner, ended, real_time_before, released))
+            return batch.apply(Collect(batch.owner, ended, None, released, held))
+        return batch.apply(Collect(batch.owner, ended, real_time_before, released, held))
 
     async def _return(self, not_before: datetime) -> None:
         batch = self._batch
@@ -199,7 +202,7 @@ class _Collection:
     def _freed(self, lines: LinesAgain) -> Iterator[Freed]:
         row = self._batch.row
         holders = frozenset(row.part_ids)
-        for each in lines.read(0, len(lines)):
+        for each in lines.read(range(len(lines))):
             event = Free(holders, row.batch_id, each.attempt, each.line.strikes, unsure=int(each.unsure))
             yield Freed(each.size, each.line, event)
 
@@ -219,6 +222,7 @@ class _Collection:
                 if (finished := reading.take(parse_result_line(raw), sent)) is not None:
                     strikes = self._charged(sent, finished.custom_id, finished.outcome, finished.response, reading)
                     yield End(finished.custom_id, finished.outcome, finished.response, len(raw), strikes)
+        in_force = InForce(frozenset(row.held))
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
             paid = self._charged(sent, custom_id, outcome, response, reading)
@@ -228,9 +232,12 @@ class _Collection:
             line = sent[custom_id]
             strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)
             if strikes.failures < self._system.routes.retries.attempts and not culprit:
-                too_soon = row.real_time_before is not None and line.line.task.deadline_at < row.real_time_before
-                goes_on = PartLine(task=line.line.task, strikes=strikes)
-                (freed if too_soon else again).add(line.attempt, goes_on, outcome)
+                task, model = line.line.task, row.lot.model
+                too_soon = row.real_time_before is not None and task.deadline_at < row.real_time_before
+                goes_on = PartLine(task=task, strikes=strikes)
+                # Nothing is spent on it while it is held, and least of all a premium.
+                to = freed if too_soon and not in_force.stops(task.tenant, model) else again
+                to.add(line.attempt, goes_on, outcome, apart=in_force.apart(task.tenant, model))
             else:
                 bury = Bury(outcome.code, outcome.message)
                 yield End(custom_id, bury, response, _size(response), strikes, outcome.unsure)

@@ -26,6 +26,7 @@ from lowtide.core.weights import weigh
 from lowtide.ports import BatchApi, Change, System
 
 from .carry import send_tasks
+from .held import without_held
 from .lease import LeasedBatch
 from .outlook import Outlook, margins_of
 from .part_file import READ_BYTES, READ_ROWS, PartFile
@@ -76,7 +77,8 @@ async def cancel_if_due(system: System, batch: LeasedBatch, api: BatchApi, seen:
         # Most looks end here, and cost no read.
         if not near(row, now, margins) or account_refused(system, row.lot.provider):
             return
-        if not rescue_due(row, now, Outlook(system).eta(row.lot, row.requests), margins):
+        due = without_held(system, row)
+        if due is None or not rescue_due(due, now, Outlook(system).eta(row.lot, row.requests), margins):
             return
         if not call_off(system, batch):
             return
@@ -86,9 +88,11 @@ async def cancel_if_due(system: System, batch: LeasedBatch, api: BatchApi, seen:
 
 def too_late(system: System, row: BatchRow) -> bool:
     """Of a batch that is not running yet: by the time at which its rescue would begin, it is not worth beginning."""
-    if row.called_off or not near(row, system.clock.now(), margins_of(system)):
+    now, margins = system.clock.now(), margins_of(system)
+    if row.called_off or not near(row, now, margins) or account_refused(system, row.lot.provider):
         return False
-    return not account_refused(system, row.lot.provider)
+    due = without_held(system, row)
+    return due is not None and near(due, now, margins)
 
 
 def call_off(system: System, batch: LeasedBatch) -> bool:

@@ -7,10 +7,10 @@ alone: whoever repeats the step writes the same part. It is written, claimed and
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
+from hashlib import sha256
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Self
@@ -42,7 +42,8 @@ class LineAgain:
 
 class LinesAgain:
     """The lines that go again, on disk until all of them are known. ``refused``: the first one's reason among those
-    for which the account was refused."""
+    for which the account was refused. ``together``: by tenant where a hold keeps its lines apart, and by None for all
+    the others, the places of the lines that go into one part, in their order."""
 
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
@@ -50,6 +51,7 @@ class LinesAgain:
         self._unsure = bytearray()
         self._account = bytearray()
         self.refused: Again | None = None
+        self.together: dict[str | None, array[int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +64,8 @@ class LinesAgain:
     def __len__(self) -> int:
         return len(self._attempts)
 
-    def add(self, attempt: int, line: PartLine, why: Again) -> None:
+    def add(self, attempt: int, line: PartLine, why: Again, *, apart: bool = False) -> None:
+        self.together.setdefault(line.task.tenant if apart else None, array("Q")).append(len(self))
         self._attempts.append(attempt)
         self._unsure.append(why.unsure)
         self._account.append(why.account)
@@ -70,58 +73,77 @@ class LinesAgain:
             self.refused = why
         self._file.write(line.model_dump_json().encode() + b"\n")
 
-    def worst(self, start: int, stop: int) -> int:
+    def worst(self, places: Sequence[int]) -> int:
         """The most attempts that any of them had, counted or not."""
-        return max(self._attempts[start:stop])
+        return max(self._attempts[place] for place in places)
 
-    def any_refused(self, start: int, stop: int) -> bool:
-        return any(self._account[start:stop])
+    def any_refused(self, places: Sequence[int]) -> bool:
+        return any(self._account[place] for place in places)
 
-    def read(self, start: int, stop: int) -> Iterator[LineAgain]:
-        """From ``start`` to before ``stop``. One reader at a time."""
+    def read(self, places: Sequence[int]) -> Iterator[LineAgain]:
+        """Those that were added at these places, which ascend. One reader at a time."""
         self._file.seek(0)
-        columns = zip(self._file, self._attempts, self._unsure, strict=True)
-        for raw, attempt, unsure in islice(columns, start, stop):
-            yield LineAgain(len(raw), attempt, bool(unsure), PartLine.model_validate_json(raw))
+        wanted = iter(places)
+        following = next(wanted, None)
+        for place, raw in enumerate(self._file):
+            if place == following:
+                unsure = bool(self._unsure[place])
+                yield LineAgain(len(raw), self._attempts[place], unsure, PartLine.model_validate_json(raw))
+                following = next(wanted, None)
 
 
 def send_again(system: System, row: BatchRow, again: LinesAgain, *, halves: bool) -> None:
-    """Into one retry part, or into two that go alone: halves of a batch that failed for a line that nobody named."""
-    if halves:
-        middle = (len(again) + 1) // 2
-        _retry(system, row, again, 0, middle, "-1")
-        _retry(system, row, again, middle, len(again), "-2")
-    else:
-        _retry(system, row, again, 0, len(again), "")
+    """Into one retry part, or into two that go alone: halves of a batch that failed for a line that nobody named. A
+    tenant's that are held have parts of their own, which wait without keeping others waiting."""
+    for tenant, places in again.together.items():
+        name = f"r-{row.batch_id}"
+        if tenant is not None:
+            name += f"-{sha256(tenant.encode()).hexdigest()[:12]}"
+        if halves:
+            middle = (len(places) + 1) // 2
+            _retry(system, row, again, places[:middle], _Retry(f"{name}-1", tenant, alone=True))
+            _retry(system, row, again, places[middle:], _Retry(f"{name}-2", tenant, alone=True))
+        else:
+            _retry(system, row, again, places, _Retry(name, tenant, alone=False))
 
 
-def _retry(system: System, row: BatchRow, again: LinesAgain, start: int, stop: int, half: str) -> None:
-    """Durable, then claimed, then visible: a pure function of the batch's input and output."""
-    if start == stop:
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """``tenant``, ``alone``: see PartRow."""
+
+    part_id: str
+    tenant: str | None
+    alone: bool
+
+
+def _retry(system: System, row: BatchRow, again: LinesAgain, places: Sequence[int], retry: _Retry) -> None:
+    """Durable, then claimed, then visible: a pure function of the batch's input and output, and of its row."""
+    if not places:
         return
     if row.collected_at is None:
         raise AssertionError("collecting has begun")
-    part_id = f"r-{row.batch_id}{half}"
+    part_id = retry.part_id
     retries = system.routes.retries
     # By attempts, counted or not: what comes back again and again comes back later each time.
-    worst = again.worst(start, stop)
+    worst = again.worst(places)
     wait = backoff_s(worst, base_s=retries.batch_base_s, cap_s=retries.cap_s, seed=part_id)
-    if again.any_refused(start, stop):
+    if again.any_refused(places):
         wait = max(wait, ACCOUNT_WAIT_S)
     with PartFile() as file:
-        for each in again.read(start, stop):
+        for each in again.read(places):
             file.add(each.line, weigh(each.line.task))
         part = file.row(part_id, row.lot, row.collected_at).model_copy(
             update={
                 "state": PartState.CLOSED,
                 "not_before": row.collected_at + timedelta(seconds=wait),
-                "alone": bool(half),
+                "alone": retry.alone,
+                "tenant": retry.tenant,
             }
         )
         file.put(system.objects, part)
     holders = frozenset(row.part_ids)
     now = system.clock.now()
-    for portion in portions(again.read(start, stop), lambda each: each.size, most=READ_ROWS, most_bytes=READ_BYTES):
+    for portion in portions(again.read(places), lambda each: each.size, most=READ_ROWS, most_bytes=READ_BYTES):
         changes: list[Change[TaskRow, TaskEvent]] = [
             Change(
                 each.line.task.key,
