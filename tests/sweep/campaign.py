@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.sweep.ground import Ground, grounds
 from tests.sweep.play import Outcome, Play
-from tests.sweep.schedules import QUIET, named, singles
+from tests.sweep.schedules import LATE, QUIET, named, singles
 
 CHUNK = 20
 """Schedules that a process takes at a time."""
@@ -54,11 +54,13 @@ class Figures:
 
 
 def chosen(many: int, seed: int) -> list[str]:
-    """The names of so many schedules: each single crash, and the rest drawn from the seed."""
+    """The names of so many schedules: each single crash of two days, and the rest drawn from the seed."""
+    days: list[str] = []
     with grounds() as home, Ground(home) as ground:
-        calls = Play(QUIET, ground).run().calls
-    names = [schedule.name for schedule in singles(calls)]
-    return [QUIET.name, *names, *(f"random/{seed}/{number}" for number in range(max(0, many - len(names) - 1)))][:many]
+        for day in (QUIET, LATE):
+            calls = Play(day, ground).run().calls
+            days += [day.name, *(schedule.name for schedule in singles(calls, day))]
+    return [*days, *(f"random/{seed}/{number}" for number in range(max(0, many - len(days))))][:many]
 
 
 def sweep(names: Sequence[str], processes: int, progress: Progress = lambda done, of: None) -> Figures:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from random import Random
 from typing import Any, BinaryIO
@@ -26,6 +26,10 @@ from lowtide.ports import Call, Clock, Owned, OwnedKind, SubmissionKey
 LIST_LAG = timedelta(seconds=30)
 CANCEL_TAKES = timedelta(minutes=5)
 UNKNOWN_FOR = timedelta(hours=2)
+SLOWLY = timedelta(hours=30)
+"""Longer than most of these tasks have, and shorter than a batch is waited for."""
+HEARD_AFTER = timedelta(hours=51)
+NEVER = datetime.max.replace(tzinfo=UTC)
 GIVEN_UP_AFTER = timedelta(hours=48) - timedelta(minutes=2)
 """Rule 12 of the design; clocks are apart."""
 LOOP_TURNS = 12
@@ -44,6 +48,8 @@ class Mishap(StrEnum):
     NO_OUTPUT = "completed with null output"
     UNKNOWN = "unknown for a while"
     FORGOTTEN = "forgotten for good"
+    SLOW = "slower than its deadline"
+    NEVER_ENDS = "in progress for ever"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Batch:
     mishap: Mishap | None
     faults: tuple[ValidationFault, ...] = ()
     cancelled_at: datetime | None = None
+    deaf: bool = False
+    """It says that it is being cancelled, and goes on for days."""
     ended: ProviderStatus | None = None
     output_ref: str | None = None
     error_ref: str | None = None
@@ -90,11 +98,17 @@ class Batch:
     def ends_at(self) -> datetime:
         if self.cancelled_at is not None:
             return self.cancelled_at + CANCEL_TAKES
+        if self.endless:
+            return self.created_at + HEARD_AFTER if self.deaf else NEVER
         return self.created_at + (self.takes / 10 if self.faults else self.takes)
 
     def over_at(self) -> datetime:
         """When nobody has to wait for it any longer."""
-        return self.created_at + GIVEN_UP_AFTER if self.forgotten else self.ends_at()
+        return self.created_at + GIVEN_UP_AFTER if self.forgotten or self.endless else self.ends_at()
+
+    @property
+    def endless(self) -> bool:
+        return self.mishap is Mishap.NEVER_ENDS and not self.faults
 
 
 @dataclass
@@ -187,7 +201,11 @@ class ModelProvider:
             if batch.id == "batch-theirs":
                 self.touched.append(batch.id)
             if batch.ended is None and batch.cancelled_at is None:
-                batch.cancelled_at = self.clock.now()
+                # A batch that never ends does not end for a rescue either: it bills all of its lines after it was
+                # given up, when nobody waits for them any longer.
+                batch.deaf = batch.endless and self.clock.now() < batch.over_at()
+                if not batch.deaf:
+                    batch.cancelled_at = self.clock.now()
 
     async def clean(self, refs: Sequence[str]) -> None:
         with self._wire():
@@ -234,7 +252,11 @@ class ModelProvider:
         batch = self.batches.get(row.provider_batch.id) if row.provider_batch is not None else None
         if batch is None:
             return self.clock.now()
-        if batch.mishap is Mishap.FORGOTTEN and row.submitted_at is not None:
+        if (
+            (batch.mishap is Mishap.FORGOTTEN or batch.endless)
+            and batch.cancelled_at is None
+            and row.submitted_at is not None
+        ):
             return row.submitted_at + timedelta(hours=48)
         known = batch.created_at + UNKNOWN_FOR if batch.mishap is Mishap.UNKNOWN else batch.created_at
         return max(batch.ends_at(), known)
@@ -272,6 +294,8 @@ class ModelProvider:
         takes = timedelta(seconds=self.dice.choice((20, 90, 400)))
         batch = Batch(self._id("batch"), key, input_ref, lines, self.clock.now(), takes, mishap)
         batch.faults = _faults(batch)
+        if mishap is Mishap.SLOW and not batch.faults:
+            batch.takes = SLOWLY
         self.batches[batch.id] = batch
         return batch
 
@@ -293,7 +317,7 @@ class ModelProvider:
     def _told(self, batch: Batch) -> ProviderBatch:
         self.progress()
         status = batch.ended or ProviderStatus.IN_PROGRESS
-        if batch.ended is None and batch.cancelled_at is not None:
+        if batch.ended is None and (batch.deaf or batch.cancelled_at is not None):
             status = ProviderStatus.CANCELLING
         return ProviderBatch(
             id=batch.id,

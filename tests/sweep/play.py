@@ -10,21 +10,24 @@ from functools import cache
 from random import Random
 
 from lowtide.core.acceptance import accept
-from lowtide.core.batches import GRACE, BatchState
+from lowtide.core.batches import GRACE, BatchRow, BatchState
 from lowtide.core.preemption import Preemption
+from lowtide.core.rescues import think_of_rescue_at
 from lowtide.core.task import AcceptedTask
 from lowtide.core.task_rows import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 from lowtide.steps.carry import send_tasks
+from lowtide.steps.outlook import margins_of
 from lowtide.steps.sweep import sweep
+from lowtide.steps.turns import TO_COLLECT
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.run.assembly import on_engine
 from tests.sweep.cast import CONSUMED, Actor, Operator, Role, cast, driven
 from tests.sweep.ground import Ground, RepeatingQueue
 from tests.sweep.interleaving import Interleaver, SkewedClock
 from tests.sweep.model_provider import ModelProvider
-from tests.sweep.promises import Watch, WatchedRows, broken
+from tests.sweep.promises import SKEW, Watch, WatchedRows, broken
 from tests.sweep.schedules import DOWN_S, Schedule
 from tests.sweep.world import CallbackBox, EventBox, ReplyBox, prices, routes, task, with_batching
 
@@ -34,12 +37,18 @@ MOST_CALLS = 20_000
 """No play comes near either; one that does has no end."""
 DEPLOYMENT = "ours"
 REPLY_TO = "https://queue/replies"
+PATIENT = ("text", "expired", "label")
+DAYS_S = 5 * 86_400
+"""What these have: the rest of a rescued batch is theirs to go into another one. All others have a day."""
 MODELS = {"A": "gpt-5-mini", "B": "gpt-4o-mini"}
 AT_ONCE = 0.25
 """Of the turns after one that had something to do: what they find, a later one would find too."""
 A_MOMENT_S = 0.001
 """A call of the one worker's: in no time at all, a turn that waits for the next moment would have no end."""
 CREATIONS = "batch_apis.openai.create"
+
+SOON = timedelta(minutes=5)
+"""Where nobody dies, a step is done by then, and others may go on with what it left."""
 
 Trace = Callable[[str], None]
 
@@ -76,7 +85,9 @@ class Quietly:
 
 @cache
 def accepted(task_id: str, kind: str, model: str, mark: str, origin: str, **fields: str) -> AcceptedTask:
-    return accept(task(task_id, kind, mark, model=model, **fields), origin=origin, sent_at=START, routes=routes())
+    patience = {"deadline_seconds": DAYS_S} if task_id in PATIENT else {}
+    asked = task(task_id, kind, mark, model=model, **patience, **fields)
+    return accept(asked, origin=origin, sent_at=START, routes=routes())
 
 
 def tasks_of(schedule: Schedule) -> list[AcceptedTask]:
@@ -257,20 +268,43 @@ class Play:
                 if row.state is BatchState.SUBMITTING and row.intent_at is not None:
                     yield row.intent_at + GRACE
                 if row.state is BatchState.RUNNING:
-                    yield max(self.provider.end_of(row), row.next_poll_at or START)
+                    news = self._news(row)
+                    # Once more by a clock that is behind everybody's.
+                    yield from (news, news + SKEW)
+            elif row.active and actor.role is Role.POLLER:
+                yield max(self._clock.now(), row.not_before or START) + SOON
         if actor.role in (Role.WORKER, Role.ASSEMBLER):
             yield self.engine.queue(Tier.LOW.value).next_visible_at()
             for part in self.watch.parts.values():
                 if part.active:
                     yield from (part.not_before, part.lease_until)
+        if actor.role is not Role.OPERATOR and actor.role is not Role.POLLER:
+            yield from self._left_over()
         if actor.role in (Role.WORKER, Role.CONSUMER):
             yield self.engine.queue(CONSUMED.value).next_visible_at()
+
+    def _news(self, row: BatchRow) -> datetime:
+        """When a look at a running batch may find something."""
+        news = self.provider.end_of(row)
+        if not row.called_off:
+            news = min(news, think_of_rescue_at(row, margins_of(self.system)))
+        return max(news, row.next_poll_at or START)
+
+    def _left_over(self) -> Iterator[datetime]:
+        """When tasks may come out of a batch, onto a queue that is empty now or into a part."""
+        for row in self.watch.batches.values():
+            if row.state is BatchState.RUNNING:
+                yield self._news(row) + SOON
+            elif row.state in TO_COLLECT and row.active:
+                yield self._clock.now() + SOON
 
     def _over(self) -> bool:
         return bool(self.watch.faults) or (self._operator.left == 0 and self.watch.ended())
 
     def _close(self) -> None:
-        """Time goes by, and the hourly sweep comes round: what it cancels has ended by the next one."""
+        """Time goes by, and the hourly sweep comes round: what it cancels has ended by the next one. No request of
+        these is lost: there would be another sweep, and another."""
+        self.provider.flaky = 0.0
         for _ in range(3):
             self.stage.elapsed_s += 7_200
             driven(sweep(self.system))

@@ -16,8 +16,10 @@ from lowtide.core.task import AcceptedTask, custom_id
 from lowtide.core.tasks import SETTLED, TaskRow, TaskState
 from lowtide.core.tiers import Tier
 from lowtide.steps.deliver import document_of
+from lowtide.steps.rescue import rest_of
 from lowtide_local.engine.engine import Engine
 from lowtide_local.run.records import settled
+from tests.sweep.model_provider import Mishap
 
 if TYPE_CHECKING:
     from tests.sweep.play import Play
@@ -29,6 +31,9 @@ REASONS = {
 }
 """Why a task with this mark may be dead, beside having failed as often as is allowed."""
 SPENT = frozenset({"server_error", "missing", "batch_expired", "batch_never_ended"})
+
+OUT_OF_REACH = frozenset({Mishap.UNKNOWN, Mishap.FORGOTTEN, Mishap.NEVER_ENDS})
+"""Of such a batch nothing can be had in time."""
 
 SKEW = timedelta(seconds=60)
 """Between the fastest clock and the slowest."""
@@ -102,6 +107,8 @@ class Watch:
         part = self.parts.get(part_id)
         if part is not None and part.active:
             return True
+        if part is None and any(part_id == rest_of(each.part_id) for each in self.parts.values() if each.active):
+            return True
         # A part that is done is looked through once more before its batch is.
         maker = part.batch_id if part is not None else part_id[2:].removesuffix("-1").removesuffix("-2")
         batch = self.batches.get(str(maker))
@@ -141,6 +148,7 @@ def broken(play: Play) -> Iterator[str]:
     yield from _sent_again(play)
     if not records:
         yield from _ledger(play)
+        yield from _late(play)
     yield from _left(play)
 
 
@@ -173,14 +181,10 @@ def _bill(play: Play) -> Iterator[str]:
     for name, times in attempts.items():
         if times > 1:
             yield f"attempt {name[:6]}…{name[-2:]} was billed {times} times"
-    forgotten = {batch.id for batch in play.provider.batches.values() if batch.forgotten}
     by_task = Counter(billed.task for billed in play.provider.billed)
-    unheard = Counter(billed.task for billed in play.provider.billed if billed.batch_id in forgotten)
     disturbed = play.crashed or play.schedule.stall or play.schedule.orders
     for row in play.engine.tasks.scan():
         in_vain = by_task[_digest(row)] - (row.state is TaskState.ANSWERED)
-        if row.state is TaskState.CANCELLED:
-            in_vain -= unheard[_digest(row)]  # nobody can tell what a forgotten batch did of what was cancelled
         if in_vain > row.repaid:
             yield f"{row.task_id} was billed {in_vain} times beside its answer, and {row.repaid} are counted as repaid"
         if in_vain > 0 and row.tier is not Tier.LOW and not disturbed:
@@ -198,6 +202,16 @@ def _sent_again(play: Play) -> Iterator[str]:
     for billed in play.provider.billed:
         if billed.batch_id is None and billed.at < held.get(billed.task, billed.at):
             yield f"{billed.task[:6]}… was called for while a batch was still to answer it"
+
+
+def _late(play: Play) -> Iterator[str]:
+    """Whatever a batch takes, it is rescued in time; where nobody dies or stands still, and nobody is out of reach."""
+    schedule = play.schedule
+    if play.crashed or schedule.stall or schedule.flaky or schedule.orders or OUT_OF_REACH & {*schedule.mishaps}:
+        return
+    for row in play.engine.tasks.scan():
+        if row.state is TaskState.ANSWERED and not document_of(play.system, row).record.deadline_met:
+            yield f"{row.task_id} was answered after its deadline"
 
 
 def _digest(row: TaskRow) -> str:

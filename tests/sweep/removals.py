@@ -13,8 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from lowtide.core import rescues
-from lowtide.core.batches import BatchDecision, BatchRow, BatchState, BatchVerdict, Intend, Lease, Return, Start, Stop
+from lowtide.core import collection, rescues
+from lowtide.core.batches import (
+    TERMINAL,
+    BatchDecision,
+    BatchRow,
+    BatchState,
+    BatchVerdict,
+    Intend,
+    Lease,
+    ProviderBatch,
+    ProviderStatus,
+    Return,
+    Start,
+    Stop,
+)
 from lowtide.core.collection import Reading
 from lowtide.core.parts import PartLine, PartRow, PartState
 from lowtide.core.task import custom_id
@@ -331,6 +344,23 @@ def _impatient(_: Engine) -> Any:
     return patch.object(rescues, "GIVEN_UP_AFTER", timedelta(0))
 
 
+def _released_for_nothing(_: Engine) -> Any:
+    return patch.object(collection, "NEVER_ENDED", replace(collection.NEVER_ENDED, unsure=False))
+
+
+def _never_rescued(_: Engine) -> Any:
+    async def left_alone(*_: Any) -> None:
+        pass
+
+    return patch.object(collect, "cancel_if_due", left_alone)
+
+
+def _rescued_before_it_ended(_: Engine) -> Any:
+    """Collected as soon as it says that it is being cancelled."""
+    stopping = property(lambda self: self.status in TERMINAL or self.status is ProviderStatus.CANCELLING)
+    return patch.object(ProviderBatch, "ended", stopping)
+
+
 # --- how ------------------------------------------------------------------------------------------------------------
 
 
@@ -462,5 +492,29 @@ REMOVALS = (
         "12: a batch that the provider does not know is not bought again before 48 h",
         _impatient,
         sharpened=_creations(Mishap.UNKNOWN),
+    ),
+    Removal(
+        "12-ends",
+        "12: a batch that does not end is not bought again before 48 h",
+        _impatient,
+        sharpened=_creations(Mishap.NEVER_ENDS),
+    ),
+    Removal(
+        "12-repaid",
+        "12: what is bought again then is counted as repaid",
+        _released_for_nothing,
+        sharpened=_creations(Mishap.NEVER_ENDS),
+    ),
+    Removal(
+        "rescue",
+        "P5: a batch that would be late is cancelled in time for the rest of it",
+        _never_rescued,
+        sharpened=_with(mishaps=(Mishap.SLOW,), crashes={}, stall=0.0, flaky=0.0, orders=0),
+    ),
+    Removal(
+        "rescue-rest",
+        "P5: only what a rescued batch has not answered is bought again",
+        _rescued_before_it_ended,
+        sharpened=_creations(Mishap.SLOW),
     ),
 )

@@ -33,6 +33,8 @@ REAL_TIME: tuple[tuple[str, str, str], ...] = (
 
 FULL_MISHAPS = (Mishap.REPLY_LOST, Mishap.TOKEN_LIMIT, Mishap.ERROR_HIDES_IT, Mishap.NO_OUTPUT)
 
+RARE = (Mishap.FORGOTTEN, Mishap.NEVER_ENDS)
+
 DOWN_S = (0, 1, 45, 140, 400, 1_000, 5_000)
 """How long a process is away after it died: shorter and longer than the list's lag, the grace period and leases."""
 
@@ -70,9 +72,10 @@ class Schedule:
         return Random(self.seed)
 
 
-def single(call: int, side: Side) -> Schedule:
-    """One worker's day, whose process dies at this call."""
-    return Schedule(f"single/{call}/{side.name.lower()}", "single", crashes={call: side})
+def single(call: int, side: Side, day: Schedule | None = None) -> Schedule:
+    """One worker's day (the quiet one), whose process dies at this call."""
+    day = day or QUIET
+    return replace(day, name=f"{day.seed}/{call}/{side.name.lower()}", crashes={call: side})
 
 
 QUIET = Schedule("quiet", "single")
@@ -96,17 +99,25 @@ def consumers(calls: int) -> Iterator[Schedule]:
                 yield consumer(call, side, voids=voids)
 
 
+LATE = Schedule(
+    "late",
+    "late",
+    tasks=tuple(task for task in FULL_DAY if task[0] in ("plain", "text", "label", "hopeless")),
+    mishaps=(Mishap.SLOW, Mishap.NEVER_ENDS),
+)
+"""A day on which one batch is slower than its deadline, and one never ends."""
+
 READS = ("depth", "active", "get", "lines", "open", "find", "results", "owned")
 """What changes nothing: to die after it is to die before it."""
 
 
-def singles(calls: Sequence[str]) -> Iterator[Schedule]:
-    """One for each state in which the worker of the quiet day can leave things: after each call that changes something,
-    which is also before the next one, because nothing happens in between."""
-    yield single(1, Side.BEFORE)
+def singles(calls: Sequence[str], day: Schedule | None = None) -> Iterator[Schedule]:
+    """One for each state in which the worker of that day (the quiet one) can leave things: after each call that changes
+    something, which is also before the next one, because nothing happens in between."""
+    yield single(1, Side.BEFORE, day)
     for number, call in enumerate(calls, start=1):
         if call.rpartition(".")[2] not in READS:
-            yield single(number, Side.AFTER)
+            yield single(number, Side.AFTER, day)
 
 
 def drawn(seed: int, number: int) -> Schedule:
@@ -116,8 +127,7 @@ def drawn(seed: int, number: int) -> Schedule:
     many = dice.random() < 0.7
     crashes = {dice.randint(1, MOST_CALLS): dice.choice(list(Side)) for _ in range(dice.choice((0, 1, 2, 3, 5)))}
     mishaps = list(Mishap)
-    rare = Mishap.FORGOTTEN
-    weights = [1 if mishap is rare else 4 for mishap in mishaps]
+    weights = [1 if mishap in RARE else 4 for mishap in mishaps]
     return Schedule(
         name=name,
         seed=f"{name} play",
@@ -143,10 +153,14 @@ def named(name: str) -> Schedule:
             return CONSUMER
         case ["consumer", call, side, ("voided" | "waited") as how]:
             return consumer(int(call), Side[side.upper()], voids=how == "voided")
+        case ["late"]:
+            return LATE
         case ["single", call, side]:
             return single(int(call), Side[side.upper()])
+        case ["late", call, side]:
+            return single(int(call), Side[side.upper()], LATE)
         case ["random", seed, number]:
             return drawn(int(seed), int(number))
         case _:
-            known = "quiet, single/CALL/before, random/SEED/NUMBER, consumer/CALL/before/voided"
+            known = "quiet, late, single/CALL/before, late/CALL/before, random/SEED/NUMBER, consumer/CALL/before/voided"
             raise ValueError(f"{name!r} names no schedule: {known}")

@@ -9,9 +9,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
+from lowtide.core.batches import ProviderStatus
 from lowtide_local.engine.crashes import Side
 from tests.sweep.__main__ import RULES_SEED
 from tests.sweep.campaign import chosen, sweep
@@ -20,7 +22,7 @@ from tests.sweep.hunt import HUNTED, without
 from tests.sweep.model_provider import Mishap
 from tests.sweep.play import Play
 from tests.sweep.removals import REMOVALS
-from tests.sweep.schedules import FULL_DAY, QUIET, drawn, named, single, singles
+from tests.sweep.schedules import FULL_DAY, LATE, QUIET, drawn, named, single, singles
 
 FEW = 40
 
@@ -40,7 +42,7 @@ def test_a_schedule_plays_the_same_way_every_time(ground):
 
 
 def test_a_schedule_is_found_again_by_its_name():
-    for schedule in (QUIET, single(17, Side.AFTER), drawn(5, 8)):
+    for schedule in (QUIET, LATE, single(17, Side.AFTER), single(17, Side.AFTER, LATE), drawn(5, 8)):
         assert named(schedule.name) == schedule
     with pytest.raises(ValueError, match="names no schedule"):
         named("random/1")
@@ -59,6 +61,22 @@ def test_the_quiet_day_makes_every_kind_of_call_and_meets_every_mark(ground):
     ends = Counter(row.state.value for row in played.engine.tasks.scan())
     assert ends == {"answered": 6, "dead": 4}
     assert len(FULL_DAY) == ends.total()
+
+
+def test_the_late_day_rescues_one_batch_in_part_and_gives_another_up(ground):
+    played = Play(LATE, ground)
+    assert played.run().faults == []
+    assert played.provider.mishaps == []
+    first, second, third = played.engine.batches.scan()
+    assert (first.provider_batch.status, first.released) == (ProviderStatus.CANCELLED, False)
+    assert first.tally.answered > 0
+    assert first.tally.rescued > 0
+    assert second.released
+    assert second.collected_at - second.submitted_at >= timedelta(hours=48)
+    assert second.tally.retried > 0
+    assert (third.rescued_at, third.tally.answered) == (None, second.tally.retried)
+    repaid = {row.task_id for row in played.engine.tasks.scan() if row.repaid}
+    assert len(repaid) == second.tally.retried + second.tally.rescued
 
 
 def test_the_drawn_schedules_have_everything_in_them(ground):
@@ -92,6 +110,7 @@ def test_figures_do_not_depend_on_how_many_processes_come_to_them():
 def test_the_sweep_begins_with_every_single_crash():
     names = chosen(10_000, 3)
     assert names[:2] == ["quiet", "single/1/before"]
+    assert names.index("late/1/before") == names.index("late") + 1 < 1_000
     assert len(names) == len(set(names)) == 10_000
     assert names[-1].startswith("random/3/")
 

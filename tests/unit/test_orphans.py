@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from lowtide.core.batches import GRACE, BatchState, ProviderBatch, ProviderStatus
-from lowtide.core.orphans import old_enough, orphan_batch, orphan_input, orphan_output
+from lowtide.core.orphans import old_enough, orphan_batch, orphan_input, orphan_output, unheard_cancel
 from lowtide.ports import SubmissionKey
 from tests.contract.cases import NOW, batch
 
@@ -63,6 +63,14 @@ def test_what_no_row_knows_at_all_is_an_orphan():
     assert orphan_batch(None, 1, "any")
     assert orphan_input(None, 1, "any", NOW)
     assert orphan_output(None, 1, "any", NOW)
+
+
+def test_a_batch_that_was_given_up_is_not_left_to_run_once_its_row_is_done():
+    assert unheard_cancel(done(released=True), 2, "known")
+    assert not unheard_cancel(done(released=True), 2, "other")
+    assert not unheard_cancel(done(), 2, "known")
+    assert not unheard_cancel(running(released=True), 2, "known")
+    assert not unheard_cancel(None, 2, "known")
 
 
 def test_of_a_done_batch_the_files_are_left_behind_and_the_batch_is_history():

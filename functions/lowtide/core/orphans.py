@@ -25,6 +25,13 @@ def orphan_batch(row: BatchRow | None, submission: int, provider_batch_id: str) 
     return known.id != provider_batch_id if known is not None else not row.active
 
 
+def unheard_cancel(row: BatchRow | None, submission: int, provider_batch_id: str) -> bool:
+    """Was this batch given up, so that it should have ended? Nobody waited to see whether its cancel was heard."""
+    if row is None or row.provider_batch is None or row.active or not row.released:
+        return False
+    return (row.submission, row.provider_batch.id) == (submission, provider_batch_id)
+
+
 def orphan_input(row: BatchRow | None, submission: int, file_id: str, now: datetime) -> bool:
     """Will no batch ever be made from, or run on, this input of the row's ``submission``?"""
     if row is None or row.submission != submission:

@@ -165,7 +165,8 @@ class Verdict(StrEnum):
     CANCELLED = "cancelled"
     """The task of this claim was cancelled, and ``row`` has its record: deliver that, and do no work."""
     IN_VAIN = "in_vain"
-    """An answer to a task that was cancelled meanwhile: it settles nothing, and ``row.repaid`` counts it."""
+    """An answer to a task that was cancelled meanwhile, or an attempt that may have been billed as one: it settles
+    nothing, and ``row.repaid`` counts it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,8 @@ def _choose(row: TaskRow | None, event: Choose) -> Decision:
 
 
 def _restage(row: TaskRow | None, event: Restage) -> Decision:
+    if row is not None and event.unsure and _was_cancelled(row, event.attempt, event.from_parts):
+        return _in_vain(row)
     if row is None or row.state is not TaskState.STAGED:
         return Decision(Verdict.STALE, row)
     if row.holder == event.part_id and row.attempt == event.attempt + 1:
@@ -226,6 +228,8 @@ def _carry(row: TaskRow | None, event: Carry) -> Decision:
 def _free(row: TaskRow | None, event: Free) -> Decision:
     if row is None or (event.attempt is not None and row.attempt != event.attempt):
         return Decision(Verdict.STALE, row)
+    if event.unsure and _was_cancelled(row, row.attempt, event.from_parts):
+        return _in_vain(row)
     if row.state in (TaskState.QUEUED, TaskState.CANCELLING) and row.rescued_from == event.rescued_from:
         # Cancelled meanwhile, it waits for the message all the same: that writes its record.
         return Decision(Verdict.REPEATED, row)
@@ -258,9 +262,9 @@ def _release(row: TaskRow | None, event: Release) -> Decision:
 def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
     if row is None:
         return Decision(Verdict.STALE, row)
-    if _answers_cancelled(row, event):
-        counted = row.model_copy(update={"holder": None, "repaid": row.repaid + 1})
-        return Decision(Verdict.IN_VAIN, row if row.holder is None else counted, changed=row.holder is not None)
+    billed = event.status is Status.ANSWERED or event.unsure
+    if billed and _was_cancelled(row, event.attempt, event.holders):
+        return _in_vain(row)
     if row.state in SETTLED:
         before = (row.attempt, row.state.value, row.pointer)
         same = before == (event.attempt, event.status.value, event.pointer) and row.holder in event.holders
@@ -281,18 +285,25 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
     return Decision(Verdict.APPLIED, row.model_copy(update=ended), changed=True)
 
 
-def _answers_cancelled(row: TaskRow, event: Settle) -> bool:
-    """An answer to the very attempt that was cancelled in its part. Once it is counted, ``holder`` is gone.
+def _was_cancelled(row: TaskRow, attempt: int, holders: frozenset[str]) -> bool:
+    """In its part, while this very attempt was under way. Once what that came to is counted, ``holder`` is gone.
 
     A record behind a pointer was written by the collection of a cancelled batch: nothing can come after that.
     """
     return (
         row.state is TaskState.CANCELLED
         and row.pointer is None
-        and event.status is Status.ANSWERED
-        and row.attempt == event.attempt
-        and (row.holder is None or row.holder in event.holders)
+        and row.attempt == attempt
+        and (row.holder is None or row.holder in holders)
     )
+
+
+def _in_vain(row: TaskRow) -> Decision:
+    """Billed, or perhaps billed, and nobody gets it: counted once."""
+    if row.holder is None:
+        return Decision(Verdict.IN_VAIN, row)
+    counted = row.model_copy(update={"holder": None, "repaid": row.repaid + 1})
+    return Decision(Verdict.IN_VAIN, counted, changed=True)
 
 
 def _cancel(row: TaskRow | None, event: Cancel, now: datetime) -> Decision:

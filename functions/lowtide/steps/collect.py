@@ -227,7 +227,7 @@ class _Collection:
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
             paid = self._charged(sent, custom_id, outcome, response, reading)
             if row.stop is Unanswered.CANCEL:
-                yield End(custom_id, Withdrawn(), None, 0, paid)
+                yield End(custom_id, Withdrawn(), None, 0, paid, outcome.unsure)
                 continue
             line = sent[custom_id]
             strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)

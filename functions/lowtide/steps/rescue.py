@@ -27,6 +27,7 @@ from lowtide.ports import BatchApi, Change, System
 
 from .carry import send_tasks
 from .held import without_held
+from .in_vain import count_in_vain
 from .lease import LeasedBatch
 from .outlook import Outlook, margins_of
 from .part_file import READ_BYTES, READ_ROWS, PartFile
@@ -56,6 +57,7 @@ def free(system: System, freed: Iterable[Freed], why: str) -> int:
     for portion in portions(freed, lambda each: each.size, most=READ_ROWS, most_bytes=READ_BYTES):
         changes: list[Change[TaskRow, TaskEvent]] = [Change(each.line.task.key, each.event) for each in portion]
         decisions = system.tasks.apply(changes, system.clock.now())
+        count_in_vain(system, decisions)
         tasks = [
             each.line.task.model_copy(update={"batchable": False, "route": f"{each.line.task.route}; {why}"})
             for each, decision in zip(portion, decisions, strict=True)
@@ -170,9 +172,14 @@ def _divide(system: System, part: PartRow) -> None:
     system.metrics.log("part_rescued", part_id=part.part_id, tasks=count)
 
 
+def rest_of(part_id: str) -> str:
+    """The name of the part that gets what is not freed of this one."""
+    return f"k-{sha256(part_id.encode()).hexdigest()[:24]}"
+
+
 def _keep(system: System, part: PartRow, wanted: Callable[[datetime], bool]) -> None:
     """Durable, then claimed, then visible."""
-    part_id = f"k-{sha256(part.part_id.encode()).hexdigest()[:24]}"
+    part_id = rest_of(part.part_id)
     with PartFile() as file:
         for _, line in _lines(system, part, wanted):
             file.add(line, weigh(line.task))

@@ -23,6 +23,7 @@ from lowtide.core.tasks import Restage, TaskEvent, TaskRow
 from lowtide.core.weights import weigh
 from lowtide.ports import Change, System
 
+from .in_vain import count_in_vain
 from .part_file import READ_BYTES, READ_ROWS, PartFile
 
 ACCOUNT_WAIT_S = 300.0
@@ -151,5 +152,5 @@ def _retry(system: System, row: BatchRow, again: LinesAgain, places: Sequence[in
             )
             for each in portion
         ]
-        system.tasks.apply(changes, now)
+        count_in_vain(system, system.tasks.apply(changes, now))
     system.parts.apply([Change(part_id, Open(part))], now)

@@ -22,7 +22,8 @@ from lowtide.core.records import Pointer, ResultDocument, Status
 from lowtide.core.tasks import Decision, Settle, Strikes, TaskEvent, TaskRow, Verdict
 from lowtide.ports import Change, System
 
-from .deliver import own_entry, task_entry
+from .deliver import own_entry
+from .in_vain import count_in_vain
 from .letters import send_letters
 from .sent import Sent, SentLines
 from .tell import Ended, tell
@@ -165,18 +166,11 @@ class Settlement:
 
     def _count_in_vain(self, documents_: Sequence[ResultDocument], decisions: Sequence[Decision]) -> None:
         """Answers to tasks that were cancelled while their lines ran: nobody gets them, and they were billed."""
-        entries = []
         for document, decision in zip(documents_, decisions, strict=True):
-            row = decision.row
-            if decision.verdict is not Verdict.IN_VAIN or row is None or row.document is None:
-                continue
-            usage = document.record.usage
-            self.tally = self.tally.model_copy(update={"in_vain": self.tally.in_vain + usage})
-            entries.append((task_entry(row), Receipt.of(row.document.record, repaid=row.repaid)))
-            if decision.changed:
-                self._system.metrics.count("repaid")
-        if entries:
-            self._system.ledger.put(entries)
+            if decision.verdict is Verdict.IN_VAIN and decision.row is not None and decision.row.document is not None:
+                usage = document.record.usage
+                self.tally = self.tally.model_copy(update={"in_vain": self.tally.in_vain + usage})
+        count_in_vain(self._system, decisions)
 
 
 def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset[str], pointer: Pointer) -> Settle:

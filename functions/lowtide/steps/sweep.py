@@ -14,7 +14,7 @@ from typing import assert_never
 
 from lowtide.core.batches import BatchRow, ProviderStatus
 from lowtide.core.errors import LowtideError, NotFound
-from lowtide.core.orphans import old_enough, orphan_batch, orphan_input, orphan_output
+from lowtide.core.orphans import old_enough, orphan_batch, orphan_input, orphan_output, unheard_cancel
 from lowtide.ports import BatchApi, Owned, OwnedKind, System
 
 SWEEP_EVERY = timedelta(hours=1)
@@ -103,7 +103,8 @@ def _is_orphan(each: Owned, row: BatchRow | None, now: datetime) -> bool:
     writer = each.batch.id if each.batch is not None else ""
     match each.kind:
         case OwnedKind.BATCH:
-            return orphan_batch(row, submission, each.id)
+            runs_on = each.batch is not None and not each.batch.ended
+            return orphan_batch(row, submission, each.id) or (runs_on and unheard_cancel(row, submission, each.id))
         case OwnedKind.INPUT:
             return orphan_input(row, submission, each.id, now)
         case OwnedKind.OUTPUT:
