@@ -491,3 +491,36 @@ def test_an_answer_in_vain_that_is_counted_while_a_cancel_is_at_its_receipt_stay
     world.live(story)
     assert statuses(world) == {"a": CANCELLED, "b": ANSWERED}
     assert faults(world) == []
+
+
+@pytest.mark.parametrize("deadline_s", [86_400, 7 * 86_400])
+def test_a_task_that_was_cancelled_in_a_batch_that_is_given_up_is_counted_as_repaid(tmp_path, deadline_s):
+    """Nobody can tell whether the batch will bill its line: freed or sent again, the other's is counted as well."""
+    never = batching(cancel_s=10 * 86_400, mishaps=(Mishap(kind=MishapKind.NEVER_ENDS, batches=(1,)),))
+    world = World(tmp_path, never)
+    world.publish(*(task(name, "content_generation", deadline_seconds=deadline_s) for name in "ab"))
+    world.live(running)
+    world.live(cancel_a)
+    assert world.work()
+    assert statuses(world) == {"a": CANCELLED, "b": ANSWERED}
+
+    async def counted(life: Life) -> None:
+        assert {name: life.row(name).repaid for name in "ab"} == {"a": 1, "b": 1}
+        assert life.engine.ledger.total().repaid == 2
+
+    world.live(counted)
+    assert faults(world) == []
+
+
+def test_what_is_cancelled_with_a_batch_that_is_given_up_is_counted_as_repaid(tmp_path):
+    never = batching(cancel_s=10 * 86_400, mishaps=(Mishap(kind=MishapKind.NEVER_ENDS),))
+    world = two(tmp_path, scenario=never)
+    world.live(running)
+    world.live(stop(Unanswered.CANCEL))
+    assert world.work()
+    assert statuses(world) == {"a": CANCELLED, "b": CANCELLED}
+
+    async def counted(life: Life) -> None:
+        assert life.engine.ledger.total().repaid == 2
+
+    world.live(counted)
