@@ -271,16 +271,13 @@ class Play:
                     news = self._news(row)
                     # Once more by a clock that is behind everybody's.
                     yield from (news, news + SKEW)
-            elif row.active and actor.role is Role.POLLER:
-                yield max(self._clock.now(), row.not_before or START) + SOON
         if actor.role in (Role.WORKER, Role.ASSEMBLER):
             yield self.engine.queue(Tier.LOW.value).next_visible_at()
             for part in self.watch.parts.values():
                 if part.active:
                     yield from (part.not_before, part.lease_until)
-        if actor.role is not Role.OPERATOR and actor.role is not Role.POLLER:
-            yield from self._left_over()
         if actor.role in (Role.WORKER, Role.CONSUMER):
+            yield from self._freed()
             yield self.engine.queue(CONSUMED.value).next_visible_at()
 
     def _news(self, row: BatchRow) -> datetime:
@@ -290,8 +287,8 @@ class Play:
             news = min(news, think_of_rescue_at(row, margins_of(self.system)))
         return max(news, row.next_poll_at or START)
 
-    def _left_over(self) -> Iterator[datetime]:
-        """When tasks may come out of a batch, onto a queue that is empty now or into a part."""
+    def _freed(self) -> Iterator[datetime]:
+        """When tasks may come out of a batch onto a queue that is empty now."""
         for row in self.watch.batches.values():
             if row.state is BatchState.RUNNING:
                 yield self._news(row) + SOON

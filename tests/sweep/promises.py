@@ -32,8 +32,8 @@ REASONS = {
 """Why a task with this mark may be dead, beside having failed as often as is allowed."""
 SPENT = frozenset({"server_error", "missing", "batch_expired", "batch_never_ended"})
 
-OUT_OF_REACH = frozenset({Mishap.UNKNOWN, Mishap.FORGOTTEN, Mishap.NEVER_ENDS})
-"""Of such a batch nothing can be had in time."""
+ONLY_SLOW = frozenset({Mishap.SLOW, Mishap.REPLY_LOST, Mishap.ERROR_HIDES_IT})
+"""Where others befall a batch too, tries add up, and the actors of a play rest for hours between them."""
 
 SKEW = timedelta(seconds=60)
 """Between the fastest clock and the slowest."""
@@ -205,10 +205,12 @@ def _sent_again(play: Play) -> Iterator[str]:
 
 
 def _late(play: Play) -> Iterator[str]:
-    """Whatever a batch takes, it is rescued in time; where nobody dies or stands still, and nobody is out of reach."""
+    """Rescued in time from any slow batch, where nobody dies or stands still, and nothing else is wrong."""
     schedule = play.schedule
-    if play.crashed or schedule.stall or schedule.flaky or schedule.orders or OUT_OF_REACH & {*schedule.mishaps}:
+    if play.crashed or schedule.stall or schedule.flaky or schedule.orders or {*schedule.mishaps} - ONLY_SLOW:
         return
+    if any(mark == "unnamed" for _, _, mark in schedule.tasks):
+        return  # bisected, try by try
     for row in play.engine.tasks.scan():
         if row.state is TaskState.ANSWERED and not document_of(play.system, row).record.deadline_met:
             yield f"{row.task_id} was answered after its deadline"
