@@ -261,6 +261,11 @@ class ModelProvider:
         known = batch.created_at + UNKNOWN_FOR if batch.mishap is Mishap.UNKNOWN else batch.created_at
         return max(batch.ends_at(), known)
 
+    def forgot(self, row: BatchRow) -> bool:
+        """Does it answer 404 for this one, and go on doing so?"""
+        batch = self.batches.get(row.provider_batch.id) if row.provider_batch is not None else None
+        return batch is not None and batch.forgotten
+
     def progress(self) -> None:
         now = self.clock.now()
         for batch in list(self.batches.values()):

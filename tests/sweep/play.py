@@ -283,7 +283,7 @@ class Play:
     def _news(self, row: BatchRow) -> datetime:
         """When a look at a running batch may find something."""
         news = self.provider.end_of(row)
-        if not row.called_off:
+        if not (row.called_off or self.provider.forgot(row)):
             news = min(news, think_of_rescue_at(row, margins_of(self.system)))
         return max(news, row.next_poll_at or START)
 
