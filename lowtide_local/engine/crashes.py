@@ -131,30 +131,34 @@ class _Guarded:
 
 def _numbered(plan: CrashPlan, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """The method with its calls numbered, whichever of the four kinds it is."""
-
-    @wraps(method)
-    async def waited(*args: Any, **kwargs: Any) -> Any:
-        with plan.call(name):
-            return await method(*args, **kwargs)
-
-    @wraps(method)
-    async def streamed(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        with plan.call(name):
-            async for item in method(*args, **kwargs):
-                yield item
-
-    @wraps(method)
-    def iterated(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        with plan.call(name):
-            yield from method(*args, **kwargs)
-
-    @wraps(method)
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        with plan.call(name):
-            return method(*args, **kwargs)
-
+    numbered: Callable[..., Any]
     if inspect.iscoroutinefunction(method):
-        return waited
-    if inspect.isasyncgenfunction(method):
-        return streamed
-    return iterated if inspect.isgeneratorfunction(method) else plain
+
+        async def waited(*args: Any, **kwargs: Any) -> Any:
+            with plan.call(name):
+                return await method(*args, **kwargs)
+
+        numbered = waited
+    elif inspect.isasyncgenfunction(method):
+
+        async def streamed(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            with plan.call(name):
+                async for item in method(*args, **kwargs):
+                    yield item
+
+        numbered = streamed
+    elif inspect.isgeneratorfunction(method):
+
+        def iterated(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with plan.call(name):
+                yield from method(*args, **kwargs)
+
+        numbered = iterated
+    else:
+
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            with plan.call(name):
+                return method(*args, **kwargs)
+
+        numbered = plain
+    return wraps(method)(numbered)
