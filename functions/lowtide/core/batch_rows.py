@@ -1,0 +1,171 @@
+"""A batch's row: what is kept of it, and what the provider says of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from .holds import Scope
+from .model import Utc, Value
+from .parts import Lot
+from .records import Usage
+
+
+class BatchState(StrEnum):
+    OPEN = "open"
+    SEALED = "sealed"
+    UPLOADING = "uploading"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    CLEANING = "cleaning"
+    DONE = "done"
+
+
+class ProviderStatus(StrEnum):
+    """The provider's own words for where a batch is. Others exist elsewhere; they count as in progress."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset(
+    {ProviderStatus.COMPLETED, ProviderStatus.FAILED, ProviderStatus.EXPIRED, ProviderStatus.CANCELLED}
+)
+
+
+class ValidationFault(Value):
+    """One entry of a failed batch's ``errors.data``. ``line`` counts from 1."""
+
+    code: str | None = None
+    message: str | None = None
+    line: int | None = None
+    param: str | None = None
+
+
+class ProviderBatch(Value):
+    """What the provider says of a batch. Counts and usage may be absent, and are never trusted over the files."""
+
+    id: str
+    status: ProviderStatus
+    input_ref: str | None = None
+    output_ref: str | None = None
+    error_ref: str | None = None
+    faults: tuple[ValidationFault, ...] = ()
+    created_at: Utc | None = None
+    ended_at: Utc | None = None
+    usage: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL
+
+
+class Made(StrEnum):
+    """What a refusal says of the creation that it refused."""
+
+    NOTHING = "nothing"
+    MAYBE = "maybe"
+    """A batch, for all that is known: nobody creates another before the grace period is over."""
+
+
+class Unanswered(StrEnum):
+    """What is to become of the tasks of a cancelled batch that it has not answered."""
+
+    AGAIN = "again"
+    """They go into a later batch; the attempt is not counted."""
+    CANCEL = "cancel"
+    """They are cancelled with it."""
+
+
+class BatchTally(Value):
+    """What became of a batch's lines. ``in_vain`` was billed for answers that settled nothing: to tasks that
+    had been cancelled, or not what was asked for."""
+
+    answered: int = 0
+    retried: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    rescued: int = 0
+    """Unanswered, and too near their deadline for another batch."""
+    in_vain: Usage = Usage()
+
+
+class Progress(Value):
+    """How far a collection came: so many shards are settled, ``tally`` is theirs.
+
+    ``digest`` says whom they settled, and how: a later reading may pass over them only where it comes to the same.
+    """
+
+    shards: int
+    digest: str
+    tally: BatchTally
+
+
+class BatchRow(Value):
+    """``requests`` and ``bytes`` are known once it is sealed; ``tokens``, an estimate, is its parts' until then.
+
+    ``submission`` counts creations on purpose.
+    """
+
+    rev: int = 0
+    batch_id: str
+    lot: Lot
+    part_ids: tuple[str, ...]
+    created_at: Utc
+    tightest_deadline: Utc
+    state: BatchState = BatchState.OPEN
+    lease: str | None = None
+    lease_until: Utc | None = None
+    file_key: str | None = None
+    manifest_key: str | None = None
+    requests: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    submission: int = 1
+    found: bool = False
+    setbacks: int = 0
+    not_before: Utc | None = None
+    input_ref: str | None = None
+    intent_at: Utc | None = None
+    refused: bool = False
+    """The creation that ``intent_at`` speaks of surely made nothing."""
+    submitted_at: Utc | None = None
+    provider_batch: ProviderBatch | None = None
+    polls: int = 0
+    next_poll_at: Utc | None = None
+    rescued_at: Utc | None = None
+    """Since when it is to be cancelled for a deadline."""
+    collected_at: Utc | None = None
+    real_time_before: Utc | None = None
+    """What is due before it and not answered goes to a faster lane, not into another batch."""
+    held: tuple[Scope, ...] = ()
+    """The holds in force when collecting began: what they cover, and is not answered, waits in a part."""
+    released: bool = False
+    """Given up before its end: it may bill its lines yet."""
+    progress: Progress | None = None
+    tally: BatchTally = BatchTally()
+    stop: Unanswered | None = None
+    """An operator has cancelled the batch; once it is collected, nothing of this changes any more."""
+    kept_at: Utc | None = None
+    """When its file was last written anew, so that it outlives the bucket's lifecycle."""
+    done_at: Utc | None = None
+
+    @property
+    def key(self) -> str:
+        return self.batch_id
+
+    @property
+    def active(self) -> bool:
+        return self.state is not BatchState.DONE
+
+    @property
+    def called_off(self) -> bool:
+        """Is it to be cancelled at the provider, or not to be created at all?"""
+        return self.stop is not None or self.rescued_at is not None
