@@ -15,8 +15,9 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 
 from .ahead import in_cheap_hours
-from .call import Caller, Ended
+from .call import Caller
 from .carry import Unreadable, read_tasks
+from .conclude import Ended
 from .deliver import Delivery, deliver
 from .gate import Gate
 from .lookout import on_the_lookout

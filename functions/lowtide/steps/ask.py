@@ -12,15 +12,12 @@ from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Halt, Response, judge
 from lowtide.core.profiles import Question, Reply, ask_or_choose, reply
 from lowtide.core.task import AcceptedTask, Endpoint
-from lowtide.core.tasks import Choose, Decision, Onward, TaskEvent, TaskRow, Verdict
+from lowtide.core.tasks import Choose, Onward, TaskRow, Verdict
 from lowtide.core.tiers import Tier
 from lowtide.ports import Call, Change, System
 
 from .carry import send_tasks
-from .coalesce import Coalescer
-
-Rows = Callable[[Change[TaskRow, TaskEvent]], Awaitable[Decision]]
-"""Applies one change to a task's row."""
+from .coalesce import Coalescer, TaskRows
 
 CallProvider = Callable[[AcceptedTask, str, Call], Awaitable[Response]]
 """Makes a call for a task at the provider of this name, or none where it would have to wait."""
@@ -49,7 +46,7 @@ class Lost:
 class Asker:
     """One invocation's questions, sharing its calls and its writes."""
 
-    def __init__(self, system: System, rows: Rows, call: CallProvider) -> None:
+    def __init__(self, system: System, rows: TaskRows, call: CallProvider) -> None:
         self._system = system
         self._rows = rows
         self._call = call

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
-from lowtide.ports import Offload
+from lowtide.core.tasks import Decision, TaskEvent, TaskRow
+from lowtide.ports import Change, Offload
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -49,3 +50,7 @@ class Coalescer(Generic[Item, Outcome]):
                             future.set_result(outcome)
         finally:
             self._flusher = None
+
+
+TaskRows = Coalescer[Change[TaskRow, TaskEvent], Decision]
+"""Applies one change to a task's row, together with those that are asked for meanwhile."""
