@@ -6,7 +6,6 @@ limit or a refused account (test_batch_handlers); orphans (test_sweep_handler); 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -15,7 +14,7 @@ from stack_cases import low, pack
 from lowtide.core.batches import Unanswered
 from lowtide.core.lines import request_line
 from lowtide.core.task import Endpoint
-from lowtide.steps.cancel import cancel_batch
+from lowtide.steps.cancel import stop_batch
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Scenario
 
@@ -93,7 +92,7 @@ def test_a_batch_that_is_cancelled_while_it_runs_leaves_what_the_operator_said(s
     played.stack.wait(1_800)
     system = played.stack.system()
     [row] = system.batches.active()
-    asyncio.run(cancel_batch(system, row.batch_id, unanswered))
+    stop_batch(system, row.batch_id, unanswered)
     played.stack.settle()
     assert {record.status.value for record in played.audited().values()} == {end}
     assert played.asked("POST /v1/batches/{id}/cancel") >= 1

@@ -15,7 +15,7 @@ from lowtide.core.records import Status
 from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change
-from lowtide.steps.cancel import CancelOutcome, cancel_batch, cancel_tasks
+from lowtide.steps.cancel import CancelOutcome, cancel_tasks, stop_batch
 from lowtide.steps.drain import drain
 from lowtide.steps.outlook import Outlook, note_duration
 from lowtide.steps.rescue import rescue_parts
@@ -185,7 +185,7 @@ def test_a_batch_that_an_operator_stopped_says_nothing_of_the_next(tmp_path):
         life.accept()
         await life.assemble()
         before = Outlook(life.system).eta(LOT, 1)
-        await cancel_batch(life.system, life.batch().batch_id, Unanswered.CANCEL)
+        stop_batch(life.system, life.batch().batch_id, Unanswered.CANCEL)
         await life.finish()
         assert Outlook(life.system).eta(LOT, 1) == before
 

@@ -17,7 +17,7 @@ from lowtide.core.errors import Contended
 from lowtide.core.holds import Lift, Place, Scope
 from lowtide.core.tasks import TaskState
 from lowtide.ports import Change
-from lowtide.steps.cancel import cancel_batch, cancel_tasks
+from lowtide.steps.cancel import cancel_tasks, stop_batch
 from lowtide.steps.redrive import redrive
 from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from tests.steps.books import faults
@@ -43,7 +43,7 @@ async def order(life: Life, dice: Random) -> None:
                 life.system.metrics.log("contended")
         case 1:
             if batches := life.system.batches.active():
-                await cancel_batch(life.system, dice.choice(batches).batch_id, dice.choice(list(Unanswered)))
+                stop_batch(life.system, dice.choice(batches).batch_id, dice.choice(list(Unanswered)))
         case 2:
             scope = dice.choice(SCOPES)
             event = dice.choice((Place(scope, "because"), Lift()))

@@ -16,7 +16,7 @@ from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 from lowtide.steps.answer import answer
-from lowtide.steps.cancel import cancel_batch, cancel_tasks
+from lowtide.steps.cancel import cancel_tasks, stop_batch
 from lowtide.steps.redrive import redrive
 from lowtide.steps.slots import Slots
 from lowtide.steps.turns import TO_COLLECT, assemble, collect_due, sweep_due
@@ -130,7 +130,7 @@ class Operator:
                 unanswered = self._dice.choice(list(Unanswered))
                 active = [row.batch_id for row in self._engine.batches.active()]
                 stopped = self._dice.choice(active) if active else "b-none"
-                return lambda system: _told(driven(cancel_batch(system, stopped, unanswered)))
+                return lambda system: _told(stop_batch(system, stopped, unanswered))
             case _:
                 dead = [
                     (row.tenant, row.task_id)

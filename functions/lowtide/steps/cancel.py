@@ -1,8 +1,8 @@
 """Cancel: tasks, or a batch, at an operator's word and in any state.
 
 A task's record is written by whoever has the task itself. A staged one stands in its part, which is read here; any
-other is on its way in a message, whose claim will meet the row. A batch is told first in its row, then at the provider;
-the poller repeats what got lost, and collects what the batch has answered until then.
+other is on its way in a message, whose claim will meet the row. A batch is told in its row alone: the
+poller tells the provider, as often as it takes, and collects what the batch has answered until then.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
-from lowtide.core.batches import BatchDecision, BatchState, BatchVerdict, Stop, Unanswered
-from lowtide.core.errors import Contended, NotFound, ProviderRefused, Unreachable
+from lowtide.core.batches import BatchDecision, BatchVerdict, Stop, Unanswered
+from lowtide.core.errors import Contended, NotFound
 from lowtide.core.parts import PartLine, part_object
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Cancel, TaskEvent, TaskRow, TaskState
@@ -56,20 +56,6 @@ def stop_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDe
     [decision] = system.batches.apply([Change(batch_id, Stop(unanswered))], system.clock.now())
     if decision.verdict is not BatchVerdict.REFUSED:
         system.metrics.log("batch_stopped", batch_id=batch_id, unanswered=unanswered.value)
-    return decision
-
-
-async def cancel_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDecision:
-    """``stop_batch``, and the provider is told at once."""
-    decision = stop_batch(system, batch_id, unanswered)
-    row = decision.row
-    if decision.verdict is BatchVerdict.REFUSED or row is None:
-        return decision
-    if row.state is BatchState.RUNNING and row.provider_batch is not None and row.provider_batch.id:
-        try:
-            await system.batch_apis[row.lot.provider].cancel(row.provider_batch.id)
-        except (Unreachable, ProviderRefused) as error:
-            system.metrics.log("cancel_unheard", batch_id=batch_id, reason=str(error))
     return decision
 
 
