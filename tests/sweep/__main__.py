@@ -10,7 +10,7 @@ import sys
 
 from tests.sweep.campaign import chosen, sweep
 from tests.sweep.ground import Ground, grounds
-from tests.sweep.hunt import HUNTED, removal, table, without
+from tests.sweep.hunt import HEAD, HUNTED, hunts, removal, without
 from tests.sweep.kills import kills
 from tests.sweep.play import Play
 from tests.sweep.schedules import named
@@ -25,9 +25,7 @@ TOLD = 20
 def main() -> int:
     options = _options()
     if options.rules:
-        for line in table(RULES_SEED, options.hunted, options.processes):
-            print(line, flush=True)
-        return 0
+        return _hunted(options.hunted, options.processes)
     if options.replay:
         return _replayed(options.replay, options.without)
     if options.consumer:
@@ -40,6 +38,15 @@ def main() -> int:
     _tell(figures.failures)
     print(figures)
     return 1 if figures.failures else 0
+
+
+def _hunted(many: int, processes: int) -> int:
+    print(*HEAD, sep="\n")
+    unexpected = 0
+    for found in hunts(RULES_SEED, many, processes):
+        unexpected += not found.as_expected
+        print(found, flush=True)
+    return 1 if unexpected else 0
 
 
 def _tell(failures: list[tuple[str, str]]) -> None:

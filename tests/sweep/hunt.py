@@ -30,6 +30,17 @@ class Hunt:
     how: str
     first: str
 
+    @property
+    def as_expected(self) -> bool:
+        """Was the lack of a rule noticed, and that of a covered one not?"""
+        return bool(self.failed) is (self.removal.covered is None)
+
+    def __str__(self) -> str:
+        covered = self.removal.covered
+        how = self.how if self.failed else f"covered: {covered}" if covered else "**not found**"
+        rule = f"{self.removal.rule} (`{self.removal.name}`)"
+        return f"| {rule} | {self.schedules} | {self.failed} | {how} | {self.first} |"
+
 
 def removal(name: str) -> Removal:
     """Raises ValueError, with the names that there are."""
@@ -58,13 +69,14 @@ def hunt(rule: Removal, seed: int, many: int, ground: Ground) -> Hunt:
     return Hunt(rule, many, len(faults), how, first)
 
 
-def table(seed: int, many: int, processes: int) -> Iterator[str]:
-    """In Markdown, a rule a line."""
-    yield "| rule removed | schedules | failed | how it showed, most often |"
-    yield "|---|---|---|---|"
+HEAD = ("| rule removed | schedules | failed | how it showed, most often | first in |", "|---|---|---|---|---|")
+"""Of the table of hunts, in Markdown."""
+
+
+def hunts(seed: int, many: int, processes: int) -> Iterator[Hunt]:
+    """Each rule's, in their order."""
     with grounds() as home, multiprocessing.get_context("fork").Pool(processes) as pool:
-        for found in pool.imap(partial(_hunted, seed=seed, many=many, home=home), [each.name for each in REMOVALS]):
-            yield _row(found)
+        yield from pool.imap(partial(_hunted, seed=seed, many=many, home=home), [each.name for each in REMOVALS])
 
 
 def _hunted(name: str, *, seed: int, many: int, home: Path) -> Hunt:
@@ -74,12 +86,6 @@ def _hunted(name: str, *, seed: int, many: int, home: Path) -> Hunt:
     return Hunt(
         Removal(name, found.removal.rule, covered=found.removal.covered), many, found.failed, found.how, found.first
     )
-
-
-def _row(found: Hunt) -> str:
-    covered = found.removal.covered
-    how = found.how if found.failed else f"covered: {covered}" if covered else "**not found**"
-    return f"| {found.removal.rule} (`{found.removal.name}`) | {found.schedules} | {found.failed} | {how} |"
 
 
 def _kind(fault: str) -> str:

@@ -34,7 +34,7 @@ from lowtide.core.task import custom_id
 from lowtide.core.tasks import ClaimCall, Decision, Restage, Settle, TaskRow, TaskState, Verdict
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change, SubmissionKey, System
-from lowtide.steps import call, collect, drain, restage, seal, submit
+from lowtide.steps import collect, conclude, drain, restage, seal, submit
 from lowtide.steps import sweep as sweep_step
 from lowtide.steps.part_file import placed
 from lowtide_local.engine.crashes import Side
@@ -332,12 +332,12 @@ def _calling(**changes: Callable[[TaskRow], object]) -> Callable[[Engine], Any]:
 
 
 def _deleted_while_called(_: Engine) -> Any:
-    usual = call.Caller._unclaimed
+    usual = conclude.Conclusions.unclaimed
 
     def unclaimed(self: Any, task: Any, claim: Decision, place: str) -> Any:
-        return call.Ended() if claim.verdict is Verdict.BUSY else usual(self, task, claim, place)
+        return conclude.Ended() if claim.verdict is Verdict.BUSY else usual(self, task, claim, place)
 
-    return patch.object(call.Caller, "_unclaimed", unclaimed)
+    return patch.object(conclude.Conclusions, "unclaimed", unclaimed)
 
 
 def _impatient(_: Engine) -> Any:
