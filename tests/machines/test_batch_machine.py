@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import settings
@@ -34,7 +34,7 @@ from lowtide.core.batches import (
     Upload,
     may_intend_again,
 )
-from lowtide.core.parts import Close, Finish, Join, Open, PartRow, PartState
+from lowtide.core.parts import RESCUED, Close, Finish, Join, Open, PartRow, PartState
 from tests.contract.cases import NOW, SOON, batch, part, provider_batch
 
 WORKERS = st.sampled_from(["one", "two"])
@@ -50,6 +50,7 @@ STEPS = {
     "run": (("submitting",), "running", lambda who, _: Run(who, provider_batch())),
     "look": (("running",), "running", lambda who, _: Seen(who, provider_batch(), SOON)),
     "return": (("running",), "sealed", lambda who, _: Return(who, SOON)),
+    "rescue": (("sealed", "uploading", "submitting", "running"), None, lambda who, _: batches.Rescue(who)),
     "collect": (("running", "collecting"), "collecting", lambda who, _: Collect(who, COMPLETED)),
     "check": (("collecting",), "collecting", lambda who, _: Checkpoint(who, PROGRESS)),
     "clean": (("collecting",), "cleaning", lambda who, _: Clean(who, TALLY)),
@@ -88,6 +89,8 @@ class BatchMachine(RuleBasedStateMachine):
         self.lease: tuple[str | None, Any] = (None, NOW)
         self.submissions = 1
         self.stop: Unanswered | None = None
+        self.rescued = False
+        self.kept_at: datetime | None = None
         self.unsure_until = NOW
         """Before it, the provider's list may not show a batch that an earlier creation made."""
 
@@ -116,6 +119,7 @@ class BatchMachine(RuleBasedStateMachine):
             elif step == "put off" and self.state == "submitting":
                 self.unsure_until = self.now if made is Made.NOTHING else max(self.unsure_until, self._stamped())
             self.submissions += step == "return"
+            self.rescued = self.rescued or step == "rescue"
             self.state = target or self.state
             if self.state == "done":
                 self.lease = (None, None)
@@ -146,6 +150,13 @@ class BatchMachine(RuleBasedStateMachine):
             self.stop = unanswered
         self.happens(Stop(unanswered))
 
+    @rule(minutes_ago=st.integers(0, 3))
+    def kept(self, minutes_ago: int) -> None:
+        at = self.now - timedelta(minutes=minutes_ago)
+        if self.state not in (None, "done"):
+            self.kept_at = max(at, self.kept_at or at)
+        self.happens(batches.Keep(at))
+
     def happens(self, event: batches.BatchEvent) -> None:
         before = self.row
         decision = batches.transition(before, event, self.now)
@@ -160,6 +171,8 @@ class BatchMachine(RuleBasedStateMachine):
             assert (self.row.submission, self.row.stop) == (self.submissions, self.stop)
             assert self.row.lease == self.lease[0]
             assert self.row.active == (self.state != "done")
+            assert self.row.called_off == (self.rescued or self.stop is not None)
+            assert self.row.kept_at == self.kept_at
 
     @invariant()
     def nobody_may_create_while_an_earlier_creation_may_still_show(self) -> None:
@@ -181,7 +194,7 @@ class PartMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = NOW
         self.row: PartRow | None = None
-        self.model: dict[str, Any] = {"state": None, "batch": None}
+        self.model: dict[str, Any] = {"state": None, "batch": None, "kept_at": None}
 
     @rule(minutes=MINUTES)
     def time_passes(self, minutes: int) -> None:
@@ -212,7 +225,22 @@ class PartMachine(RuleBasedStateMachine):
             self.model |= {"state": "joined", "batch": batch_id}
         self.happens(Join(batch_id))
 
-    @rule(batch_id=st.sampled_from(["b_1", "b_2"]))
+    @rule()
+    def rescued(self) -> None:
+        """In place of a batch's join; the wait of a retry is no reason not to."""
+        state = self.model["state"]
+        if state == "closed" or (state == "open" and self.model["ready_at"] <= self.now):
+            self.model |= {"state": "joined", "batch": RESCUED}
+        self.happens(parts.Rescue(self.now))
+
+    @rule(minutes_ago=st.integers(0, 3))
+    def kept(self, minutes_ago: int) -> None:
+        at = self.now - timedelta(minutes=minutes_ago)
+        if self.model["state"] not in (None, "done"):
+            self.model["kept_at"] = max(at, self.model["kept_at"] or at)
+        self.happens(parts.Keep(at))
+
+    @rule(batch_id=st.sampled_from(["b_1", "b_2", RESCUED]))
     def finished(self, batch_id: str) -> None:
         if self.model["state"] == "joined" and self.model["batch"] == batch_id:
             self.model |= {"state": "done"}
@@ -229,6 +257,7 @@ class PartMachine(RuleBasedStateMachine):
     def the_row_is_as_the_model_says_and_is_in_one_batch_at_most(self) -> None:
         assert (None if self.row is None else self.row.state.value) == self.model["state"]
         assert (None if self.row is None else self.row.batch_id) == self.model["batch"]
+        assert (None if self.row is None else self.row.kept_at) == self.model["kept_at"]
 
 
 TestBatchRow = BatchMachine.TestCase

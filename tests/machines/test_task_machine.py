@@ -21,6 +21,7 @@ from lowtide.core.task_events import (
     Carry,
     ClaimCall,
     ClaimPart,
+    Free,
     Redrive,
     Release,
     Restage,
@@ -47,7 +48,14 @@ class TaskMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = NOW
         self.row: TaskRow | None = None
-        self.model: dict[str, Any] = {"state": None, "attempt": 0, "repaid": 0, "generation": 0, "holder": None}
+        self.model: dict[str, Any] = {
+            "state": None,
+            "attempt": 0,
+            "repaid": 0,
+            "generation": 0,
+            "holder": None,
+            "rescued": False,
+        }
         self.last: TaskEvent | None = None
         self.records = 0
         """Written so far in this generation."""
@@ -85,6 +93,8 @@ class TaskMachine(RuleBasedStateMachine):
 
     def _claim(self, model: dict[str, Any], origin: str, holder: str, until: Any) -> None:
         due = model["state"] == "queued" and (model["wait"] is None or model["wait"] <= self.now)
+        if model["rescued"] and until is None:
+            due = False  # it is on its way to a call
         abandoned = model["state"] == "calling" and model["until"] <= self.now
         if due or abandoned:
             state = "staged" if until is None else "calling"
@@ -99,9 +109,8 @@ class TaskMachine(RuleBasedStateMachine):
         if model["state"] in HELD and self.is_its(holder, attempt):
             self.becomes(repaid=model["repaid"] + unsure)
             self.ends(status.value)
-        elif model["state"] == "cancelled" and status is Status.ANSWERED and self.is_its(holder, attempt):
-            # Billed for nobody; and counted so once.
-            self.becomes(repaid=model["repaid"] + 1, holder=None)
+        elif unsure or status is Status.ANSWERED:
+            self.counted_for_nobody(holder, attempt)
         pointer = Pointer(key="results/1", offset=0, length=1)
         self.happens(Settle(frozenset({holder}), attempt, status, None, pointer=pointer, unsure=unsure))
 
@@ -118,7 +127,19 @@ class TaskMachine(RuleBasedStateMachine):
         model, attempt = self.model, self.model["attempt"] + off_by
         if model["state"] == "staged" and self.is_its(holder, attempt):
             self.becomes(holder=part, attempt=attempt + 1, repaid=model["repaid"] + unsure)
+        elif unsure:
+            self.counted_for_nobody(holder, attempt)
         self.happens(Restage(attempt, frozenset({holder}), part, Strikes(), unsure))
+
+    @rule(holder=PARTS, batch=st.sampled_from(["b1", "b2"]), off_by=st.one_of(st.none(), OFF_BY), unsure=UNSURE)
+    def freed(self, holder: str, batch: str, off_by: int | None, unsure: int) -> None:
+        model = self.model
+        attempt = None if off_by is None else model["attempt"] + off_by
+        if model["state"] == "staged" and self.is_its(holder, model["attempt"] + (off_by or 0)):
+            self.becomes(state="queued", holder=None, wait=None, rescued=True, repaid=model["repaid"] + unsure)
+        elif unsure:
+            self.counted_for_nobody(holder, model["attempt"] + (off_by or 0))
+        self.happens(Free(frozenset({holder}), batch, attempt, unsure=unsure))
 
     @rule(holder=PARTS, part=PARTS)
     def carried(self, holder: str, part: str) -> None:
@@ -142,7 +163,7 @@ class TaskMachine(RuleBasedStateMachine):
         model = self.model
         generation = max(1, model["generation"] + 1 + min(behind, 0))
         if model["state"] == "dead" and model["content"] == content and generation == model["generation"] + 1:
-            self.becomes(state="queued", generation=generation, holder=None, wait=None, origin="redrive")
+            self.becomes(state="queued", generation=generation, holder=None, wait=None, origin="redrive", rescued=False)
             self.records = 0
         self.happens(Redrive(task(origin="redrive", content_hash=content, generation=generation), Decimal(0)))
 
@@ -165,6 +186,11 @@ class TaskMachine(RuleBasedStateMachine):
     def ends(self, state: str) -> None:
         self.records += 1
         self.becomes(state=state)
+
+    def counted_for_nobody(self, holder: str, attempt: int) -> None:
+        """It was cancelled in its part, and that attempt has, or may have, been billed; counted once."""
+        if self.model["state"] == "cancelled" and self.is_its(holder, attempt):
+            self.becomes(repaid=self.model["repaid"] + 1, holder=None)
 
     def is_its(self, holder: str, attempt: int) -> bool:
         return bool(self.model["holder"] == holder and self.model["attempt"] == attempt)
@@ -200,4 +226,4 @@ class TaskMachine(RuleBasedStateMachine):
 
 
 TestTaskRow = TaskMachine.TestCase
-TestTaskRow.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, derandomize=True)
+TestTaskRow.settings = settings(max_examples=300, stateful_step_count=40, deadline=None, derandomize=True)
