@@ -138,6 +138,11 @@ class BatchMachine(RuleBasedStateMachine):
         if self.lease[0] is not None:
             self.worked_on(self.lease[0], "put off", made)
 
+    @rule()
+    def called_off_for_a_deadline_by_who_has_it(self) -> None:
+        if self.lease[0] is not None:
+            self.worked_on(self.lease[0], "rescue", Made.MAYBE)
+
     def _stamped(self) -> Any:
         """The grace of the newest intent."""
         assert self.row is not None
