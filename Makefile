@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-fair: $(READY)  ## how long a small tenant waits beside a large one (ARGS=
 
 bench-flex: $(READY)  ## a day of NORMAL with flex gone a third of the time: its share, deadlines, dollars (ARGS="--per-hour 100")
 	@$(RUN) python -m bench.flex $(ARGS)
+
+bench-transport: $(READY)  ## what a call costs the processor over each of the SDK's transports (ARGS="--calls 500")
+	@$(UV) run --frozen --quiet --with 'openai[aiohttp]' python -m bench.transport $(ARGS)
 
 lint: $(READY)  ## style and formatting
 	@$(RUN) ruff check

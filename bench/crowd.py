@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -47,6 +47,10 @@ INVOCATIONS = 4
 """At a time in one consumer, so that the end of one does not leave its slots empty."""
 FED_AT_ONCE = 500
 
+FUNCTION_S = 295.0
+FUNCTION_VISIBILITY_S = 600
+"""Of NORMAL's function and queue in template.yaml, less the time to settle."""
+
 
 @dataclass
 class Crowd:
@@ -64,10 +68,14 @@ class Crowd:
         while some := list(islice(made, FED_AT_ONCE)):
             send_tasks(self.system, some)
 
-    async def work(self, consumers: int, *, until: Callable[[], bool], longest_s: float) -> None:
-        """``consumers`` at work until the condition holds, looked at every second, or the time is up."""
+    async def work(
+        self, consumers: int, *, until: Callable[[], bool], longest_s: float, functions: bool = False
+    ) -> None:
+        """``consumers`` at work until the condition holds, looked at every second, or the time is up: processes that
+        go on, or ``functions``, each of whose invocations begins with nothing in mind and ends in time."""
         began = self.clock.now()
-        working = [asyncio.create_task(self._consumer()) for _ in range(consumers)]
+        living = self._function if functions else self._consumer
+        working = [asyncio.create_task(living()) for _ in range(consumers)]
         while not until() and (self.clock.now() - began).total_seconds() < longest_s:
             await self.clock.sleep(1)
         for each in working:
@@ -103,6 +111,18 @@ class Crowd:
                 await self.clock.sleep(1)
                 continue
             report = await answer(self.system, TIER, messages, slots=slots, gate=gate, visibility_s=VISIBILITY_S)
+            queue.delete(report.done)
+
+    async def _function(self) -> None:
+        queue = self.system.tiers[TIER]
+        while True:
+            messages = queue.receive(CONSUMER_BATCH, visibility_s=FUNCTION_VISIBILITY_S)
+            if not messages:
+                await self.clock.sleep(1)
+                continue
+            slots = Slots(self.system.routes.tiers[TIER].concurrency)
+            stop_at = self.clock.now() + timedelta(seconds=FUNCTION_S)
+            report = await answer(self.system, TIER, messages, slots=slots, stop_at=stop_at)
             queue.delete(report.done)
 
     def _tasks(self, numbers: range, model: str) -> Iterator[AcceptedTask]:

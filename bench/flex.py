@@ -62,7 +62,7 @@ def measure(
     directory: Path,
     *,
     per_hour: int,
-    consumers: int = 1,
+    functions: int = 2,
     hours: float = DAY_H,
     gone_h: Sequence[tuple[float, float]] = GONE_H,
 ) -> Figures:
@@ -74,7 +74,8 @@ def measure(
 
     async def story(crowd: Crowd) -> Figures:
         fed = asyncio.create_task(_feed(crowd, tasks, HOUR_S / per_hour))
-        await crowd.work(consumers, until=lambda: fed.done() and crowd.empty, longest_s=hours * HOUR_S + LONGEST_S)
+        longest_s = hours * HOUR_S + LONGEST_S
+        await crowd.work(functions, until=lambda: fed.done() and crowd.empty, longest_s=longest_s, functions=True)
         await fed
         rows = [row for row in crowd.engine.tasks.scan() if row.state is TaskState.ANSWERED]
         left_s = [(row.deadline_at - row.settled_at).total_seconds() for row in rows if row.settled_at is not None]
@@ -103,10 +104,10 @@ def main() -> int:
     """Returns the exit code."""
     asked = argparse.ArgumentParser(prog="python -m bench.flex", description=__doc__)
     asked.add_argument("--per-hour", type=int, default=60, help="tasks")
-    asked.add_argument("--consumers", type=int, default=1)
+    asked.add_argument("--functions", type=int, default=2, help="that may run at once (default: %(default)s)")
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        figures = measure(Path(directory), per_hour=options.per_hour, consumers=options.consumers)
+        figures = measure(Path(directory), per_hour=options.per_hour, functions=options.functions)
     sys.stdout.write(
         f"{figures.tasks} tasks in {DAY_H} h, flex without capacity for {sum(b - a for a, b in GONE_H)} h of it\n"
         f"answered {figures.answered}, on flex {figures.on_flex / figures.tasks:.1%}, "

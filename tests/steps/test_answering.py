@@ -17,8 +17,8 @@ from lowtide.ports import Outgoing
 from lowtide.steps.answer import answer
 from lowtide.steps.slots import Slots
 from lowtide_local.simulator.scenario import CallFaults, Scenario, Window, WindowKind
-from tests.steps.one_tier import answered, begin, slow
-from tests.sweep.world import Life, World, task
+from tests.steps.one_tier import answered, begin, invoked, slow
+from tests.sweep.world import Life, World, routes, task
 
 ANSWERED, DEAD = Status.ANSWERED, Status.DEAD
 CALL = "answers.openai.answer"
@@ -354,3 +354,36 @@ class OutOfReach:
 
     def apply(self, changes, now):
         raise OSError("the table is out of reach")
+
+
+def test_a_call_may_not_take_longer_than_an_invocation_whatever_the_routes_say(tmp_path):
+    usual = routes()
+    longest = {
+        "tiers": usual.tiers | {Tier.NORMAL: usual.tiers[Tier.NORMAL].model_copy(update={"call_timeout_s": 900})}
+    }
+    flex = usual.lanes.flex.model_copy(update={"call_timeout_s": 900})
+    patient = usual.model_copy(update=longest | {"lanes": usual.lanes.model_copy(update={"flex": flex})})
+    world = begin(tmp_path, task("a", "meeting_summary", deadline_seconds=21_600), routes=patient)
+
+    async def story(life: Life) -> None:
+        life.accept()
+        await invoked(life, Tier.NORMAL, 295)
+        assert life.record("a").status is ANSWERED
+
+    world.live(story)
+
+
+def test_a_task_whose_provider_was_renamed_is_called_where_its_model_is_now(tmp_path):
+    world = begin(tmp_path, task("a", "meeting_summary"))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        was, system = life.system.routes, life.system
+        models = {name: spec.model_copy(update={"provider": "renamed"}) for name, spec in was.models.items()}
+        now = was.model_copy(update={"providers": {"renamed": was.providers["openai"]}, "models": models})
+        life.system = replace(system, routes=now, answers={"renamed": system.answers["openai"]})
+        await invoked(life, Tier.NORMAL, 295)
+        assert (life.record("a").status, life.record("a").attempts) == (ANSWERED, 1)
+        assert life.row("a").repaid == 0
+
+    world.live(story)

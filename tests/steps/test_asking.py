@@ -21,6 +21,7 @@ from lowtide_local.engine.crashes import Crash, CrashPlan, Side, every_crash
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import settled
 from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Scenario, Window, WindowKind
+from tests.steps.one_tier import invoked
 from tests.sweep.world import Dies, Life, World, later, routes
 
 CALL = "answers.openai.answer"
@@ -178,6 +179,28 @@ def test_a_question_without_a_reply_costs_the_task_a_few_seconds_and_no_attempt(
         assert (record.finished_at - record.accepted_at).total_seconds() == pytest.approx(13, abs=0.5)
         assert life.row("a").repaid == 1
         assert unreconciled(life) == []
+
+    world.live(story)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tier", "seconds"),
+    [
+        ("live_chat_response", Tier.CRITICAL, 15),
+        ("email_draft", Tier.HIGH, 35),
+        ("document_analysis", Tier.NORMAL, 295),
+    ],
+)
+def test_an_invocation_is_long_enough_for_a_question_and_its_call_in_every_tier(tmp_path, kind, tier, seconds):
+    said = asking().model_copy(update={"types": asking().types | {kind: TypeSpec(tier=tier, model="auto")}})
+    world = World(tmp_path, Scenario(), routes=said)
+    world.publish(paying("a", kind))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        await invoked(life, tier, seconds)
+        assert (life.record("a").status, life.record("a").attempts) == (Status.ANSWERED, 1)
+        assert len(questions(world)) == 1
 
     world.live(story)
 

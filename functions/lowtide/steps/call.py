@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import assert_never
 from uuid import uuid4
 
@@ -35,7 +36,14 @@ CLAIM_MARGIN = timedelta(seconds=5)
 """Past the call's own timeout: the settling write must find the claim alive."""
 
 WHOLE_CALL_SHARE = 0.75
-"""Of its timeout must be left before ``stop_at`` for a call to begin: one that is cut off may be billed in vain."""
+"""Of its timeout must be left before ``stop_at`` for a call to be waited for: one that is cut off may be billed in
+vain. Where an invocation is shorter than that, of the invocation: whoever comes first in one is always called."""
+
+LEAST_CALL_S = 5.0
+"""An invocation that has less is over: nothing is begun in it."""
+
+LEAST_CALL_SHARE = 0.5
+"""Of the same must be left once all is ready: waiting for a moment, asking and writing took the rest."""
 
 
 class Caller:
@@ -47,6 +55,7 @@ class Caller:
         self._gate = gate
         self._lookout = lookout
         self._stop_at = stop_at
+        self._whole_s = inf if stop_at is None else (stop_at - system.clock.now()).total_seconds()
         self.waits_s: list[float] = []
         """How long each task waited from its acceptance to its claim."""
         self._rows: TaskRows = Coalescer(
@@ -63,6 +72,9 @@ class Caller:
         ``receives`` times; ``seen``: its row, if it was read."""
         if seen is not None and (ended := await self._idle(task, place, seen)) is not None:
             return ended
+        if task.provider not in self._system.answers:
+            # Renamed in routes.toml since it was accepted. The model says where it is to be had now.
+            task = task.model_copy(update={"provider": self._system.routes.model(task.model).provider})
         if (away_s := await self._cheap_hours.away_s(task, seen)) is not None:
             return Ended(delay_s=away_s)
         async with self._slots.turn(task.tenant) as granted:
@@ -101,10 +113,10 @@ class Caller:
         now = self._system.clock.now()
         asking_s = self._asking_s(task)
         timeout_s = self._gate.longest_s(go, Strikes() if seen is None else seen.strikes)
+        ends_by = now + timedelta(seconds=asking_s + timeout_s)
         if self._stop_at is not None:
-            timeout_s = min(timeout_s, (self._stop_at - now).total_seconds() - asking_s)
-        until = now + timedelta(seconds=asking_s + timeout_s) + CLAIM_MARGIN
-        claiming = ClaimCall(task, f"{place}/{uuid4().hex[:12]}", until)
+            ends_by = min(ends_by, self._stop_at)
+        claiming = ClaimCall(task, f"{place}/{uuid4().hex[:12]}", ends_by + CLAIM_MARGIN)
         try:
             claim = await self._rows(Change(task.key, claiming, seen))
         except Exception:
@@ -131,12 +143,12 @@ class Caller:
             go, row = ready, chosen.row
         choice = self._gate.lane(go.task, row.strikes, go)
         bought_at = self._system.clock.now()
-        left_s = (until - CLAIM_MARGIN - bought_at).total_seconds()
-        if left_s < timeout_s * WHOLE_CALL_SHARE:
-            # The table was slow, and the claim would run out under the call.
+        left_s = (ends_by - bought_at).total_seconds()
+        if left_s < self._call_s(choice, asking_s) * LEAST_CALL_SHARE:
+            # The table was slow, say, and the claim would run out under the call.
             await self._gate.unused(go)
             return Ended(delay_s=await self._conclude.release(task, row, 1.0, row.strikes, unsure=0))
-        response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, timeout_s, left_s))
+        response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, left_s))
         outcome = judge(response, choice.lane)
         standing = await self._gate.ended(go, response, outcome, choice.lane)
         outcome = checked(outcome, response, go.task)
@@ -185,14 +197,21 @@ class Caller:
                 assert_never(instead)
 
     def _asking_s(self, task: AcceptedTask) -> float:
-        """What a question about the model may take, with a moment for it and one of the model that is chosen."""
-        return 0.0 if task.candidates is None else self._system.routes.auto.timeout_s + 2 * at_once_s(task.tier)
+        """What a question about the model may take, with a moment for it and one of the model that is chosen; no more
+        than half of the invocation, since the call is what it is for."""
+        if task.candidates is None:
+            return 0.0
+        return min(self._whole_s / 2, self._system.routes.auto.timeout_s + 2 * at_once_s(task.tier))
+
+    def _call_s(self, choice: LaneChoice, asking_s: float) -> float:
+        """What the call may take, and in this invocation can."""
+        return min(choice.timeout_s, max(LEAST_CALL_S, self._whole_s - asking_s))
 
     def _latest(self, guess: LaneChoice, asking_s: float) -> datetime | None:
         """When the call would have to begin to have enough of its time."""
         if self._stop_at is None:
             return None
-        return self._stop_at - timedelta(seconds=asking_s + guess.timeout_s * WHOLE_CALL_SHARE)
+        return self._stop_at - timedelta(seconds=asking_s + self._call_s(guess, asking_s) * WHOLE_CALL_SHARE)
 
     async def _call(self, task: AcceptedTask, row: TaskRow, choice: LaneChoice, *, timeout_s: float) -> Response:
         call = Call(

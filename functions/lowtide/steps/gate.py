@@ -89,8 +89,10 @@ class Gate:
     async def look_ahead(self, task: AcceptedTask, beside: int) -> None:
         """Where flex refuses: how many would have to go on default if it goes on refusing. ``beside``: tasks that came
         in the task's message, which the others are taken to hold as well."""
-        row = self._model(task).row
-        if row is not None and on_trial(row) and self._may_have_flex(task):
+        if not self._may_have_flex(task):
+            return
+        row = await self._model(task).look()
+        if row is not None and on_trial(row):
             self._waiting[task.tier] = beside * await self.backlog.look(task.tier)
 
     def lane(self, task: AcceptedTask, strikes: Strikes, go: Go | None = None) -> LaneChoice:

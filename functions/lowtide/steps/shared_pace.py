@@ -27,6 +27,13 @@ class SharedPace:
         self._untold: list[CallEnd] = []
         self._telling = asyncio.Lock()
 
+    async def look(self) -> PaceRow | None:
+        """The row as last seen, and read where it was not seen yet: the first calls of a process know no less."""
+        if self.row is None:
+            [row] = await self._system.offload(lambda: self._system.paces.get([self.key]))
+            self.row = self.row or row
+        return self.row
+
     def note(self, end: CallEnd) -> None:
         last = self._untold[-1] if self._untold else None
         alike = last is not None and last.sign is end.sign is Sign.ANSWERED and last.flex == end.flex
