@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+from lowtide.core.pace_events import Held
 from lowtide.core.wording import span
 
 from .contact import Notice
 
 
 class RunMetrics:
-    """A ports.Metrics. Counts go nowhere: the receipt has them."""
+    """A ports.Metrics. Of counts only those are told that say why nothing seems to happen; the receipt has the rest."""
 
     def __init__(self, notice: Notice) -> None:
         self._notice = notice
         self._told: set[str] = set()
 
     def count(self, name: str, value: float = 1, **dimensions: str) -> None:
-        pass
+        del value
+        self._tell(_waits(name, dimensions))
 
     def log(self, event: str, **fields: object) -> None:
-        text = _told(event, fields)
+        if event == "breaker_closed":
+            # Should it go down once more, that is news.
+            self._told.discard(_down(fields))
+        self._tell(_told(event, fields))
+
+    def _tell(self, text: str | None) -> None:
         if text is not None and text not in self._told:
             self._told.add(text)
             self._notice(text)
 
 
+def _waits(name: str, dimensions: dict[str, str]) -> str | None:
+    if name == "calls_held" and dimensions.get("reason") == Held.FLEX.value:
+        return "flex has no capacity: tasks wait for it, and go on default while there is time for that"
+    if name == "tasks_waiting_off_peak":
+        return "tasks wait for the hours in which their calls cost less; routes.toml says which"
+    return None
+
+
+def _down(fields: dict[str, object]) -> str:
+    return f"{fields.get('breaker')} does not answer: its tasks wait, and single calls see whether it is there again"
+
+
 def _told(event: str, fields: dict[str, object]) -> str | None:
     batch = f"batch {fields.get('batch_id')}"
     match event:
+        case "breaker_open":
+            return _down(fields)
         case "token_limit":
             wait_s = fields.get("wait_s")
             when = f" in {span(wait_s)}" if isinstance(wait_s, int | float) else ""

@@ -156,14 +156,21 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
 
 
 def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine], engine: Engine) -> Check:
-    """The provider's lines priced by us, against the records' own prices."""
-    prices = {line.ours: _price(system, line) for line in billed}
-    theirs = sum((price for name, price in prices.items() if name in ours and price is not None), Decimal(0))
+    """The provider's lines priced by us: those in receipts against the records' own prices, and what the others come
+    to. Of a line that was billed again one is in the receipt."""
+    receipts, beside, found = Decimal(0), Decimal(0), set[str]()
+    for line in billed:
+        price = _price(system, line) or Decimal(0)
+        if line.ours in ours and line.ours not in found:
+            receipts += price
+            found.add(line.ours)
+        else:
+            beside += price
     paid = sum((document.record.cost_usd or Decimal(0) for _, document in settled(system, engine)), Decimal(0))
     return Check(
-        name="the provider's bill, priced line by line, is the sum of the receipts",
-        held=theirs == paid,
-        detail=f"${usd_text(theirs)} billed, ${usd_text(paid)} in receipts",
+        name="the provider's bill, priced line by line, is the sum of the receipts and of what was repaid",
+        held=receipts == paid,
+        detail=f"${usd_text(receipts + beside)} billed, ${usd_text(paid)} in receipts, ${usd_text(beside)} beside them",
     )
 
 

@@ -66,7 +66,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--hunted", type=int, default=HUNTED, help="with --rules: schedules each (default: %(default)s)"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.without and not options.replay:
+        parser.error("--without goes with --replay; --rules plays all of them")
+    try:
+        if options.replay:
+            named(options.replay)
+        if options.without:
+            removal(options.without)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
 
 
 def _replayed(name: str, rule: str | None) -> int:

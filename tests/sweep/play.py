@@ -163,10 +163,12 @@ class Play:
             raise Endless
         return len(self.calls)
 
-    def dies(self, number: int, side: Side) -> bool:
+    def dies(self, number: int, side: Side, actor: Actor) -> bool:
         if self._crashes.get(number) is not side:
             return False
         self.crashed += 1
+        if self._trace is not None:
+            self._trace(f"      --- {actor.name} dies {side.name.lower()} call {number}")
         claimed = sum(row.state is TaskState.CALLING for row in self.watch.tasks.values())
         self.in_flight = max(self.in_flight, claimed)
         return True
@@ -333,6 +335,6 @@ class Process(CrashPlan):
         self._die(number, Side.AFTER, name)
 
     def _die(self, number: int, side: Side, name: str) -> None:
-        if self.crashed or self._play.dies(number, side):
+        if self.crashed or self._play.dies(number, side, self._actor):
             self.crashed = True
             raise Crash(f"{side.name.lower()} call {number}, {name}")

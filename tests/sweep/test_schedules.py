@@ -136,6 +136,16 @@ def test_the_command_prints_one_line_of_figures_and_nothing_else_where_all_holds
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "wrong", [["--without", "look"], ["--replay", "random/x"], ["--replay", "quiet", "--without", "no"]]
+)
+def test_what_would_be_played_with_every_rule_or_not_at_all_is_refused(wrong):
+    done = _command(*wrong)
+    assert done.returncode == 2
+    assert "error:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_failing_schedule_is_replayed_by_its_name_and_exits_1():
     done = _command("--replay", "random/5/0", "--without", "5-name")
     assert done.returncode == 1
