@@ -280,7 +280,8 @@ class Owned:
 
 
 class BatchApi(Protocol):
-    """A provider's batches. Calls raise Unreachable or ProviderRefused, and never retry by themselves."""
+    """A provider's batches. Calls raise Unreachable (KeyUnreadable where they had no key, and sent nothing) or
+    ProviderRefused, and never retry by themselves."""
 
     async def prepare(self, key: SubmissionKey, lines: BinaryIO) -> str | None:
         """Hands over the input; returns the provider's handle of it, or None where creation carries it inline.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -322,8 +322,7 @@ class _Wired:
             return keys.key(spec.key)
 
         address = self.settings.base_url if name == OPENAI and self.settings.base_url else spec.base_url
-        # The SDK awaits a key that is a function before every request; so a rotated key needs no new client.
-        client = build_client(base_url=address, api_key=cast("Any", key), http_client=self.outside.http_client)
+        client = build_client(base_url=address, api_key=key, http_client=self.outside.http_client)
         answers = KeyWatch(OpenAIAnswers(client, sends_default_tier=is_openai(client)), keys)
         return _Provider(client, answers, OpenAIBatches(client, self.outside.clock))
 

@@ -6,6 +6,7 @@ import json
 import pytest
 import time_machine
 from aws_cases import NOW, Calls
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
 from lowtide.adapters.clock import WallClock
@@ -43,6 +44,46 @@ def test_a_json_secret_has_a_key_for_each_provider(clock, aws):
 def test_a_secret_without_a_usable_key_says_what_to_store_and_not_what_is_stored(clock, aws, broken):
     with pytest.raises(ConfigError, match="has no key for provider 'openai'"):
         keys_of(aws, broken).key("openai")
+
+
+def test_a_secret_that_nobody_has_put_a_key_into_says_so(clock, aws):
+    """As template.yaml creates it."""
+    arn = aws.secrets.create_secret(Name="provider")["ARN"]
+    with pytest.raises(ConfigError, match="ResourceNotFoundException"):
+        ProviderKeys(aws.secrets, arn, WallClock()).key("openai")
+
+
+@pytest.mark.parametrize("content", [{"SecretBinary": b"sk-1"}, {"SecretString": " \n"}])
+def test_a_secret_that_holds_no_text_is_no_key(clock, aws, content):
+    arn = aws.secrets.create_secret(Name="provider", **content)["ARN"]
+    with pytest.raises(ConfigError, match="holds no text") as told:
+        ProviderKeys(aws.secrets, arn, WallClock()).key("openai")
+    assert "sk-1" not in str(told.value)
+
+
+def test_a_secret_that_may_not_be_read_says_which_leave_is_missing_and_is_asked_again(clock, aws):
+    aws.secrets.create_secret(Name="provider", SecretString="sk-1")
+    refused = [False, True]
+
+    class Guarded:
+        def get_secret_value(self, **asked):
+            if refused.pop():
+                raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
+            return aws.secrets.get_secret_value(**asked)
+
+    keys = ProviderKeys(Guarded(), "provider", WallClock())
+    with pytest.raises(ConfigError, match="AccessDeniedException"):
+        keys.key("openai")
+    assert keys.key("openai") == "sk-1"
+
+
+def test_a_secrets_manager_that_does_not_answer_is_told_as_such(clock):
+    class Gone:
+        def get_secret_value(self, **asked):
+            raise EndpointConnectionError(endpoint_url="https://secretsmanager")
+
+    with pytest.raises(ConfigError, match="EndpointConnectionError"):
+        ProviderKeys(Gone(), "provider", WallClock()).key("openai")
 
 
 def test_a_key_is_kept_for_five_minutes_and_no_longer(clock, aws):

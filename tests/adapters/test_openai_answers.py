@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from functools import partial
 
 import httpx2
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.client import build_client, is_openai
+from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Headroom
+from lowtide.core.outcomes import Halt, Headroom, judge
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call
 from lowtide_local.simulator import Scenario, SimulatedProvider, listen
@@ -266,3 +268,35 @@ async def test_a_429_tells_the_limits_too():
     assert (await answers.answer(call())).headroom == Headroom(60, None)
     limited = await answers.answer(call())
     assert (limited.status, limited.headroom, limited.retry_after_s) == (429, Headroom(60, None), 1.0)
+
+
+async def _no_key() -> str:
+    raise ConfigError("the secret has no value")
+
+
+async def _broken_key() -> str:
+    raise RuntimeError("sk-secret")
+
+
+async def _of(text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        (_no_key, "the secret has no value"),
+        (_broken_key, "RuntimeError"),
+        *((partial(_of, text), "store it anew") for text in ("", "sk-secret ", "sk-secret\n", "sk-secr\u00e9t")),
+    ],
+)
+async def test_a_call_without_a_usable_key_was_never_sent_and_halts_without_telling_the_key(key, why):
+    asked = []
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(asked.append))
+    answers = OpenAIAnswers(build_client(base_url="http://elsewhere/v1", api_key=key, http_client=http_client))
+    response = await answers.answer(call())
+    assert (response.sent, asked) == (False, [])
+    outcome = judge(response, Lane.DEFAULT)
+    assert isinstance(outcome, Halt)
+    assert why in outcome.message
+    assert "sk-" not in outcome.message

@@ -254,6 +254,20 @@ def test_a_refused_key_loses_nothing_and_a_new_one_is_read_again(stage):
     assert not records["a"].deadline_met
 
 
+def test_a_secret_without_a_key_loses_nothing_and_counts_nothing_as_repaid(stage):
+    played, secrets = stage(), boto3.client("secretsmanager")
+    secrets.put_secret_value(SecretId="provider", SecretString="{}")
+    played.send(task("a"), task("l", "content_generation"))
+    played.stack.wait(1800)
+    assert played.records() == {}
+    assert played.metrics.total("account_refused") >= 2
+    assert {(row.strikes.failures, row.repaid) for row in played.rows()} == {(0, 0)}
+    assert played.stack.letters() == []
+    secrets.put_secret_value(SecretId="provider", SecretString='{"openai": "sk-1"}')
+    records = played.play()
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys(("a", "l"), "answered")
+
+
 def test_a_tier_past_its_cap_leaves_its_messages_at_the_intake_until_it_has_room(stage):
     played = stage(by_hand={"ConsumerHigh"}, parameters={"RoutesParameter": "/routes"})
     routes = (files("lowtide") / "routes.toml").read_text("utf-8").replace("depth = 50_000", "depth = 1")

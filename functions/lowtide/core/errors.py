@@ -6,6 +6,7 @@ LowtideError
 ├── NotFound            an object that should be there is not
 ├── TooLarge            a message or an object beyond what its carrier takes
 ├── Unreachable         a network call that got no answer; whether it took effect is unknown
+│   └── KeyUnreadable   a provider's key could not be had, so that nothing was sent
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
 └── Contended           a row that other writers kept changing; come back later
@@ -52,6 +53,11 @@ class TooLarge(LowtideError):
 
 class Unreachable(LowtideError):
     """The call got no answer: connection refused or reset, or a timeout. It may or may not have taken effect."""
+
+
+class KeyUnreadable(Unreachable):
+    """A provider's key could not be had, so the request never left. An operator has to act, as where the provider
+    refuses the account; the text says why, and never holds a key."""
 
 
 class ProviderRefused(LowtideError):

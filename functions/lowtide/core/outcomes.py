@@ -26,7 +26,8 @@ class Headroom:
 @dataclass(frozen=True, slots=True)
 class Response:
     """What came back. ``status`` is None where nothing did: ``fault`` is then ``timeout`` or ``connection``, and
-    ``sent`` says whether the request left, so that the provider may have billed it.
+    ``sent`` says whether the request left, so that the provider may have billed it. ``fault`` is ``key_unreadable``
+    where there was no key to send it with: ``body`` then says why.
     """
 
     status: int | None
@@ -81,7 +82,8 @@ class Bury:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """The account is refused, not the task: stop sending, lose nothing, call the operator."""
+    """The account is refused, not the task, or there is no key to ask with: stop sending, lose nothing, call the
+    operator."""
 
     code: str
     message: str
@@ -110,6 +112,8 @@ _FAILED_FOR_GOOD = ("invalid_", "image_", "unsupported_", "empty_", "data_reside
 _LANE_FIELD = "service_tier"
 TIMEOUT = "timeout"
 """The ``fault`` of a call that took all its time."""
+KEY_UNREADABLE = "key_unreadable"
+"""The ``fault`` of a call that was not made, because its provider's key could not be had."""
 BATCH_CANCELLED = "batch_cancelled"
 """The provider's code for a line of a cancelled batch that did not run."""
 
@@ -117,6 +121,8 @@ BATCH_CANCELLED = "batch_cancelled"
 def judge(response: Response, lane: Lane) -> Outcome:
     """Total: codes and statuses that nobody has seen yet are judged by their class."""
     status = response.status
+    if response.fault == KEY_UNREADABLE:
+        return Halt(KEY_UNREADABLE, str(response.body))
     if status is None:
         code = response.fault or "connection"
         if lane is Lane.FLEX and code == TIMEOUT and response.sent:

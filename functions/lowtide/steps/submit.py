@@ -22,7 +22,7 @@ from lowtide.core.batches import (
     ValidationFault,
     may_intend_again,
 )
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import KeyUnreadable, ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
 from lowtide.core.pace_events import Sign
@@ -89,6 +89,9 @@ class _Submission:
                 await self._upload()
             elif self._batch.row.state is BatchState.SUBMITTING:
                 await self._look()
+        except KeyUnreadable as error:
+            self._log("provider_unreachable", reason=str(error))
+            self._halted(Made.MAYBE if self._looking else Made.NOTHING)
         except Unreachable as error:
             # Whether it took effect is unknown: the row says how far we meant to go, and the next one looks.
             self._log("provider_unreachable", reason=str(error))
@@ -150,18 +153,13 @@ class _Submission:
         self._system.metrics.count("submissions_refused")
         response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
         outcome = judge(response, Lane.BATCH)
-        looking = batch.row.state is BatchState.SUBMITTING and not self._creating
         # Of what an earlier creation made, a look that was refused says nothing.
-        made = Made.MAYBE if looking or refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
+        made = Made.MAYBE if self._looking or refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
         if isinstance(outcome, Halt):
-            self.sign = Sign.UNUSED
-            self._system.metrics.count("account_refused")
-            account = tell(self._system, batch.row, self._given, Sign.REFUSED)
-            if account is not None and account.retry_at is not None:
-                batch.apply(Postpone(batch.owner, account.retry_at, made))
+            self._halted(made)
             return
         self.sign = Sign.ANSWERED
-        if looking or isinstance(outcome, Again):
+        if self._looking or isinstance(outcome, Again):
             batch.apply(Postpone(batch.owner, now + timedelta(seconds=self._wait_s(refusal)), made))
             return
         # It will not take this batch as it is: judged item by item, as one that failed validation.
@@ -170,6 +168,18 @@ class _Submission:
         if batch.row.state is BatchState.UPLOADING:
             batch.apply(Intend(batch.owner, None))
         batch.apply(Run(batch.owner, refused))
+
+    def _halted(self, made: Made) -> None:
+        """The account is refused, or there is no key to ask with: everybody waits for an operator."""
+        self.sign = Sign.UNUSED
+        self._system.metrics.count("account_refused")
+        account = tell(self._system, self._batch.row, self._given, Sign.REFUSED)
+        if account is not None and account.retry_at is not None:
+            self._batch.apply(Postpone(self._batch.owner, account.retry_at, made))
+
+    @property
+    def _looking(self) -> bool:
+        return self._batch.row.state is BatchState.SUBMITTING and not self._creating
 
     def _wait_s(self, refusal: ProviderRefused) -> float:
         retries, row = self._system.routes.retries, self._batch.row

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import orjson
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lowtide.core.errors import ConfigError
 from lowtide.core.outcomes import Response
@@ -33,16 +34,32 @@ class ProviderKeys:
         self._read_at: datetime | None = None
 
     def key(self, provider: str) -> str:
-        """Raises ConfigError where the secret has no key for this provider."""
+        """Raises ConfigError where the secret cannot be read, or has no key for this provider."""
         now = self._clock.now()
         if self._text is None or self._read_at is None or now - self._read_at >= MAX_AGE:
-            self._text = self._client.get_secret_value(SecretId=self._arn)["SecretString"]
+            self._text = self._read()
             self._read_at = now
         return _key_in(self._text, provider, self._arn)
 
     def forget(self) -> None:
         """After a 401: the next ``key`` reads again."""
         self._text = None
+
+    def _read(self) -> str:
+        try:
+            secret = self._client.get_secret_value(SecretId=self._arn)
+        except ClientError as error:
+            # The code says enough, and is what permissions, keys of KMS and empty secrets are told apart by.
+            code = error.response["Error"]["Code"]
+            raise ConfigError(
+                f"secret {self._arn} cannot be read: {code}; it needs a value, and leave to read it"
+            ) from error
+        except BotoCoreError as error:
+            raise ConfigError(f"secret {self._arn} cannot be read: {type(error).__name__}") from error
+        text = secret.get("SecretString")
+        if not text or not text.strip():
+            raise ConfigError(f"secret {self._arn} holds no text: store the provider's key in it")
+        return text
 
 
 def _key_in(text: str, provider: str, arn: str) -> str:

@@ -7,8 +7,9 @@ import asyncio
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
+from lowtide.core.errors import KeyUnreadable
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Response
+from lowtide.core.outcomes import KEY_UNREADABLE, Response
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call
 
@@ -34,6 +35,8 @@ class OpenAIAnswers:
         try:
             async with asyncio.timeout(call.timeout_s):
                 return _response(await self._post(call))
+        except KeyUnreadable as error:
+            return Response(None, body=str(error), fault=KEY_UNREADABLE, sent=False)
         except APIStatusError as error:
             return _response(error.response)
         except (TimeoutError, APITimeoutError) as error:
