@@ -231,3 +231,36 @@ def test_the_hours_that_a_message_waited_on_purpose_are_no_age_that_fills_its_ti
         assert max(marks.oldest_s) < 60
 
     world.live(story)
+
+
+def test_a_queue_that_cannot_be_looked_at_keeps_nobody_waiting_and_stops_no_call(tmp_path):
+    world = begin(tmp_path, summary("a"), routes=cheaper())
+
+    class Blind(Crowded):
+        def depth(self) -> Depth:
+            raise RuntimeError("throttled")
+
+    async def story(life: Life) -> None:
+        life.accept()
+        life.system.tiers[Tier.NORMAL] = Blind(life.system.tiers[Tier.NORMAL])
+        await life.answer(Tier.NORMAL)
+        assert life.record("a").cost_usd == life.record("a").list_cost_usd
+
+    world.live(story)
+    assert world.metrics.total("message_errors") == 0
+    assert "depth_unseen" in world.metrics.events()
+
+
+def test_packs_for_a_model_with_a_low_rate_do_not_wait_for_a_window_that_is_too_late_for_them_all(tmp_path):
+    slow_routes = cheaper()
+    spec = slow_routes.model(PLAIN).model_copy(update={"requests_per_minute": 6})
+    slow_routes = slow_routes.model_copy(update={"models": {**slow_routes.models, PLAIN: spec}})
+    packs = [{"tasks": [summary(f"t{n}", 3 * HOUR_S) for n in range(at, at + 10)]} for at in range(0, 400, 10)]
+    world = begin(tmp_path, *packs, routes=slow_routes)
+
+    async def story(life: Life) -> None:
+        life.accept()
+        await life.answer(Tier.NORMAL, stop_at=life.system.clock.now() + timedelta(seconds=5))
+
+    world.live(story)
+    assert world.metrics.total("tasks_waiting_off_peak") == 0

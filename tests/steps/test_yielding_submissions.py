@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from lowtide.core.batches import BatchState
 from lowtide.core.errors import LowtideError
+from lowtide.core.offpeak import OffPeak
 from lowtide.core.preemption import Preemption
 from lowtide.core.records import Status
+from lowtide.core.rescues import LONGEST_TURN
 from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
 from lowtide.steps.turns import submit_due
 from lowtide_local.engine.crashes import Crash, Side
 from lowtide_local.simulator.scenario import BatchWeather, Scenario
-from tests.sweep.world import Dies, Life, World, later, routes, task
+from tests.sweep.world import START, Dies, Life, World, later, routes, task
 
 CREATE = "POST /v1/batches"
 DAY_S = 86_400
@@ -140,5 +143,24 @@ def test_a_store_that_cannot_say_who_waits_holds_nothing_back(tmp_path):
         life.system = replace(life.system, levels=Unheard())
         await life.assemble()
         assert created(world) == 1
+
+    world.live(story)
+
+
+def test_a_batch_is_not_held_past_the_end_of_its_off_peak_window(tmp_path):
+    window = OffPeak.model_validate({"from": "2026-03-01", "opens": "05:00", "closes": "09:00", "discount": "0.5"})
+    openai = sharing().provider("openai").model_copy(update={"off_peak": (window,)})
+    world = begin(tmp_path, of=sharing().model_copy(update={"providers": {"openai": openai}}))
+
+    async def story(life: Life) -> None:
+        await waited(life)
+        assert created(world) == 0
+        while not created(world) and life.system.clock.now() < START + timedelta(hours=2):
+            await life.pass_time(LONGEST_TURN.total_seconds())
+            await submit_due(life.system)
+        assert life.system.clock.now() < START + timedelta(hours=1)
+        await life.finish()
+        record = life.record("bulk")
+        assert record.cost_usd == record.list_cost_usd / 4
 
     world.live(story)

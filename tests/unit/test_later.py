@@ -161,3 +161,35 @@ def test_whoever_waits_comes_back_to_a_lower_price_and_in_time(tier, model, aske
     assert tier in (Tier.NORMAL, Tier.LOW)
     assert waits(made, routes, now=moment, in_line=in_line) is None
     assert "off-peak from 16:30 UTC: 60% less" in choose(made, Strikes(), moment, routes).reason
+
+
+@pytest.mark.parametrize(
+    ("lanes", "strikes", "cheap"),
+    [
+        ((Lane.PRIORITY, Lane.DEFAULT), Strikes(), "default"),
+        (None, Strikes(lane_unknown=True), "flex"),
+        (None, Strikes(flex_stalls=2), "flex"),
+    ],
+)
+def test_nobody_waits_for_a_window_of_a_lane_that_it_would_not_take_then(lanes, strikes, cheap):
+    routes = routes_with("0.6", (cheap,))
+    if lanes is not None:
+        normal = routes.tiers[Tier.NORMAL].model_copy(update={"lanes": lanes})
+        routes = routes.model_copy(update={"tiers": {**routes.tiers, Tier.NORMAL: normal}})
+    made = task(WITH_FLEX)
+    until = waits_until(made, strikes, made.accepted_at, routes)
+    taken = choose(made, strikes, OPENS, routes).lane
+    assert taken.value != cheap
+    assert until is None
+
+
+def test_a_slow_model_needs_longer_for_those_who_wait_and_packs_are_counted_by_their_tasks():
+    made = task(deadline_s=int((waits(task()) - task().accepted_at).total_seconds() + SPAN_S + 600))
+
+    def until(**line):
+        return waits_until(made, Strikes(), made.accepted_at, CHEAPER, Past(default_s=1.0), **line)
+
+    assert until(in_line=60) is not None
+    assert until(in_line=60, beside=10, rate=600) is not None
+    assert until(in_line=60, rate=6) is not None
+    assert until(in_line=60, beside=10, rate=6) is None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import inf
 
 from .choice import choose, expected_s, share_of_list
 from .lanes import Lane
 from .offpeak import CheapHours, next_open
 from .outcomes import jitter
 from .past import UNKNOWN, Past
+from .rates import MINUTE_S
 from .routes import Routes
 from .task import AcceptedTask
 from .tasks import Strikes
@@ -34,20 +36,30 @@ where it counts the waiting ones."""
 
 
 def waits_until(
-    task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, past: Past = UNKNOWN, *, in_line: int = 0
+    task: AcceptedTask,
+    strikes: Strikes,
+    now: datetime,
+    routes: Routes,
+    past: Past = UNKNOWN,
+    *,
+    in_line: int = 0,
+    beside: int = 1,
+    rate: float = inf,
 ) -> datetime | None:
     """When to take the task up instead of now; None where it does not pay, or its deadline does not comfortably allow.
 
-    It pays where a lane that the task may take costs less in a window that has yet to open than the lane that it would
-    take now. There must be time after the opening for those who come back with it (``in_line`` messages, as if one
-    process answered them, a task each), for its own call on that lane and one on default where that is another, and
-    ``COMFORT_S``.
+    It pays where the lane that it would take in a window that has yet to open costs less than the one that it would
+    take now. There must be time after the opening for those who come back with it (``in_line`` messages of ``beside``
+    tasks, as if one process answered them, at no more than ``rate`` calls a minute), for its own call on that lane and
+    one on default where that is another, and ``COMFORT_S``.
     """
     windows = routes.off_peak(task.provider)
     if not windows or in_line > MOST_WAITING or not _may_wait(task):
         return None
     share_now = share_of_list(choose(task, strikes, now, routes, past).lane, windows, now)
-    found = [(share, moment) for share, moment in _later(task, now, routes, past, in_line) if share < share_now]
+    call_s = expected_s(Lane.DEFAULT, task, routes, past) / routes.tiers[task.tier].concurrency
+    line_s = in_line * beside * max(call_s, MINUTE_S / rate)
+    found = [each for each in _later(task, strikes, now, routes, past, line_s) if each[0] < share_now]
     return min(found)[1] if found else None
 
 
@@ -60,22 +72,21 @@ def _may_wait(task: AcceptedTask) -> bool:
 
 
 def _later(
-    task: AcceptedTask, now: datetime, routes: Routes, past: Past, in_line: int
+    task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, past: Past, line_s: float
 ) -> Iterator[tuple[Decimal, datetime]]:
-    """(share of list, moment) of each lane that will be cheaper, where the deadline allows."""
-    windows, model = routes.off_peak(task.provider), routes.model(task.model)
+    """(share of list, moment) of what the task would take in each window to come, where the deadline allows."""
+    windows = routes.off_peak(task.provider)
     default_s = expected_s(Lane.DEFAULT, task, routes, past)
-    line_s = in_line * default_s / routes.tiers[task.tier].concurrency
-    lanes = {*routes.lanes_of(task.type, task.tier), Lane.DEFAULT}
-    for lane in (Lane.FLEX, Lane.DEFAULT):
-        hours = next_open(windows, lane, now) if lane in lanes and (lane is Lane.DEFAULT or model.flex) else None
+    for window_of in (Lane.FLEX, Lane.DEFAULT):
+        hours = next_open(windows, window_of, now)
         if hours is None:
             continue
         moment = _spread(hours, task.key)
+        lane = choose(task, strikes, moment, routes, past).lane
         flex_s = expected_s(Lane.FLEX, task, routes, past) if lane is Lane.FLEX else 0.0
         in_time = moment + timedelta(seconds=line_s + flex_s + default_s + COMFORT_S) <= task.deadline_at
         if in_time and moment <= task.accepted_at + LONGEST_WAIT:
-            yield share_of_list(lane, windows, hours.opens), moment
+            yield share_of_list(lane, windows, moment), moment
 
 
 def _spread(hours: CheapHours, seed: str) -> datetime:

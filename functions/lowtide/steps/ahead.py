@@ -7,6 +7,7 @@ written meanwhile: whether it still has the time is judged whenever it comes.
 from __future__ import annotations
 
 from lowtide.core.lanes import Lane
+from lowtide.core.later import MOST_WAITING
 from lowtide.core.offpeak import open_now
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import Strikes, TaskRow, TaskState
@@ -29,14 +30,16 @@ class CheapHoursAhead:
         self._system = system
         self._gate = gate
 
-    async def away_s(self, task: AcceptedTask, seen: TaskRow | None) -> float | None:
-        """How long the task stays away, in seconds; None where it is called now. So is one whose last call died."""
+    async def away_s(self, task: AcceptedTask, seen: TaskRow | None, beside: int = 1) -> float | None:
+        """How long the task stays away, in seconds; None where it is called now. So is one whose last call died, and
+        each where the queue cannot be seen. ``beside``: tasks in its message, as the others are taken to hold."""
         if seen is not None and seen.state is not TaskState.QUEUED:
             return None
         strikes = Strikes() if seen is None else seen.strikes
         if self._gate.waits_until(task, strikes) is None:
             return None
-        until = self._gate.waits_until(task, strikes, await self._gate.backlog.look(Tier.NORMAL))
+        in_line = await self._gate.backlog.look(Tier.NORMAL, unseen=MOST_WAITING + 1)
+        until = self._gate.waits_until(task, strikes, in_line, beside)
         if until is None:
             return None
         self._system.metrics.count("tasks_waiting_off_peak", tier=task.tier.value)

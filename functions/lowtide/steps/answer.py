@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lowtide.core.errors import LowtideError, safely_told
+from lowtide.core.errors import safely_told
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import TaskRow
 from lowtide.core.tiers import Tier
@@ -20,14 +19,12 @@ from .carry import Unreadable, read_tasks
 from .conclude import Ended
 from .deliver import Delivery, deliver
 from .gate import Gate
+from .in_hand import InHand
 from .lookout import on_the_lookout
 from .slots import Slots
 
 LONGEST_WAIT_S = 300.0
 """Between two receives of a message that keeps failing for reasons of ours, such as a store that does not answer."""
-
-HEARTBEAT_SHARE = 0.4
-"""Of the visibility: a message in hand is extended twice before it would come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +55,18 @@ async def answer(
     """
     gate = gate or Gate(system)
     await system.offload(lambda: _mark(system, tier, messages))
-    async with _kept(system, tier, messages, visibility_s), on_the_lookout(system, tier, slots) as lookout:
+    in_hand = InHand(system, tier, messages, visibility_s)
+    async with in_hand.kept(), on_the_lookout(system, tier, slots) as lookout:
         caller = Caller(system, slots, gate, lookout, stop_at)
-        reader = _Reader(system, caller)
+        reader = _Reader(system, caller, in_hand)
         reports = await asyncio.gather(*(reader.message(message) for message in messages))
     await gate.close()
     if tier is Tier.CRITICAL and caller.waits_s:
         system.metrics.count("critical_wait_s", max(caller.waits_s))
     done = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is None)
-    again = [(m, ended.delay_s) for m, ended in zip(messages, reports, strict=True) if ended.delay_s is not None]
-    if again:
-        deferred = [(message, max(0, min(43_200, round(delay)))) for message, delay in again]
-        await system.offload(lambda: system.tiers[tier].defer(deferred))
+    again = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is not None)
     halted = next((ended.halted for ended in reports if ended.halted), None)
-    return Report(done=done, again=tuple(message for message, _ in again), halted=halted)
+    return Report(done=done, again=again, halted=halted)
 
 
 def _mark(system: System, tier: Tier, messages: Sequence[Message]) -> None:
@@ -84,38 +79,22 @@ def _mark(system: System, tier: Tier, messages: Sequence[Message]) -> None:
         system.levels.mark(tier, 0.0)
 
 
-@asynccontextmanager
-async def _kept(
-    system: System, tier: Tier, messages: Sequence[Message], visibility_s: int | None
-) -> AsyncIterator[None]:
-    """Keeps the messages in hand while their calls are in flight; a crash ends it, and they come back soon."""
-    if visibility_s is None:
-        yield
-        return
-    heartbeat = asyncio.create_task(_heartbeat(system, tier, messages, visibility_s))
-    try:
-        yield
-    finally:
-        heartbeat.cancel()
-        with suppress(asyncio.CancelledError):
-            await heartbeat
-
-
-async def _heartbeat(system: System, tier: Tier, messages: Sequence[Message], visibility_s: int) -> None:
-    while True:
-        await system.clock.sleep(visibility_s * HEARTBEAT_SHARE)
-        with suppress(LowtideError):
-            await system.offload(lambda: system.tiers[tier].defer([(message, visibility_s) for message in messages]))
-
-
 class _Reader:
     """The messages of one invocation, each with its tasks."""
 
-    def __init__(self, system: System, caller: Caller) -> None:
+    def __init__(self, system: System, caller: Caller, in_hand: InHand) -> None:
         self._system = system
         self._caller = caller
+        self._in_hand = in_hand
 
     async def message(self, message: Message) -> Ended:
+        """What is to come again is put back as soon as its own work has ended."""
+        ended = await self._concluded(message)
+        if ended.delay_s is not None:
+            await self._in_hand.put_back(message, max(0, min(43_200, round(ended.delay_s))))
+        return ended
+
+    async def _concluded(self, message: Message) -> Ended:
         """What goes wrong here goes wrong for this message alone: it comes again, later each time, and is reported."""
         try:
             return await self._message(message)

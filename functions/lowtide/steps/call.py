@@ -75,7 +75,7 @@ class Caller:
         if task.provider not in self._system.answers:
             # Renamed in routes.toml since it was accepted. The model says where it is to be had now.
             task = task.model_copy(update={"provider": self._system.routes.model(task.model).provider})
-        if (away_s := await self._cheap_hours.away_s(task, seen)) is not None:
+        if (away_s := await self._cheap_hours.away_s(task, seen, beside)) is not None:
             return Ended(delay_s=away_s)
         async with self._slots.turn(task.tenant) as granted:
             if not granted or self._lookout.must_yield:

@@ -21,6 +21,7 @@ from lowtide.core.lanes import Lane
 from lowtide.core.later import waits_until
 from lowtide.core.lines import estimated_tokens
 from lowtide.core.outcomes import TIMEOUT, Again, Answered, Outcome, Response
+from lowtide.core.pace import born
 from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
 from lowtide.core.pace_rows import account_key, model_key
 from lowtide.core.past import Past, past_of
@@ -104,11 +105,12 @@ class Gate:
             past = replace(past, flex_rests_s=0.0 if go.line is self._line(go.task, Lane.FLEX) else inf)
         return choose(task, strikes, now, self._system.routes, past)
 
-    def waits_until(self, task: AcceptedTask, strikes: Strikes, in_line: int = 0) -> datetime | None:
+    def waits_until(self, task: AcceptedTask, strikes: Strikes, in_line: int = 0, beside: int = 1) -> datetime | None:
         """When an off-peak window makes the call cheaper than it is now, and the deadline allows."""
-        now = self._system.clock.now()
-        past = past_of(self._model(task).row, now)
-        return waits_until(task, strikes, now, self._system.routes, past, in_line=in_line)
+        now, shared = self._system.clock.now(), self._model(task)
+        past, rate = past_of(shared.row, now), per_minute(shared.row or born(shared.key, now), shared.ceiling, now)
+        routes = self._system.routes
+        return waits_until(task, strikes, now, routes, past, in_line=in_line, beside=beside, rate=rate)
 
     def away_s(self, task: AcceptedTask, strikes: Strikes, wait: Wait, receives: int) -> float:
         """How long a task stays away that has to wait. For flex alone, longer each time: that can be an hour."""

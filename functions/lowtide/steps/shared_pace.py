@@ -49,7 +49,9 @@ class SharedPace:
             case Sign.UNUSED:
                 return self._probed(end)
             case Sign.ANSWERED:
-                return self._probed(end) or self._learns(end)
+                # That flex is back lets everybody off the wait for one call at a time.
+                flex_back = end.flex and self.row is not None and self.row.flex_refused > 0
+                return self._probed(end) or self._learns(end) or flex_back
             case Sign.LIMITED:
                 return self._probed(end) or not (
                     self.row and self.row.limited_at and end.granted_at <= self.row.limited_at

@@ -14,10 +14,12 @@ from enum import StrEnum
 from lowtide.core.batches import BatchRow, BatchState
 from lowtide.core.breaker import ask_again_at
 from lowtide.core.errors import LowtideError
+from lowtide.core.lanes import Lane
+from lowtide.core.offpeak import open_now
 from lowtide.core.pace_events import CallEnd, Sign, Take, Tell
 from lowtide.core.pace_rows import PaceRow, account_key, model_key
 from lowtide.core.preemption import must_yield
-from lowtide.core.rescues import may_wait
+from lowtide.core.rescues import LONGEST_TURN, may_wait
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change, System
 
@@ -67,7 +69,8 @@ def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pa
 
 
 def _yields(system: System, row: BatchRow, now: datetime) -> bool:
-    """Never beyond what its deadlines allow. A store that does not answer changes nothing: work goes on."""
+    """Never beyond what its deadlines allow, nor past the end of an off-peak window. A store that does not answer
+    changes nothing: work goes on."""
     lot, preemption = row.lot, system.routes.preemption
     if row.state not in NOT_ASKED_FOR or not system.routes.provider(lot.provider).batch_shares_limits:
         return False
@@ -76,6 +79,9 @@ def _yields(system: System, row: BatchRow, now: datetime) -> bool:
     except LowtideError:
         return False
     if not must_yield(Tier.LOW, critical, preemption):
+        return False
+    hours = open_now(system.routes.off_peak(lot.provider), Lane.BATCH, now)
+    if hours is not None and hours.closes <= now + LONGEST_TURN:
         return False
     return may_wait(row, now, Outlook(system).eta(lot, row.requests), margins_of(system))
 
