@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from lowtide.core.errors import LowtideError
 from lowtide.core.tiers import Tier
+from lowtide.ports import Message
 from lowtide.steps.answer import answer
 from lowtide.steps.slots import Slots
 from lowtide_local.simulator.scenario import Latencies, Latency, Scenario
@@ -44,3 +47,27 @@ async def invoked(life: Life, tier: Tier, seconds: float) -> bool:
     report = await answer(life.system, tier, messages, slots=slots, stop_at=stop_at)
     life.system.tiers[tier].delete(report.done)
     return bool(messages)
+
+
+class Watched:
+    """A queue whose deferrals are kept, one list a write, and refused while ``broken``."""
+
+    def __init__(self, queue: object) -> None:
+        self._queue = queue
+        self.writes: list[list[tuple[Message, int]]] = []
+        self.broken = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._queue, name)
+
+    def defer(self, messages: Sequence[tuple[Message, int]]) -> None:
+        if self.broken:
+            raise LowtideError("the queue is busy")
+        self.writes.append(list(messages))
+        self._queue.defer(messages)
+
+
+def watched(life: Life, tier: Tier) -> Watched:
+    queue = Watched(life.system.tiers[tier])
+    life.system.tiers[tier] = queue
+    return queue

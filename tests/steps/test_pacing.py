@@ -17,7 +17,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Call, Outgoing
 from lowtide.steps.turns import submit_due
 from lowtide_local.simulator.scenario import Latencies, Latency, RateLimit, Scenario, Window, WindowKind
-from tests.steps.one_tier import answered, begin, slow
+from tests.steps.one_tier import answered, begin, slow, watched
 from tests.sweep.world import Life, later, routes, task
 
 ANSWERED, DEAD = Status.ANSWERED, Status.DEAD
@@ -73,15 +73,17 @@ def test_work_that_cannot_go_now_returns_to_its_queue_without_a_claim_or_an_atte
 
     async def story(life: Life) -> None:
         life.accept()
-        began = life.system.clock.now()
-        report = await life.answer(Tier.HIGH)
+        began, queue = life.system.clock.now(), watched(life, Tier.HIGH)
+        report = await life.answer(Tier.HIGH, visibility_s=None)
         assert 1 <= calls(world) <= 4
         assert life.engine.tasks.counts() == {"answered": calls(world)}  # what waits has no row
         assert world.metrics.total("calls_held", reason="rate") == 30 - calls(world)
         assert len(report.again) == 3
         now = life.system.clock.now()
         assert now - began <= timedelta(seconds=60)
-        assert life.engine.queue("HIGH").next_visible_at() > now + timedelta(seconds=5)
+        away_s = [delay_s for write in queue.writes for _, delay_s in write]
+        assert len(away_s) == 3
+        assert min(away_s) > 5
 
     world.live(story)
 

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
-from lowtide.core.errors import LowtideError
 from lowtide.core.records import Status
 from lowtide.core.tiers import Tier
-from lowtide.ports import Message
-from tests.steps.one_tier import answered, begin
+from tests.steps.one_tier import answered, begin, watched
 from tests.steps.test_pacing import publish_now
 from tests.sweep.world import Life, task
-
-
-class Watched:
-    """A queue whose deferrals are kept, one list a write, and refused while ``broken``."""
-
-    def __init__(self, queue: object) -> None:
-        self._queue = queue
-        self.writes: list[list[tuple[Message, int]]] = []
-        self.broken = False
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._queue, name)
-
-    def defer(self, messages: Sequence[tuple[Message, int]]) -> None:
-        if self.broken:
-            raise LowtideError("the queue is busy")
-        self.writes.append(list(messages))
-        self._queue.defer(messages)
-
-
-def watched(life: Life, tier: Tier) -> Watched:
-    queue = Watched(life.system.tiers[tier])
-    life.system.tiers[tier] = queue
-    return queue
 
 
 def arrive(life: Life, *tasks: dict[str, object]) -> None:
