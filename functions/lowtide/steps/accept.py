@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from lowtide.core.acceptance import accept, queue_for
-from lowtide.core.admission import SHED_CODE, Overflow, over, wait_s
+from lowtide.core.admission import FIRST_WAIT_S, SHED_CODE, Overflow, over, wait_s
 from lowtide.core.documents import refused_letter
-from lowtide.core.errors import Refused, safely_told
+from lowtide.core.errors import LowtideError, Refused, safely_told
 from lowtide.core.jsontext import carriable
 from lowtide.core.message import split_message
 from lowtide.core.outward import Callback, refused
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter
 from lowtide.core.refusals import RefusalCode
+from lowtide.core.returns import away_s
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
@@ -65,11 +67,17 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
         intake.callbacks += judged.callbacks
         if judged.refused:
             entries.append((f"intake/{message.id}", Receipt(refused=len(judged.refused))))
-    send_tasks(system, intake.accepted)
-    send_letters(system, intake.refused)
-    wake(system, intake.callbacks)
-    if entries:
-        system.ledger.put(entries)
+    try:
+        send_tasks(system, intake.accepted)
+        send_letters(system, intake.refused)
+        wake(system, intake.callbacks)
+        if entries:
+            system.ledger.put(entries)
+    except Exception:
+        with suppress(LowtideError):
+            _give_back(system, messages)
+        raise
+    _give_back(system, intake.failed)
     system.intake.defer([(message, wait_s(message.receives)) for message in intake.waiting])
     for task in intake.accepted:
         system.metrics.count("tasks_accepted", tier=task.tier.value)
@@ -77,11 +85,17 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     return intake
 
 
+def _give_back(system: System, messages: Sequence[Message]) -> None:
+    """As soon as the queue would by itself, until that would use up their receives."""
+    now = system.clock.now()
+    system.intake.defer([(m, round(away_s(FIRST_WAIT_S, m.receives, m.sent_at, (), now))) for m in messages])
+
+
 def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list[tuple[Message, Intake]]:
     judged = []
     for message in messages:
         try:
-            judged.append((message, _judge(system, message)))
+            judged.append((message, judge(system, message)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
             system.metrics.count("message_errors")
             system.metrics.log(
@@ -91,7 +105,8 @@ def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list
     return judged
 
 
-def _judge(system: System, message: Message) -> Intake:
+def judge(system: System, message: Message) -> Intake:
+    """What publishers sent: its tasks that are accepted, and letters for what is refused. Nothing is sent yet."""
     intake = Intake()
     token = message.attributes.get(SLEEPERS_ATTRIBUTE)
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lowtide.core.errors import safely_told
+from lowtide.core.returns import away_s
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import TaskRow
 from lowtide.core.tiers import Tier
@@ -103,7 +104,7 @@ class _Reader:
             self._system.metrics.log(
                 "message_failed", message_id=message.id, receives=message.receives, error=safely_told(error)
             )
-            return Ended(delay_s=min(LONGEST_WAIT_S, 2.0 ** min(message.receives, 20)))
+            return Ended(delay_s=self._away_s(message, min(LONGEST_WAIT_S, 2.0 ** min(message.receives, 20)), ()))
 
     async def _message(self, message: Message) -> Ended:
         """All tasks of a message at once; then what they owe to the ledger, the replies and the dead letters."""
@@ -127,7 +128,13 @@ class _Reader:
             if isinstance(outcome, BaseException):
                 raise outcome
         halted = next((e.halted for e in ended if e.halted), None)
-        return Ended(delay_s=min(delays) if delays else None, halted=halted)
+        waiting = [t for t, o in zip(tasks, outcomes, strict=True) if isinstance(o, Ended) and o.delay_s is not None]
+        return Ended(delay_s=self._away_s(message, min(delays), waiting) if delays else None, halted=halted)
+
+    def _away_s(self, message: Message, wait_s: float, waiting: Sequence[AcceptedTask]) -> float:
+        """Whatever a message is given back for, SQS counts: it must not come to its last receive by waiting."""
+        deadlines = [task.deadline_at for task in waiting]
+        return away_s(wait_s, message.receives, message.sent_at, deadlines, self._system.clock.now())
 
     async def _seen(self, message: Message, tasks: Sequence[AcceptedTask]) -> Sequence[TaskRow | None]:
         """The rows of tasks that have been here before: most of a message that comes again may be done, and a read is

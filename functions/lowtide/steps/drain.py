@@ -18,6 +18,7 @@ from typing import assert_never
 from lowtide.core.errors import safely_told
 from lowtide.core.holds import InForce
 from lowtide.core.parts import RESCUED, Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
+from lowtide.core.returns import away_s
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.tenants import SHARED, many
@@ -115,7 +116,9 @@ def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
     _close(system, staged, scoop)
     low = system.tiers[Tier.LOW]
     low.delete([message for message in messages if message.id not in scoop.held])
-    low.defer([(message, scoop.held[message.id]) for message in messages if message.id in scoop.held])
+    held = [(message, scoop.held[message.id]) for message in messages if message.id in scoop.held]
+    now = system.clock.now()
+    low.defer([(each, round(away_s(wait_s, each.receives, each.sent_at, (), now))) for each, wait_s in held])
     return [part for part, _ in staged]
 
 
