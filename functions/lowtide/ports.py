@@ -394,6 +394,8 @@ class System:
     tiers: Mapping[Tier, Queue]
     levels: Levels
     dead_letters: Queue
+    stranded: Queue
+    """Where a message goes by itself that was received a thousand times from the intake or a tier."""
     objects: Objects
     tasks: Tasks
     parts: Parts

@@ -30,6 +30,7 @@ class Settings(Value):
     normal_url: str
     low_url: str
     dead_letter_url: str
+    stranded_url: str
     secret_arn: str | None = None
     routes_parameter: str | None = None
     base_url: str | None = None

@@ -195,6 +195,7 @@ class _Wired:
             tiers={tier: self._queue(url) for tier, url in settings.tier_urls().items()},
             levels=self._levels,
             dead_letters=self._queue(settings.dead_letter_url),
+            stranded=self._queue(settings.stranded_url),
             objects=self._objects,
             tasks=DynamoRows(table, TASKS),
             parts=DynamoRows(table, PARTS),

@@ -64,6 +64,7 @@ class CrashPlan:
             tiers={tier: self.guard(queue, tier.value.lower()) for tier, queue in system.tiers.items()},
             levels=self.guard(system.levels, "levels"),
             dead_letters=self.guard(system.dead_letters, "dead_letters"),
+            stranded=self.guard(system.stranded, "stranded"),
             objects=self.guard(system.objects, "objects"),
             tasks=self.guard(system.tasks, "tasks"),
             parts=self.guard(system.parts, "parts"),

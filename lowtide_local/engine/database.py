@@ -16,13 +16,14 @@ from threading import RLock
 
 from lowtide.core.errors import LowtideError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """One more with every change to ``_SCHEMA``; kept in the file as SQLite's ``user_version``."""
 
 _SCHEMA = """
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: part of the message's id for life
     queue TEXT NOT NULL,
+    sent_to TEXT NOT NULL,                 -- the queue where it began: part of its id as well
     visible_at INTEGER NOT NULL,           -- moments are milliseconds since 1970
     sent_at INTEGER NOT NULL,
     receives INTEGER NOT NULL DEFAULT 0,

@@ -10,6 +10,7 @@ from itertools import islice, takewhile, zip_longest
 import orjson
 
 from lowtide.core.errors import LowtideError, TooLarge
+from lowtide.core.returns import MOST_RECEIVES
 from lowtide.ports import Clock, Depth, Message, Outgoing
 
 from .database import Database
@@ -21,6 +22,10 @@ LONGEST_DELAY_S = 900
 """SQS's limit: a quarter of an hour."""
 LONGEST_VISIBILITY_S = 43_200
 """SQS's limit, counted from the receive: twelve hours."""
+
+STRANDED = "stranded"
+UNLIMITED = frozenset({STRANDED, "dead-letters"})
+"""Queues without a redrive policy."""
 
 _REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 """Control characters that SQS takes in no message (its list follows XML's). JSON escapes them."""
@@ -46,12 +51,21 @@ class SqliteQueue:
             _check(message)
         now = self._now_ms()
         rows: list[tuple[object, ...]] = [
-            (self._name, now + 1000 * message.delay_s, now, message.group, _attributes_json(message), message.body)
+            (
+                self._name,
+                self._name,
+                now + 1000 * message.delay_s,
+                now,
+                message.group,
+                _attributes_json(message),
+                message.body,
+            )
             for message in messages
         ]
         with self._database.transaction():
             self._database.execute_many(
-                "INSERT INTO messages (queue, visible_at, sent_at, tenant, attributes, body) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO messages (queue, sent_to, visible_at, sent_at, tenant, attributes, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
 
@@ -62,18 +76,20 @@ class SqliteQueue:
         with self._database.transaction():
             place = {number: place for place, number in enumerate(self._next(max(limit, 0), now))}
             rows = self._database.execute(
-                "SELECT id, receives + 1, sent_at, tenant, attributes, body FROM messages "
+                "SELECT id, receives + 1, sent_to, sent_at, tenant, attributes, body FROM messages "
                 "WHERE id IN (SELECT value FROM json_each(?))",
                 (orjson.dumps(list(place)).decode(),),
             )
             found = sorted(rows.fetchall(), key=lambda row: place[row[0]])
+            if self._strand([row[0] for row in found if row[1] > MOST_RECEIVES], now):
+                return self.receive(limit, visibility_s=visibility_s)
             self._database.execute_many(
                 "UPDATE messages SET visible_at = ?, receives = receives + 1, received_at = ? WHERE id = ?",
                 [(now + 1000 * visibility_s, now, row[0]) for row in found],
             )
         return [
             Message(
-                id=f"{self._name}-{number}",
+                id=f"{sent_to}-{number}",
                 receipt=f"{number}.{receives}",
                 body=body,
                 sent_at=from_ms(sent_at),
@@ -81,8 +97,16 @@ class SqliteQueue:
                 group=tenant,
                 attributes=orjson.loads(attributes),
             )
-            for number, receives, sent_at, tenant, attributes, body in found
+            for number, receives, sent_to, sent_at, tenant, attributes, body in found
         ]
+
+    def _strand(self, numbers: Sequence[int], now: int) -> bool:
+        """A message received too often goes to another queue instead, with its id and its count: a redrive policy."""
+        if self._name in UNLIMITED:
+            return False
+        moved: list[tuple[object, ...]] = [(STRANDED, now, number) for number in numbers]
+        self._database.execute_many("UPDATE messages SET queue = ?, visible_at = ? WHERE id = ?", moved)
+        return bool(moved)
 
     def _next(self, limit: int, now: int) -> list[int]:
         """The messages to hand out, by their numbers."""

@@ -199,7 +199,7 @@ class Worker:
 
 def quiet(system: System) -> bool:
     """Nothing is on a queue, in a part or in a batch: every accepted task has its end."""
-    depths = [system.intake.depth(), *(queue.depth() for queue in system.tiers.values())]
+    depths = [system.intake.depth(), system.stranded.depth(), *(queue.depth() for queue in system.tiers.values())]
     if any(depth.visible or depth.in_flight or depth.delayed for depth in depths):
         return False
     return not system.parts.active() and not system.batches.active()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
@@ -27,29 +26,21 @@ OUTPUTS = {
     "normal_url": "NormalQueueUrl",
     "low_url": "LowQueueUrl",
     "dead_letter_url": "DeadLetterQueueUrl",
+    "stranded_url": "StrandedQueueUrl",
     "routes_parameter": "RoutesParameter",
     "event_bus": "EventBusArn",
     "state_machine_arns": "StateMachineArns",
 }
 """The stack's output for each field of the settings that an operator needs."""
-STRANDED = "StrandedQueueUrl"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """``stranded_url`` is the native dead-letter queue's; None where only the environment says where things are."""
-
-    settings: Settings
-    stranded_url: str | None = None
-
-
-def find(stack: str | None, cloudformation: Callable[[], Any], environment: Mapping[str, str] = os.environ) -> Place:
+def find(stack: str | None, cloudformation: Callable[[], Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """``cloudformation`` makes a boto3 client. Raises Stop where there is no such stack, or where none is named and the
     environment does not say either."""
     if stack is None:
         if variable("table") not in environment:
             raise usage("which deployment? give --stack NAME or set LOWTIDE_STACK to the name of its stack")
-        return Place(Settings.from_environment(environment))
+        return Settings.from_environment(environment)
     outputs = _outputs(cloudformation(), stack)
     given = {field: outputs[name] for field, name in OUTPUTS.items() if outputs.get(name)}
     missing = [
@@ -57,7 +48,7 @@ def find(stack: str | None, cloudformation: Callable[[], Any], environment: Mapp
     ]
     if missing:
         raise Stop(f"stack {stack} is no deployment of lowtide: it has no output {', '.join(missing)}")
-    return Place(Settings.model_validate(given), outputs.get(STRANDED))
+    return Settings.model_validate(given)
 
 
 def _outputs(cloudformation: Any, stack: str) -> dict[str, str]:

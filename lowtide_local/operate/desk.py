@@ -30,12 +30,13 @@ from lowtide.adapters.aws.table import Table
 from lowtide.adapters.clock import WallClock
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
-from lowtide.ports import Clock, DeadTasks, Metrics, Queue, System
+from lowtide.ports import Clock, DeadTasks, Metrics, System
+from lowtide.settings import Settings
 from lowtide_local.cli.stop import Stop, usage
 from lowtide_local.engine.engine import in_place
 from lowtide_local.engine.metrics import RecordedMetrics
 
-from .deployment import Place, find
+from .deployment import find
 
 THREADS = 8
 """AWS calls at once."""
@@ -47,7 +48,6 @@ class Desk:
 
     system: System
     dead_tasks: DeadTasks
-    stranded: Queue | None
     metrics: RecordedMetrics
 
 
@@ -85,17 +85,16 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         except ValueError as error:
             raise usage(f"--endpoint-url: {error}") from None
 
-    place = find(stack, lambda: client("cloudformation", impatient))
+    settings = find(stack, lambda: client("cloudformation", impatient))
     metrics = RecordedMetrics()
     clock = WallClock()
-    table = Table(client("dynamodb"), place.settings.table, threads=THREADS)
+    table = Table(client("dynamodb"), settings.table, threads=THREADS)
     sqs = client("sqs")
 
     def queue(url: str) -> SqsQueue:
         return SqsQueue(sqs, url, threads=THREADS)
 
-    routes = _routes(place, client, clock, metrics)
-    settings = place.settings
+    routes = _routes(settings, client, clock, metrics)
     tiers = {tier: queue(url) for tier, url in settings.tier_urls().items()}
     system = System(
         deployment=settings.deployment,
@@ -106,6 +105,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         tiers=tiers,
         levels=QueueLevels(tiers, table, clock),
         dead_letters=queue(settings.dead_letter_url),
+        stranded=queue(settings.stranded_url),
         objects=S3Objects(client("s3"), settings.bucket),
         tasks=DynamoRows(table, TASKS),
         parts=DynamoRows(table, PARTS),
@@ -125,12 +125,11 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         metrics=metrics,
         offload=in_place,
     )
-    stranded = None if place.stranded_url is None else queue(place.stranded_url)
-    return Desk(system, DynamoDeadTasks(table), stranded, metrics)
+    return Desk(system, DynamoDeadTasks(table), metrics)
 
 
-def _routes(place: Place, client: Any, clock: Clock, metrics: Metrics) -> Routes:
-    name = place.settings.routes_parameter
+def _routes(settings: Settings, client: Any, clock: Clock, metrics: Metrics) -> Routes:
+    name = settings.routes_parameter
     if name is None:
         return Routes.load(files("lowtide").joinpath("routes.toml").read_text("utf-8"))
     return RoutesParameter(client("ssm"), name, clock, metrics).current()

@@ -65,8 +65,7 @@ def overview(desk: Desk) -> Overview:
     queues: dict[str, Queue] = {"intake": system.intake}
     queues |= {tier.value: queue for tier, queue in system.tiers.items()}
     queues["dead letters"] = system.dead_letters
-    if desk.stranded is not None:
-        queues["stranded"] = desk.stranded
+    queues["stranded"] = system.stranded
     parts: dict[str, Count] = defaultdict(Count)
     batches: dict[str, Count] = defaultdict(Count)
     now = system.clock.now()

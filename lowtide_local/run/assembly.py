@@ -15,6 +15,7 @@ from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
 from lowtide.ports import AnswerApi, BatchApi, Clock, Metrics, System
 from lowtide_local.engine.engine import Engine, in_place
+from lowtide_local.engine.queue import STRANDED
 
 
 def shipped_routes() -> Routes:
@@ -80,6 +81,7 @@ def on_engine(
         tiers={tier: engine.queue(tier.value) for tier in Tier},
         levels=engine.levels(),
         dead_letters=engine.queue("dead-letters"),
+        stranded=engine.queue(STRANDED),
         objects=engine.objects,
         tasks=engine.tasks,
         parts=engine.parts,

@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "LOWTIDE_NORMAL_URL": "https://sqs/normal",
     "LOWTIDE_LOW_URL": "https://sqs/low",
     "LOWTIDE_DEAD_LETTER_URL": "https://sqs/dead",
+    "LOWTIDE_STRANDED_URL": "https://sqs/stranded",
 }
 
 

@@ -148,6 +148,7 @@ def test_a_guarded_system_numbers_every_port_and_leaves_the_rest_alone() -> None
     outward = (
         "intake",
         "dead_letters",
+        "stranded",
         "objects",
         "tasks",
         "parts",

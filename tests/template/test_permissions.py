@@ -225,3 +225,14 @@ def test_ingest_which_reads_what_strangers_send_reaches_no_row_of_a_task_or_a_ba
         ("dynamodb:BatchGetItem",): {f"{levels.PARTITIONS}*"},
         ("dynamodb:BatchWriteItem",): {f"{levels.PARTITIONS}*", f"{ledger.PARTITIONS}*"},
     }
+
+
+def test_the_poller_alone_takes_what_is_stranded_and_no_function_adds_to_it(deployed):
+    stranded = {"Fn::GetAtt": ["StrandedQueue", "Arn"]}
+    allowed = {
+        name: as_list(statement["Action"])
+        for name, role in lambda_roles(deployed).items()
+        for statement in statements(role)
+        if stranded in as_list(statement["Resource"])
+    }
+    assert allowed == {"PollerRole": ["sqs:ReceiveMessage", "sqs:DeleteMessage"]}

@@ -147,7 +147,7 @@ def test_every_function_has_every_setting_under_its_name(template):
 
 
 def test_settings_are_read_from_what_the_template_sets(template):
-    names = (*WORK_QUEUES, "DeadLetterQueue", "Table", "Bucket", "ProviderSecret")
+    names = (*WORK_QUEUES, "DeadLetterQueue", "StrandedQueue", "Table", "Bucket", "ProviderSecret")
     environment = template.environment("ConsumerHigh", {name: f"the {name}" for name in names})
     settings = Settings.from_environment(environment)
     assert settings.tier is Tier.HIGH

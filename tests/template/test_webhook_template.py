@@ -66,7 +66,7 @@ def test_both_functions_have_every_setting_under_its_name(taking):
         ours = {key for key in taking.functions[name].environment if key.startswith("LOWTIDE_")}
         assert ours | {"LOWTIDE_TIER"} == named
     resources = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue", "DeadLetterQueue", "Table")
-    physical = {name: f"the {name}" for name in (*resources, "Bucket", "ProviderSecret", "HintQueue")}
+    physical = {name: f"the {name}" for name in (*resources, "StrandedQueue", "Bucket", "ProviderSecret", "HintQueue")}
     settings = Settings.from_environment(taking.environment("Webhook", physical))
     assert (settings.hints_url, settings.webhook_secret_arn) == ("the HintQueue", SECRET)
 

@@ -124,6 +124,11 @@ class Conclusions:
         delay_s = await self.release(task, row, wait_s + asked_s, strikes, unsure=int(outcome.unsure))
         return Ended(delay_s=delay_s)
 
+    async def bury(self, task: AcceptedTask, row: TaskRow, attempt: Try, code: str, message: str) -> Ended:
+        """Dead without another call: ``row`` is the one that its claim brought."""
+        document = documents.dead(task, attempt, code, message, None, self._system.clock.now())
+        return await self._end(task, row, document, unsure=0)
+
     async def release(
         self, task: AcceptedTask, row: TaskRow, delay_s: float, strikes: Strikes, *, unsure: int
     ) -> float:

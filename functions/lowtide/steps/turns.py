@@ -16,6 +16,7 @@ from .collect import collect
 from .drain import Drained, drain
 from .preserve import preserve
 from .rescue import rescue_parts
+from .salvage import salvage
 from .seal import seal
 from .submit import submit
 from .sweep import sweep_hourly
@@ -75,9 +76,12 @@ async def collect_due(
 
 
 async def sweep_due(system: System, *, stop_at: datetime | None = None) -> None:
-    """At most once an hour, after what pays for itself; past ``stop_at`` the next turn does it."""
+    """After what pays for itself; past ``stop_at`` the next turn does it. What is stranded each time, and what lies at
+    the provider at most once an hour."""
     if not _past(system, stop_at):
         await sweep_hourly(system)
+        # Last, because a function died of what is stranded.
+        await salvage(system)
 
 
 async def _each(
