@@ -12,6 +12,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Outgoing
 from lowtide.steps.drain import drain
 from lowtide.steps.seal import seal
+from lowtide.steps.turns import submit_due
 from lowtide_local.engine.crashes import Crash, Side
 from tests.sweep.world import Dies, Life, World, task, with_batching
 
@@ -222,6 +223,7 @@ def test_no_more_batches_are_open_at_a_time_than_allowed(tmp_path):
     async def story(life: Life) -> None:
         await drained(life)
         assert len(seal(life.system, flush=True)) == 1
+        await submit_due(life.system)
         assert seal(life.system, flush=True) == []
         await life.finish()
         assert [life.record(name).status for name in ("a", "b")] == ["answered", "answered"]

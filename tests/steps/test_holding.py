@@ -238,7 +238,7 @@ def test_one_that_cannot_be_kept_does_not_keep_the_others_from_it(tmp_path):
     world.live(keep)
 
 
-def test_a_turn_keeps_some_and_the_next_ones_the_rest(tmp_path):
+def test_a_turn_whose_time_is_up_keeps_some_and_the_next_ones_the_rest(tmp_path):
     world = World(tmp_path, routes=with_batching(part_tasks=1))
     world.publish({"tasks": [low(f"t{number}") for number in range(AT_ONCE + 3)]})
 
@@ -247,7 +247,8 @@ def test_a_turn_keeps_some_and_the_next_ones_the_rest(tmp_path):
         await turn(life)
 
     async def keep(life: Life) -> None:
-        assert [preserve(life.system) for _ in range(3)] == [AT_ONCE, 3, 0]
+        now = life.system.clock.now()
+        assert [preserve(life.system, stop_at=now) for _ in range(3)] == [AT_ONCE, 3, 0]
 
     world.live(begin)
     later(world.clock, 6 * DAY_S)

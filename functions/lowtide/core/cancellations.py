@@ -5,8 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
+import orjson
+
 from .records import ErrorInfo, ResultDocument, ResultRecord, Status, Usage
 from .task import AcceptedTask, record_id
+
+TAGS_BYTES = 64 * 1024
+"""Of a record that a row itself keeps. A row holds 400 KB (DynamoDB), and a message may bring 1 MiB of tags."""
 
 CANCELLED_CODE = "cancelled"
 """``error.code`` of the record."""
@@ -42,3 +47,11 @@ def cancelled(
         route=f"{task.route}; cancelled",
     )
     return ResultDocument(record=record)
+
+
+def fit_for_a_row(document: ResultDocument) -> ResultDocument:
+    """Without tags that no row could hold: they are the sender's labels, and the cancel must take."""
+    record = document.record
+    if len(orjson.dumps(record.tags)) <= TAGS_BYTES:
+        return document
+    return document.model_copy(update={"record": record.model_copy(update={"tags": {}})})

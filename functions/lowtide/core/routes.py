@@ -318,7 +318,11 @@ class Routes(Value):
         return self.profiles.get(wanted, wanted)
 
     def provider(self, name: str) -> ProviderSpec:
-        """Raises KeyError: every provider that a model names is there."""
+        """Raises ConfigError: every provider that a model names is there, but a task waits longer than routes last."""
+        if name not in self.providers:
+            raise ConfigError(
+                f"routes.toml has no provider {name}, and work waits for it: put it back until that is done"
+            )
         return self.providers[name]
 
     def off_peak(self, provider: str) -> tuple[OffPeak, ...]:
@@ -334,7 +338,7 @@ class Routes(Value):
 
     def enqueued_limit(self, provider: str, model: str) -> int | None:
         """Tokens that may wait in batches of a model at once, as far as it is written down."""
-        return self.model(model).max_enqueued_tokens or self.providers[provider].max_enqueued_tokens
+        return self.model(model).max_enqueued_tokens or self.provider(provider).max_enqueued_tokens
 
     def batch_tokens(self, provider: str, model: str) -> int:
         """Estimated tokens that one batch of a model may hold."""

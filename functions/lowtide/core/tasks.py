@@ -26,7 +26,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import assert_never
 
-from .cancellations import CANCELLED_CODE, cancelled
+from .cancellations import CANCELLED_CODE, cancelled, fit_for_a_row
 from .records import Status
 from .task import AcceptedTask
 from .task_events import (
@@ -348,7 +348,7 @@ def _met(tombstone: TaskRow, task: AcceptedTask) -> TaskRow:
 
 
 def _cancelled(row: TaskRow, task: AcceptedTask, now: datetime) -> TaskRow:
-    document = cancelled(task, attempts=row.attempt, spent_usd=row.strikes.total_usd, now=now)
+    document = fit_for_a_row(cancelled(task, attempts=row.attempt, spent_usd=row.strikes.total_usd, now=now))
     ended = {"state": TaskState.CANCELLED, "settled_at": now, "error_code": CANCELLED_CODE, "document": document}
     return row.model_copy(update=ended)
 

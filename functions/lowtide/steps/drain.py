@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -26,6 +27,7 @@ from lowtide.core.tiers import Tier
 from lowtide.core.weights import Weight, weigh
 from lowtide.ports import Change, Message, System
 
+from .apart import apart
 from .carry import Unreadable, read_tasks
 from .deliver import Delivery, deliver
 from .part_file import PartFile
@@ -47,6 +49,8 @@ class Drained:
     messages: int = 0
     tasks: int = 0
     parts: list[str] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    """What kept messages from their parts: they come again, and the others went on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class _Scoop:
     tasks: list[_Drawn] = field(default_factory=list)
     deliveries: dict[str, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
     held: dict[str, int] = field(default_factory=dict)
+    errors: list[Exception] = field(default_factory=list)
 
 
 def drain(system: System, *, stop_at: datetime | None = None) -> Drained:
@@ -75,10 +80,11 @@ def drain(system: System, *, stop_at: datetime | None = None) -> Drained:
         if not messages:
             break
         _mark(system, messages)
-        parts = _stage(system, messages)
+        parts, errors = _stage(system, messages)
         drained.messages += len(messages)
         drained.tasks += sum(part.tasks for part in parts)
         drained.parts += [part.part_id for part in parts]
+        drained.errors += errors
     return drained
 
 
@@ -103,23 +109,40 @@ def _receive(system: System) -> list[Message]:
     return messages
 
 
-def _stage(system: System, messages: Sequence[Message]) -> list[PartRow]:
+def _stage(system: System, messages: Sequence[Message]) -> tuple[list[PartRow], list[Exception]]:
     scoop = _read(system, messages)
     staged = []
     for (lot, tenant), group in _by_lot(system, scoop.tasks).items():
-        for slice_ in (slice_ for those in _by_turns(group) for slice_ in _slices(system, lot, those)):
-            part = _open(system, lot, tenant, slice_)
-            _claim(system, part, slice_, scoop)
-            staged.append((part, slice_))
+        slices: list[list[_Drawn]] = []
+        with _held_if_it_fails(system, scoop, [drawn.message for drawn in group]):
+            slices += (slice_ for those in _by_turns(group) for slice_ in _slices(system, lot, those))
+        for slice_ in slices:
+            with _held_if_it_fails(system, scoop, [drawn.message for drawn in slice_]):
+                part = _open(system, lot, tenant, slice_)
+                _claim(system, part, slice_, scoop)
+                staged.append((part, slice_))
     for message in messages:
-        deliver(system, f"message/{message.id}", scoop.deliveries[message.id])
+        with _held_if_it_fails(system, scoop, [message]):
+            deliver(system, f"message/{message.id}", scoop.deliveries[message.id])
     _close(system, staged, scoop)
     low = system.tiers[Tier.LOW]
     low.delete([message for message in messages if message.id not in scoop.held])
     held = [(message, scoop.held[message.id]) for message in messages if message.id in scoop.held]
     now = system.clock.now()
     low.defer([(each, round(away_s(wait_s, each.receives, each.sent_at, (), now))) for each, wait_s in held])
-    return [part for part, _ in staged]
+    return [part for part, _ in staged], scoop.errors
+
+
+@contextmanager
+def _held_if_it_fails(system: System, scoop: _Scoop, messages: Sequence[Message]) -> Iterator[None]:
+    """Whatever it is, the neighbours go on. The claims of an open part that it leaves count when its lease runs out."""
+    before = len(scoop.errors)
+    with apart(system, scoop.errors, "messages_held", message_ids=sorted({message.id for message in messages})[:10]):
+        yield
+    if len(scoop.errors) > before:
+        held = {message.id: system.routes.batching.lease_s for message in messages}
+        system.metrics.count("message_errors", len(held))
+        scoop.held |= held
 
 
 def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[_Drawn]]], scoop: _Scoop) -> None:

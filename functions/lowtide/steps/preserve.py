@@ -8,41 +8,45 @@ time again, and the row says when. Cut off in between, the object is written onc
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import assert_never
 
 from lowtide.core import batches, parts
 from lowtide.core.batches import BatchRow
-from lowtide.core.errors import safely_told
 from lowtide.core.parts import PartRow
 from lowtide.ports import Change, System
+
+from .apart import apart
+from .time_left import past
 
 EVERY = timedelta(days=5)
 """A third of the shortest ``PromptRetentionDays`` (15): what fails has ten days more before anything is gone."""
 AT_ONCE = 20
-"""Parts and batches in a turn, the oldest first: it comes last in a turn, whose time may be up. At a turn every five
-minutes that is 28,000 in five days."""
+"""Parts and batches in a turn whose time is up before it comes to them; else as many as are due."""
 
 
-def preserve(system: System) -> int:
-    """How many parts and batches were written anew. One that fails does not keep the others from it; the turn fails
-    after them all."""
+def preserve(system: System, *, stop_at: datetime | None = None) -> int:
+    """How many parts and batches were written anew: those first that have waited longest for it, and after ``stop_at``
+    only a few. One that fails does not keep the others from it; the turn fails after them all."""
     now = system.clock.now()
     waiting: list[PartRow | BatchRow] = [*system.parts.active(), *system.batches.active()]
-    due = islice((row for row in waiting if now - (row.kept_at or row.created_at) >= EVERY), AT_ONCE)
-    kept, errors = 0, []
-    for row in due:
-        try:
+    due = sorted((row for row in waiting if now - _written_at(row) >= EVERY), key=_written_at)
+    kept = 0
+    errors: list[Exception] = []
+    for number, row in enumerate(due):
+        if number >= AT_ONCE and past(system, stop_at):
+            break
+        with apart(system, errors, "not_preserved", row=row.key):
             _keep(system, row, now)
             kept += 1
-        except Exception as error:  # noqa: BLE001 - raised again below
-            system.metrics.log("not_preserved", row=row.key, error=safely_told(error))
-            errors.append(error)
     if kept:
         system.metrics.log("preserved", rows=kept)
     if errors:
         raise ExceptionGroup(f"{len(errors)} of {kept + len(errors)} parts and batches could not be preserved", errors)
     return kept
+
+
+def _written_at(row: PartRow | BatchRow) -> datetime:
+    return row.kept_at or row.created_at
 
 
 def _keep(system: System, row: PartRow | BatchRow, now: datetime) -> None:

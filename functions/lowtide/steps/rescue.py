@@ -32,6 +32,7 @@ from .lease import LeasedBatch
 from .outlook import Outlook, margins_of
 from .part_file import READ_BYTES, READ_ROWS, PartFile
 from .submission_gate import account_refused
+from .time_left import past
 
 NEAR_LOOK_S = 60.0
 """The longest wait between two looks at a batch whose deadline is near."""
@@ -123,14 +124,17 @@ def longest_wait_s(system: System, row: BatchRow) -> float:
     return min(poll_max_s, until_near) if until_near > 0 else poll_max_s
 
 
-def rescue_parts(system: System) -> list[Exception]:
+def rescue_parts(system: System, *, stop_at: datetime | None = None) -> list[Exception]:
     """Takes the parts out of batching with a task that could not wait for another batch. The near tasks are freed, the
-    others get a part of their own. One part that fails keeps nobody waiting; what went wrong is returned.
+    others get a part of their own. One part that fails keeps nobody waiting; what went wrong is returned. What is not
+    reached before ``stop_at`` is the next turn's.
     """
     outlook = Outlook(system)
     errors: list[Exception] = []
     in_force = InForce.of(system.holds.active())
     for part in system.parts.active():
+        if past(system, stop_at):
+            break
         if in_force.holds(part) and part.batch_id != RESCUED:
             continue  # nothing is spent on it for now, and least of all a premium
         try:

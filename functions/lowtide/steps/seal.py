@@ -16,13 +16,13 @@ from hashlib import sha256
 from typing import BinaryIO
 
 from lowtide.core.batches import BatchRow, BatchState, Done, Seal, Start
-from lowtide.core.enqueued import admitted, committed, pool_of
-from lowtide.core.errors import safely_told
+from lowtide.core.enqueued import Pool, admitted, committed, pool_of
 from lowtide.core.holds import InForce
 from lowtide.core.lanes import Lane
 from lowtide.core.lines import estimated_tokens, request_line
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.offpeak import next_open
+from lowtide.core.open_batches import within_cap
 from lowtide.core.parts import Join, Lot, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.portions import portions
 from lowtide.core.prefixes import prefix_key
@@ -33,11 +33,13 @@ from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change, System
 
+from .apart import apart
 from .finish import finish_parts
 from .lease import LeasedBatch, leased
 from .line_order import LinesInOrder
 from .outlook import Outlook
 from .part_file import READ_BYTES, READ_ROWS, placed
+from .time_left import past
 from .token_room import enqueued_limit
 from .turn_notes import note_turns, turns_taken
 
@@ -45,33 +47,33 @@ HEADROOM = 0.95
 """Of the provider's size limit: a part's bytes are an estimate."""
 
 
-def seal(system: System, *, flush: bool = False) -> list[BatchRow]:
-    """Starts the batches that are due and seals every batch that is open. Returns those it sealed."""
+def seal(system: System, *, flush: bool = False, stop_at: datetime | None = None) -> list[BatchRow]:
+    """Starts the batches that are due and seals every batch that is open, until ``stop_at``: the next turn seals the
+    rest. Returns those it sealed. No lot and no batch that fails keeps the others waiting; raises what went wrong at
+    the end."""
     now = system.clock.now()
     active = system.batches.active()
-    groups = _due(system, active, now, flush=flush)
-    started = [_start(system, group, now) for group in groups]
-    if groups:
-        note_turns(system, [part for group in groups for part in group], now)
+    errors: list[Exception] = []
+    groups = _due(system, active, now, errors, flush=flush)
     sealed = []
-    errors = []
-    for row in [*(row for row in active if row.state is BatchState.OPEN), *started]:
-        try:
-            with leased(system, row) as batch:
-                if batch is not None and batch.row.state is BatchState.OPEN and _complete(system, batch):
-                    sealed.append(batch.row)
-        except Exception as error:  # noqa: BLE001 - raised again below: one batch must not keep the others waiting
-            system.metrics.log(
-                "batch_step_failed", batch_id=row.batch_id, state=row.state.value, error=safely_told(error)
-            )
-            errors.append(error)
+    for row in [*(row for row in active if row.state is BatchState.OPEN), *_start_each(system, groups, now, errors)]:
+        if past(system, stop_at):
+            break
+        with (
+            apart(system, errors, "batch_step_failed", batch_id=row.batch_id, state=row.state.value),
+            leased(system, row) as batch,
+        ):
+            if batch is not None and batch.row.state is BatchState.OPEN and _complete(system, batch):
+                sealed.append(batch.row)
     _publish_fill(system, sealed)
     if errors:
-        raise ExceptionGroup(f"{len(errors)} batches could not be sealed", errors)
+        raise ExceptionGroup(f"{len(errors)} lots or batches could not be sealed", errors)
     return sealed
 
 
-def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bool) -> list[Sequence[PartRow]]:
+def _due(
+    system: System, active: Sequence[BatchRow], now: datetime, errors: list[Exception], *, flush: bool
+) -> list[Sequence[PartRow]]:
     """The parts of each batch to be started, as far as open batches and enqueued tokens leave room."""
     parts = system.parts.active()
     in_force = InForce.of(system.holds.active())
@@ -80,9 +82,16 @@ def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bo
         system.metrics.count("tasks_waiting_for_tokens", 0)
         return []
     depth = None if flush else _depth(system, ready)
-    enqueued = {pool: enqueued_limit(system, pool) for pool in {pool_of(part.lot) for part in ready}}
-    outlook, lots = Outlook(system), {part.lot for part in ready}
-    limits = {lot: _limits(system, outlook, lot, depth, enqueued[pool_of(lot)]) for lot in lots}
+    outlook = Outlook(system)
+    enqueued: dict[Pool, int | None] = {}
+    limits: dict[Lot, SealLimits] = {}
+    for lot in {part.lot for part in ready}:
+        # A provider may have left the routes while parts wait for it: they stay where they are.
+        with apart(system, errors, "lot_failed", provider=lot.provider, model=lot.model):
+            pool = pool_of(lot)
+            enqueued[pool] = enqueued_limit(system, pool)
+            limits[lot] = _limits(system, outlook, lot, depth, enqueued[pool])
+    ready = [part for part in ready if part.lot in limits]
     taken = turns_taken(system, [part for part in parts if part.state is PartState.JOINED], now)
     groups = plan(ready, taken, limits, now, flush=flush)
     fitting = admitted(groups, {pool: committed(active, pool) for pool in enqueued}, enqueued)
@@ -90,7 +99,7 @@ def _due(system: System, active: Sequence[BatchRow], now: datetime, *, flush: bo
         part.tasks for group in fitting for part in group
     )
     system.metrics.count("tasks_waiting_for_tokens", waiting)
-    return fitting[: max(0, system.routes.batching.max_open_batches - len(active))]
+    return within_cap(fitting, active, system.routes.batching.max_open_batches)
 
 
 def _depth(system: System, ready: Sequence[PartRow]) -> int:
@@ -102,6 +111,8 @@ def _publish_fill(system: System, sealed: Sequence[BatchRow]) -> None:
     """How full the batches of this turn are on average, by model: small ones cost calls and provider limits."""
     fills: dict[str, list[float]] = defaultdict(list)
     for row in sealed:
+        if row.lot.provider not in system.routes.providers:
+            continue  # it has left the routes since the batch was started
         provider, batching = system.routes.provider(row.lot.provider), system.routes.batching
         fills[row.lot.model].append(row.requests / min(provider.max_requests, batching.max_requests))
     for model, shares in fills.items():
@@ -125,6 +136,21 @@ def _limits(system: System, outlook: Outlook, lot: Lot, depth: int | None, enque
         deadline_margin=partial(outlook.seal_by, lot),
         cheaper_at=None if cheaper is None else cheaper.opens,
     )
+
+
+def _start_each(
+    system: System, groups: Sequence[Sequence[PartRow]], now: datetime, errors: list[Exception]
+) -> list[BatchRow]:
+    rows: list[BatchRow] = []
+    started: list[PartRow] = []
+    for group in groups:
+        lot = group[0].lot
+        with apart(system, errors, "lot_failed", provider=lot.provider, model=lot.model):
+            rows.append(_start(system, group, now))
+            started += group
+    if started:
+        note_turns(system, started, now)
+    return rows
 
 
 def _start(system: System, parts: Sequence[PartRow], now: datetime) -> BatchRow:

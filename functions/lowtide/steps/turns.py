@@ -20,9 +20,13 @@ from .salvage import salvage
 from .seal import seal
 from .submit import submit
 from .sweep import sweep_hourly
+from .time_left import past, share
 
 TO_SUBMIT = frozenset({BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING})
 TO_COLLECT = frozenset({BatchState.RUNNING, BatchState.COLLECTING, BatchState.CLEANING})
+
+DRAIN_SHARE, RESCUE_SHARE, SEAL_SHARE = 1 / 2, 1 / 3, 1 / 2
+"""Of the time that is left when the step begins; submission has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class Assembled:
 
 
 async def assemble(system: System, *, flush: bool = False, stop_at: datetime | None = None) -> Assembled:
-    """``flush`` seals what is there without waiting for more; after ``stop_at`` nothing new is begun.
+    """``flush`` seals what is there without waiting for more; after ``stop_at`` nothing new is begun. Each step leaves
+    time to those behind it: a queue that never ends must not keep what is sealed from its provider.
 
     Each step is taken whatever became of the one before: one broken part must not keep every batch from its provider.
     Raises what went wrong at the end.
@@ -44,17 +49,21 @@ async def assemble(system: System, *, flush: bool = False, stop_at: datetime | N
     drained, sealed, submitted = Drained(), 0, 0
     try:
         try:
-            drained = drain(system, stop_at=stop_at)
+            drained = drain(system, stop_at=share(system, stop_at, DRAIN_SHARE))
+            failed += drained.errors
         except Exception as error:  # noqa: BLE001 - raised again below
             failed.append(error)
-        failed += rescue_parts(system)
+        failed += rescue_parts(system, stop_at=share(system, stop_at, RESCUE_SHARE))
         try:
-            sealed = len(seal(system, flush=flush))
+            sealed = len(seal(system, flush=flush, stop_at=share(system, stop_at, SEAL_SHARE)))
         except Exception as error:  # noqa: BLE001 - raised again below
             failed.append(error)
-        submitted = await submit_due(system, stop_at=stop_at)
+        try:
+            submitted = await submit_due(system, stop_at=stop_at)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
     finally:
-        preserve(system)
+        preserve(system, stop_at=stop_at)
     if failed:
         raise ExceptionGroup(f"{len(failed)} steps of the assembler failed", failed)
     return Assembled(drained, sealed, submitted)
@@ -78,7 +87,7 @@ async def collect_due(
 async def sweep_due(system: System, *, stop_at: datetime | None = None) -> None:
     """After what pays for itself; past ``stop_at`` the next turn does it. What is stranded each time, and what lies at
     the provider at most once an hour."""
-    if not _past(system, stop_at):
+    if not past(system, stop_at):
         await sweep_hourly(system)
         # Last, because a function died of what is stranded.
         await salvage(system)
@@ -94,7 +103,7 @@ async def _each(
     """One batch after the other. One that fails does not keep the others waiting; the turn fails after them all."""
     after, errors = [], []
     for row in rows:
-        if _past(system, stop_at):
+        if past(system, stop_at):
             break
         if row.state in states:
             try:
@@ -107,7 +116,3 @@ async def _each(
     if errors:
         raise ExceptionGroup(f"{len(errors)} of {len(after) + len(errors)} batches failed their step", errors)
     return after
-
-
-def _past(system: System, stop_at: datetime | None) -> bool:
-    return stop_at is not None and system.clock.now() >= stop_at
