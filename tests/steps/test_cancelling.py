@@ -495,6 +495,19 @@ def test_an_answer_in_vain_that_is_counted_while_a_cancel_is_at_its_receipt_stay
     assert faults(world) == []
 
 
+def test_a_cancel_that_was_cut_off_before_it_told_tells_when_it_is_repeated_after_an_answer_in_vain(tmp_path):
+    world = two(tmp_path)
+    world.live(running)
+    with pytest.raises(Crash):
+        world.live(cancel_a, Dies("tasks.apply", Side.AFTER))
+    later(world.clock, 700)
+    world.live(Life.finish)
+    assert told(world) == []
+    assert world.live(cancel_a) is CancelOutcome.CANCELLED
+    assert told(world) == [("a", "cancelled")]
+    assert faults(world) == []
+
+
 @pytest.mark.parametrize("deadline_s", [86_400, 7 * 86_400])
 def test_a_task_that_was_cancelled_in_a_batch_that_is_given_up_is_counted_as_repaid(tmp_path, deadline_s):
     """Nobody can tell whether the batch will bill its line: freed or sent again, the other's is counted as well."""

@@ -381,7 +381,7 @@ def test_a_call_in_flight_that_is_cancelled_counts_as_paid_and_brings_nothing() 
     assert ended.row is not None
     assert (ended.row.repaid, ended.row.attempt) == (1, 1)
     assert transition(ended.row, CALL, LATER) == Decision(Verdict.CANCELLED, ended.row)
-    assert transition(ended.row, settle("call-1"), LATER) == Decision(Verdict.IN_VAIN, ended.row)
+    assert transition(ended.row, settle("call-1"), LATER) == Decision(Verdict.STALE, ended.row)
 
 
 def test_a_staged_task_is_cancelled_with_its_record_and_not_without_the_task() -> None:
@@ -398,6 +398,7 @@ def test_an_answer_to_a_cancelled_line_is_counted_once_and_settles_nothing() -> 
     assert late.changed
     assert late.row is not None
     assert (late.row.state, late.row.repaid, late.row.pointer) == (TaskState.CANCELLED, 1, None)
+    assert late.row.holder == "p_1", "whoever repeats the cancel finds the task by it"
     assert transition(late.row, settle("p_1", pointer=POINTER), LATER) == Decision(Verdict.IN_VAIN, late.row)
 
 

@@ -30,7 +30,7 @@ class AcceptedTask(Value):
     What it will be asked with is decided once: ``prompt`` is the system text of a payload task, ``cache_key`` what
     helps the provider to find that text in its cache, ``max_tokens`` the cap for a request that names no limit.
     ``candidates`` are the models by profile among which a cheap model is to choose, and ``model`` is then the one of
-    ``standard``; None: the model is decided. ``spent_usd`` was billed before the task was put on its queue.
+    ``standard``; None: the model is decided. ``spent_usd`` was billed before the task was put on its queue, and ``unpriced`` says that it is not all of it.
     ``task_token`` is that of a sleeping state machine, which came beside the message.
     """
 
@@ -59,6 +59,7 @@ class AcceptedTask(Value):
     max_tokens: int | None = None
     candidates: dict[str, str] | None = None
     spent_usd: Usd = Decimal(0)
+    unpriced: bool = False
     task_token: str | None = None
 
     @property

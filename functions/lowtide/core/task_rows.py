@@ -99,6 +99,8 @@ class TaskRow(Value):
     attempt: int = 0
     generation: int = 0
     repaid: int = 0
+    in_vain: bool = False
+    """Cancelled, and what its last attempt came to all the same is counted in ``repaid``."""
     strikes: Strikes = Strikes()
     choice: ModelChoice | None = None
     holder: str | None = None

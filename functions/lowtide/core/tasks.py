@@ -198,7 +198,8 @@ def _choose(row: TaskRow | None, event: Choose) -> Decision:
 
 
 def _restage(row: TaskRow | None, event: Restage) -> Decision:
-    if row is not None and event.unsure and _was_cancelled(row, event.attempt, event.from_parts):
+    paid = event.unsure or event.attempt in event.strikes.billed
+    if row is not None and paid and _was_cancelled(row, event.attempt, event.from_parts):
         return _in_vain(row)
     if row is None or row.state is not TaskState.STAGED:
         return Decision(Verdict.STALE, row)
@@ -228,7 +229,8 @@ def _carry(row: TaskRow | None, event: Carry) -> Decision:
 def _free(row: TaskRow | None, event: Free) -> Decision:
     if row is None or (event.attempt is not None and row.attempt != event.attempt):
         return Decision(Verdict.STALE, row)
-    if event.unsure and _was_cancelled(row, row.attempt, event.from_parts):
+    paid = event.unsure or (event.strikes is not None and row.attempt in event.strikes.billed)
+    if paid and _was_cancelled(row, row.attempt, event.from_parts):
         return _in_vain(row)
     if row.state in (TaskState.QUEUED, TaskState.CANCELLING) and row.rescued_from == event.rescued_from:
         # Cancelled meanwhile, it waits for the message all the same: that writes its record.
@@ -239,7 +241,7 @@ def _free(row: TaskRow | None, event: Free) -> Decision:
         "state": TaskState.QUEUED,
         "holder": None,
         "rescued_from": event.rescued_from,
-        "strikes": row.strikes if event.strikes is None else event.strikes,
+        "strikes": row.strikes if event.strikes is None else event.strikes.after(row.strikes),
         "repaid": row.repaid + event.unsure,
     }
     return Decision(Verdict.APPLIED, row.model_copy(update=freed), changed=True)
@@ -262,7 +264,8 @@ def _release(row: TaskRow | None, event: Release) -> Decision:
 def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
     if row is None:
         return Decision(Verdict.STALE, row)
-    billed = event.status is Status.ANSWERED or event.unsure
+    failed = event.strikes is not None and event.attempt in event.strikes.billed
+    billed = event.status is Status.ANSWERED or event.unsure or failed
     if billed and _was_cancelled(row, event.attempt, event.holders):
         return _in_vain(row)
     if row.state in SETTLED:
@@ -286,7 +289,7 @@ def _settle(row: TaskRow | None, event: Settle, now: datetime) -> Decision:
 
 
 def _was_cancelled(row: TaskRow, attempt: int, holders: frozenset[str]) -> bool:
-    """In its part, while this very attempt was under way. Once what that came to is counted, ``holder`` is gone.
+    """In its part, while this very attempt was under way.
 
     A record behind a pointer was written by the collection of a cancelled batch: nothing can come after that.
     """
@@ -294,15 +297,16 @@ def _was_cancelled(row: TaskRow, attempt: int, holders: frozenset[str]) -> bool:
         row.state is TaskState.CANCELLED
         and row.pointer is None
         and row.attempt == attempt
-        and (row.holder is None or row.holder in holders)
+        and row.holder in holders
     )
 
 
 def _in_vain(row: TaskRow) -> Decision:
-    """Billed, or perhaps billed, and nobody gets it: counted once."""
-    if row.holder is None:
+    """Billed, or perhaps billed, and nobody gets it: counted once. ``holder`` stays: a cancel that was cut off finds the
+    task by it, and tells its end."""
+    if row.in_vain:
         return Decision(Verdict.IN_VAIN, row)
-    counted = row.model_copy(update={"holder": None, "repaid": row.repaid + 1})
+    counted = row.model_copy(update={"in_vain": True, "repaid": row.repaid + 1})
     return Decision(Verdict.IN_VAIN, counted, changed=True)
 
 

@@ -69,7 +69,9 @@ class Asker:
             return Lost(decision.row)
         if onward is Onward.CALL:
             return Chosen(decided, decision.row)
-        await self._onward(decided.model_copy(update={"spent_usd": decision.row.strikes.spent_usd}))
+        strikes = decision.row.strikes
+        before = {"spent_usd": strikes.spent_usd, "unpriced": strikes.unpriced}
+        await self._onward(decided.model_copy(update=before))
         return HandedOn()
 
     async def _make(self, task: AcceptedTask, row: TaskRow) -> Reply | Halt:

@@ -224,7 +224,8 @@ def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[_Drawn]
     lease_until = now + timedelta(seconds=system.routes.batching.lease_s)
     with PartFile() as file:
         for drawn in slice_:
-            file.add(PartLine(task=drawn.task, strikes=Strikes(spent_usd=drawn.task.spent_usd)), drawn.weight)
+            strikes = Strikes(spent_usd=drawn.task.spent_usd, unpriced=drawn.task.unpriced)
+            file.add(PartLine(task=drawn.task, strikes=strikes), drawn.weight)
         changes = {"lease_until": lease_until, "tenant": tenant}
         part = file.row(f"p-{digest[:24]}", lot, now).model_copy(update=changes)
         file.put(system.objects, part)

@@ -92,7 +92,8 @@ def plan(system: System, row: TaskRow | None) -> Plan | Redriven:
         return Redriven(RedriveOutcome.REFUSED, refusal.message)
     spent_usd = document.record.cost_usd or row.strikes.spent_usd
     # On the row for a call, on the task for a batch, which reads no rows for what its lines have cost before.
-    return Plan(row, document.record, task.model_copy(update={"spent_usd": spent_usd}))
+    before = {"spent_usd": spent_usd, "unpriced": row.strikes.unpriced}
+    return Plan(row, document.record, task.model_copy(update=before))
 
 
 def _replaced(plan: Plan) -> list[tuple[str, Receipt]]:
