@@ -8,6 +8,7 @@ from lowtide.core.batches import BatchState
 from lowtide.core.holds import Lift, Place, Scope
 from lowtide.core.lanes import Lane
 from lowtide.core.records import Status
+from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change
 from lowtide.steps.drain import drain
@@ -218,3 +219,20 @@ def test_a_crash_at_any_write_of_a_rescue_under_a_hold_loses_nothing_and_pays_no
 
 
 WRITES = ("apply", "put", "send", "clean")
+
+
+def test_thousands_of_holds_on_others_keep_no_batch_from_being_collected(tmp_path):
+    world = World(tmp_path, Scenario(batch=BatchWeather(min_s=600, max_s=600)))
+    world.publish(low("a"))
+
+    async def story(life: Life) -> None:
+        await running(life)
+        scopes = [Scope(tenant=f"customer-{n:06d}-some-company-name") for n in range(8_000)]
+        changes = [Change(scope.text, Place(scope, "over budget")) for scope in scopes]
+        life.system.holds.apply(changes, life.system.clock.now())
+        await life.pass_time(700)
+        await life.collect()
+        assert life.row("a").state is TaskState.ANSWERED
+
+    world.live(story)
+    assert faults(world) == []

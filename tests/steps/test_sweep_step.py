@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.core.batches import GRACE, BatchState, ProviderStatus
+from lowtide.core.errors import ProviderRefused
 from lowtide.core.lines import request_line
 from lowtide.core.records import Status
 from lowtide.core.task import Endpoint
@@ -361,3 +363,28 @@ def test_a_sweep_that_was_cut_off_is_repeated_without_harm(tmp_path, call, side)
     world.live(twice)
     assert statuses(world) == [ProviderStatus.CANCELLED]
     assert filenames(world) == []
+
+
+def test_a_batch_that_cannot_be_cancelled_keeps_no_file_from_being_deleted_and_is_counted(tmp_path, monkeypatch):
+    world = world_of(tmp_path, Mishap(kind=MishapKind.NEVER_ENDS))
+    real = OpenAIBatches.cancel
+
+    async def story(life):
+        stuck = await put_elsewhere(life, life.system.deployment)
+        api = life.system.batch_apis["openai"]
+        for number in (2, 3):
+            await api.prepare(SubmissionKey(life.system.deployment, f"b-{number}", 1), io.BytesIO(b"{}\n"))
+        await life.pass_time(GRACE_S + 60)
+
+        async def cancel(self, provider_batch_id):
+            if provider_batch_id == stuck.id:
+                raise ProviderRefused(409, "invalid_request", "a batch that is finalizing cannot be cancelled")
+            await real(self, provider_batch_id)
+
+        monkeypatch.setattr(OpenAIBatches, "cancel", cancel)
+        return await sweep(life.system)
+
+    swept = world.live(story)
+    assert swept.batches == 1
+    assert swept.files >= 2
+    assert not {name for name in filenames(world) if "b-2" in name or "b-3" in name}

@@ -238,3 +238,15 @@ def test_what_the_provider_took_for_an_answer_is_one_whatever_the_endpoint(body)
 def test_a_last_try_waits_for_a_tenth_of_the_time_left_at_most_and_never_longer_than_the_cap(left_s, seed):
     wait = last_wait_s(left_s, cap_s=300, seed=seed)
     assert min(300, max(0.0, left_s) / 10) / 2 <= wait <= min(300, max(0.0, left_s) / 10)
+
+
+@given(code=st.text(max_size=300), message=st.text(max_size=2_000))
+def test_no_code_and_no_message_of_a_line_is_more_than_any_carrier_takes(code, message):
+    error = {"code": code, "message": message}
+    for outcome in (judge_line(None, code, message), judge_line(Response(400, {"error": error}), None, None)):
+        assert isinstance(outcome, Again | Bury)
+        assert 0 < len(outcome.code) <= 100
+        assert outcome.code.isascii()
+        assert outcome.code.isprintable()
+        assert 0 < len(outcome.message) <= 500
+        outcome.message.encode()

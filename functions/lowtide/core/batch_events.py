@@ -7,7 +7,6 @@ from datetime import datetime
 from enum import StrEnum
 
 from .batch_rows import BatchRow, BatchTally, Made, Progress, ProviderBatch, Unanswered
-from .holds import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +103,13 @@ class Rescue:
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """``real_time_before``, ``held``: see the row. ``released``: it has not ended, and is waited for no longer."""
+    """``real_time_before``, ``held_key``: see the row. ``released``: it has not ended, and is waited for no longer."""
 
     owner: str
     batch: ProviderBatch
     real_time_before: datetime | None = None
     released: bool = False
-    held: tuple[Scope, ...] = ()
+    held_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from .holds import Scope
 from .model import Utc, Value
 from .parts import Lot
 from .records import Usage
@@ -145,8 +144,9 @@ class BatchRow(Value):
     collected_at: Utc | None = None
     real_time_before: Utc | None = None
     """What is due before it and not answered goes to a faster lane, not into another batch."""
-    held: tuple[Scope, ...] = ()
-    """The holds in force when collecting began: what they cover, and is not answered, waits in a part."""
+    held_key: str | None = None
+    """Of the object with the holds in force when collecting began: what they cover, and is not answered, waits in a
+    part."""
     released: bool = False
     """Given up before its end: it may bill its lines yet."""
     progress: Progress | None = None

@@ -212,7 +212,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 # Stamped once: what is written while collecting is a pure function of these.
                 "collected_at": now,
                 "real_time_before": event.real_time_before,
-                "held": event.held,
+                "held_key": event.held_key,
                 "released": event.released,
             }
         case Checkpoint():

@@ -117,9 +117,7 @@ class InForce:
 
     def holds(self, part: PartRow) -> bool:
         """Must sealing pass it over. A part of many tenants' tasks is held only by what holds them all."""
-        return any(
-            scope.tenant in (None, part.tenant) and scope.model in (None, part.lot.model) for scope in self.scopes
-        )
+        return self._any(None, part.lot.model) or (part.tenant is not None and self._any(part.tenant, part.lot.model))
 
     def over(self, model: str) -> tuple[Scope, ...]:
         """Those that cover tasks on this model, whoever's; in an order of their own."""
@@ -128,8 +126,12 @@ class InForce:
 
     def stops(self, tenant: str, model: str) -> bool:
         """Is a task of this tenant's on this model held, whatever it stands beside?"""
-        return any(scope.tenant in (None, tenant) and scope.model in (None, model) for scope in self.scopes)
+        return self._any(None, model) or self._any(tenant, model)
 
     def apart(self, tenant: str, model: str) -> bool:
         """Does a hold single this tenant's tasks out, so that their parts must be theirs alone."""
-        return any(scope.tenant == tenant and scope.model in (None, model) for scope in self.scopes)
+        return self._any(tenant, model)
+
+    def _any(self, tenant: str | None, model: str) -> bool:
+        """Looked up, and not gone through: asked for every line of a batch, under thousands of holds."""
+        return any(Scope(tenant=tenant, model=name) in self.scopes for name in (None, model))

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from .lanes import Lane
+from .provider_words import code_text, message_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,8 @@ def _judged_status(status: Any, code: str, message: str) -> Outcome:
 def judge_line(response: Response | None, error_code: str | None, error_message: str | None) -> Outcome:
     """A line of a batch's output or error file. ``error`` codes are open, so each may yet succeed."""
     if response is None or response.status is None:
-        code = error_code or "no_response"
-        message = error_message or f"the batch ended without an answer ({code})"
+        code = code_text(error_code or "no_response")
+        message = message_text(error_message or f"the batch ended without an answer ({code})")
         # A line that a cancelled batch never ran has not had its try.
         return Again(code, message, counts=code != BATCH_CANCELLED)
     match judge(response, Lane.BATCH):
@@ -218,7 +219,7 @@ def _error_of(body: Any, status: int) -> tuple[str, str]:
         # Servers built on other frameworks say it as ``detail``, ``message``, or ``error`` in a word.
         told = next((text for text in (body.get("message"), body.get("detail"), error) if text), None)
         text = told if isinstance(told, str) else json.dumps(told, default=str) if told else None
-        return f"http_{status}", (text or f"the provider answered with HTTP {status}")[:500]
+        return f"http_{status}", message_text(text or f"the provider answered with HTTP {status}")
     code = error.get("code") or error.get("type") or f"http_{status}"
     message = error.get("message") or f"the provider answered with HTTP {status}"
-    return str(code)[:100], str(message)[:500]
+    return code_text(str(code)), message_text(str(message))

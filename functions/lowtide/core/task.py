@@ -30,7 +30,8 @@ class AcceptedTask(Value):
     What it will be asked with is decided once: ``prompt`` is the system text of a payload task, ``cache_key`` what
     helps the provider to find that text in its cache, ``max_tokens`` the cap for a request that names no limit.
     ``candidates`` are the models by profile among which a cheap model is to choose, and ``model`` is then the one of
-    ``standard``; None: the model is decided. ``spent_usd`` was billed before the task was put on its queue, and ``unpriced`` says that it is not all of it.
+    ``standard``; None: the model is decided. ``spent_usd`` was billed before the task was put on its queue;
+    ``unpriced``: and more, whose price is not known.
     ``task_token`` is that of a sleeping state machine, which came beside the message.
     """
 

@@ -293,17 +293,12 @@ def _was_cancelled(row: TaskRow, attempt: int, holders: frozenset[str]) -> bool:
 
     A record behind a pointer was written by the collection of a cancelled batch: nothing can come after that.
     """
-    return (
-        row.state is TaskState.CANCELLED
-        and row.pointer is None
-        and row.attempt == attempt
-        and row.holder in holders
-    )
+    return row.state is TaskState.CANCELLED and row.pointer is None and row.attempt == attempt and row.holder in holders
 
 
 def _in_vain(row: TaskRow) -> Decision:
-    """Billed, or perhaps billed, and nobody gets it: counted once. ``holder`` stays: a cancel that was cut off finds the
-    task by it, and tells its end."""
+    """Billed, or perhaps billed, and nobody gets it: counted once. ``holder`` stays: a cancel that was cut off finds
+    the task by it, and tells its end."""
     if row.in_vain:
         return Decision(Verdict.IN_VAIN, row)
     counted = row.model_copy(update={"in_vain": True, "repaid": row.repaid + 1})

@@ -33,7 +33,6 @@ from lowtide.core.batches import (
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, KeyUnreadable, ProviderRefused, Unreachable
-from lowtide.core.holds import InForce
 from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
@@ -45,7 +44,7 @@ from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
 from .finish import finish_parts
-from .held import scopes_over
+from .held import read_held, write_held
 from .lease import LeasedBatch, leased
 from .outlook import Outlook, note_duration
 from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
@@ -141,7 +140,7 @@ class _Collection:
             if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
                 await self._return(now + wait)
                 return False
-        held = scopes_over(self._system, batch.row)
+        held = write_held(self._system, batch.row)
         if account_refused(self._system, batch.row.lot.provider):
             # No lane would answer now: what is unanswered goes into a part, which keeps it, and is rescued from there.
             return batch.apply(Collect(batch.owner, ended, None, released, held))
@@ -224,7 +223,7 @@ class _Collection:
                 if (finished := reading.take(parse_result_line(raw), sent)) is not None:
                     strikes = self._charged(sent, finished.custom_id, finished.outcome, finished.response, reading)
                     yield End(finished.custom_id, finished.outcome, finished.response, len(raw), strikes)
-        in_force = InForce(frozenset(row.held))
+        in_force = read_held(self._system, row)
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
             paid = self._charged(sent, custom_id, outcome, response, reading)

@@ -55,7 +55,7 @@ def _keep(system: System, row: PartRow | BatchRow, now: datetime) -> None:
             _rewrite(system, row.object_key)
             system.parts.apply([Change(row.part_id, parts.Keep(now), row)], now)
         case BatchRow():
-            for key in (row.file_key, row.manifest_key):
+            for key in (row.file_key, row.manifest_key, row.held_key):
                 if key is not None:
                     _rewrite(system, key)
             system.batches.apply([Change(row.batch_id, batches.Keep(now), row)], now)

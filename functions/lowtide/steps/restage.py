@@ -48,6 +48,8 @@ class LinesAgain:
 
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._starts = array("Q")
+        self._end = 0
         self._attempts = array("Q")
         self._unsure = bytearray()
         self._account = bytearray()
@@ -72,7 +74,10 @@ class LinesAgain:
         self._account.append(why.account)
         if why.account and self.refused is None:
             self.refused = why
-        self._file.write(line.model_dump_json().encode() + b"\n")
+        raw = line.model_dump_json().encode() + b"\n"
+        self._file.write(raw)
+        self._starts.append(self._end)
+        self._end += len(raw)
 
     def worst(self, places: Sequence[int]) -> int:
         """The most attempts that any of them had, counted or not."""
@@ -82,15 +87,12 @@ class LinesAgain:
         return any(self._account[place] for place in places)
 
     def read(self, places: Sequence[int]) -> Iterator[LineAgain]:
-        """Those that were added at these places, which ascend. One reader at a time."""
-        self._file.seek(0)
-        wanted = iter(places)
-        following = next(wanted, None)
-        for place, raw in enumerate(self._file):
-            if place == following:
-                unsure = bool(self._unsure[place])
-                yield LineAgain(len(raw), self._attempts[place], unsure, PartLine.model_validate_json(raw))
-                following = next(wanted, None)
+        """Those that were added at these places: they alone are read. One reader at a time."""
+        for place in places:
+            self._file.seek(self._starts[place])
+            raw = self._file.readline()
+            unsure = bool(self._unsure[place])
+            yield LineAgain(len(raw), self._attempts[place], unsure, PartLine.model_validate_json(raw))
 
 
 def send_again(system: System, row: BatchRow, again: LinesAgain, *, halves: bool) -> None:

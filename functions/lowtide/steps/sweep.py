@@ -7,7 +7,7 @@ What carries another name, or is younger than the grace period, is never touched
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -75,13 +75,21 @@ async def _sweep(system: System, api: BatchApi) -> Swept:
     for each in batches:
         _report(system, "orphan_batch", each)
         if each.batch is not None and not each.batch.ended:
-            await api.cancel(each.id)
+            await _try(system, each, api.cancel(each.id))
     files = [each for each in orphans if each.kind is not OwnedKind.BATCH]
     for each in files:
         _report(system, "orphan_file", each)
-    if files:
-        await api.clean([each.id for each in files])
+        await _try(system, each, api.clean([each.id]))
     return Swept(len(batches), len(files))
+
+
+async def _try(system: System, each: Owned, doing: Awaitable[None]) -> None:
+    """One that is refused, a batch that is ending at this moment say, keeps no other from being done away with. It is
+    counted all the same, and met again by the next sweep."""
+    try:
+        await doing
+    except LowtideError as error:
+        system.metrics.log("orphan_stays", kind=each.kind.value, provider_id=each.id, reason=str(error))
 
 
 def _wrote(owned: Iterable[Owned]) -> frozenset[str]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
+from lowtide.core.provider_words import code_text, message_text
 
 _ENDED = ("completed_at", "failed_at", "expired_at", "cancelled_at")
+MOST_FAULTS = 1_000
+MOST_FAULT_BYTES = 100_000
+"""Of a batch's faults in all: they are kept in its row, of which DynamoDB takes 400 KB. What is not named goes again,
+and is named the next time."""
+_FAULT_MESSAGE = 200
+"""Characters of a fault's message."""
+_USAGE_BYTES = 4_000
+"""Ten times what OpenAI says of a batch's usage; more is kept by nobody, and our own count does without it."""
 
 
 def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
@@ -25,7 +35,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
         faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
-        usage=dict(usage) if isinstance(usage, Mapping) else None,
+        usage=dict(usage) if isinstance(usage, Mapping) and len(str(usage)) <= _USAGE_BYTES else None,
     )
 
 
@@ -59,16 +69,28 @@ def _faults(errors: Any) -> tuple[ValidationFault, ...]:
         listed = [{"message": listed}] if listed else []
     if not isinstance(listed, list):
         return ()
-    return tuple(
-        ValidationFault(
-            code=_text(fault.get("code")) or _text(fault.get("type")),
-            message=_text(fault.get("message")),
-            line=_line(fault.get("line")),
-            param=_text(fault.get("param")),
-        )
-        for fault in listed
-        if isinstance(fault, Mapping)
+    return tuple(_bounded(_fault(each) for each in listed if isinstance(each, Mapping)))
+
+
+def _fault(said: Mapping[str, Any]) -> ValidationFault:
+    code, message = _text(said.get("code")) or _text(said.get("type")), _text(said.get("message"))
+    param = _text(said.get("param"))
+    return ValidationFault(
+        code=None if code is None else code_text(code),
+        message=None if message is None else message_text(message, _FAULT_MESSAGE),
+        line=_line(said.get("line")),
+        param=None if param is None else code_text(param),
     )
+
+
+def _bounded(faults: Iterable[ValidationFault]) -> Iterator[ValidationFault]:
+    """The first of them, as many as a row has room for."""
+    size = 0
+    for fault in islice(faults, MOST_FAULTS):
+        size += len(fault.model_dump_json().encode())
+        if size > MOST_FAULT_BYTES:
+            return
+        yield fault
 
 
 def _line(value: Any) -> int | None:

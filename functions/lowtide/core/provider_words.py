@@ -1,0 +1,18 @@
+"""What a provider says of a failure, as far as we carry it: its text goes into rows, records, letters and attributes
+of messages, all of which have limits of their own. Whatever it says, none of them is to be refused for it.
+"""
+
+from __future__ import annotations
+
+CODE_CHARACTERS = 100
+MESSAGE_CHARACTERS = 500
+
+
+def code_text(said: str) -> str:
+    """A code in printable ASCII, at most 100 characters; others become ``?`` (SQS takes no control characters)."""
+    return "".join(char if " " <= char <= "~" else "?" for char in said[:CODE_CHARACTERS])
+
+
+def message_text(said: str, most: int = MESSAGE_CHARACTERS) -> str:
+    """A message of printable characters, at most so many of them; line breaks stay, others become ``?``."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in said[:most])
