@@ -7,9 +7,12 @@ import tracemalloc
 
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.outcomes import Again, Response
+from lowtide.core.parts import PartLine
 from lowtide.core.task import custom_id
+from lowtide.steps import restage
 from lowtide.steps.failures import SpooledFailures
 from lowtide.steps.sent import SentLines
+from tests.contract.cases import task
 
 LINES = 50_000
 
@@ -56,3 +59,26 @@ def test_a_failure_nested_more_deeply_than_json_is_written_keeps_its_text():
     assert response is not None
     assert isinstance(response.body, str)
     assert "the end" in response.body
+
+
+def test_the_lines_of_many_held_tenants_are_each_read_once_and_no_other_with_them(monkeypatch):
+    read = 0
+
+    class Counting(io.BytesIO):
+        def readline(self, size=-1, /):
+            nonlocal read
+            raw = super().readline(size)
+            read += len(raw)
+            return raw
+
+    spool = Counting()
+    monkeypatch.setattr(restage, "TemporaryFile", lambda: spool)
+    with restage.LinesAgain() as again:
+        for number in range(200):
+            line = PartLine(task=task(number).model_copy(update={"tenant": f"c{number % 40}"}))
+            again.add(1, line, Again("missing", "Gone."), apart=True)
+        size = len(spool.getvalue())
+        names = {tenant: [each.line.task.task_id for each in again.read(at)] for tenant, at in again.together.items()}
+    assert names["c7"] == [task(number).task_id for number in (7, 47, 87, 127, 167)]
+    assert sum(map(len, names.values())) == 200
+    assert read == size

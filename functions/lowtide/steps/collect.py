@@ -51,6 +51,7 @@ from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn, tried
+from .shards import deliver_again
 from .submission_gate import account_refused
 from .tell import tell_batch
 from .token_room import learn
@@ -168,6 +169,7 @@ class _Collection:
     async def _collect(self) -> None:
         row = self._batch.row
         with sent_lines(self._system, row) as sent:
+            deliver_again(self._system, row, sent)
             try:
                 await self._settle(sent, row.progress)
             except Diverged:

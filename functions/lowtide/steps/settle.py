@@ -22,11 +22,9 @@ from lowtide.core.records import Pointer, ResultDocument, Status
 from lowtide.core.tasks import Decision, Settle, Strikes, TaskEvent, TaskRow, Verdict
 from lowtide.ports import Change, System
 
-from .deliver import own_entry
 from .in_vain import count_in_vain
-from .letters import send_letters
 from .sent import Sent, SentLines
-from .tell import Ended, tell
+from .shards import deliver_shard
 
 SHARD_LINES = 500
 """Documents in one object, one settling call and one ledger entry."""
@@ -124,17 +122,7 @@ class Settlement:
             for (sent, _), document, decision in zip(shard, documents_, decisions, strict=True)
             if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None
         ]
-        receipts = [(own_entry(row_), Receipt.of(document.record, repaid=row_.repaid)) for _, document, row_ in settled]
-        letters = [
-            (f"{document.record.id} {row_.generation}", document.letter)
-            for _, document, row_ in settled
-            if document.letter is not None
-        ]
-        send_letters(system, letters)
-        tell(system, [Ended(sent.line.task, row_, document.record) for sent, document, row_ in settled])
-        together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
-        system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
-        self._count(Receipt.sum(receipt for _, receipt in receipts))
+        self._count(deliver_shard(system, name, settled))
         self._count_in_vain(documents_, decisions)
 
     def _document(self, sent: Sent, end: End) -> ResultDocument:
