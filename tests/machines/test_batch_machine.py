@@ -51,7 +51,7 @@ STEPS = {
     "look": (("running",), "running", lambda who, _: Seen(who, provider_batch(), SOON)),
     "return": (("running",), "sealed", lambda who, _: Return(who, SOON)),
     "rescue": (("sealed", "uploading", "submitting", "running"), None, lambda who, _: batches.Rescue(who)),
-    "collect": (("running", "collecting"), "collecting", lambda who, _: Collect(who, COMPLETED)),
+    "collect": (("running", "collecting"), "collecting", lambda who, _: Collect(who, COMPLETED, tries=3)),
     "check": (("collecting",), "collecting", lambda who, _: Checkpoint(who, PROGRESS)),
     "clean": (("collecting",), "cleaning", lambda who, _: Clean(who, TALLY)),
     "done": (("open", "cleaning"), "done", lambda who, _: Done(who)),

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from lowtide.core.offpeak import OffPeak
+from lowtide.core.records import Status
 from lowtide.core.routes import Routes
 from lowtide_local.engine.crashes import Crash, Side
 from lowtide_local.simulator.scenario import BatchWeather, Scenario
@@ -62,4 +63,27 @@ def test_what_a_shard_owes_is_delivered_although_the_next_reading_comes_to_anoth
     assert {orjson.loads(body)["task_id"] for _, body in world.replies.sent} == set(texts)
     # At the prices of the reading that settled them: receipts are not written anew for a deployment.
     world.routes = before
+    assert faults(world) == []
+
+
+@pytest.mark.parametrize("dies", ["objects.put", "tasks.apply", "parts.apply"])
+def test_a_line_that_was_to_go_again_does_though_a_deployment_has_meanwhile_taken_its_tries_away(tmp_path, dies):
+    world = World(tmp_path, Scenario(batch=BatchWeather(min_s=600, max_s=600)))
+    world.publish(task("a", BATCHED, "[sim:500-once] a"), task("b", BATCHED, "[sim:500-once] b"))
+
+    async def running(life: Life) -> None:
+        life.accept()
+        await life.assemble()
+
+    world.live(running)
+    later(world.clock, 700)
+    with pytest.raises(Crash):
+        world.live(Life.collect, Dies(dies, Side.AFTER))
+    world.routes = strict(world.routes)
+    world.live(Life.finish)
+
+    async def ended(life: Life) -> None:
+        assert {life.record(name).status for name in "ab"} == {Status.ANSWERED}
+
+    world.live(ended)
     assert faults(world) == []

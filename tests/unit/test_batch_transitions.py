@@ -56,7 +56,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
         "postpone": Postpone(owner, SOON, Made.MAYBE),
         "return": Return(owner, SOON),
         "rescue": Rescue(owner),
-        "collect": Collect(owner, ENDED),
+        "collect": Collect(owner, ENDED, tries=3),
         "check": Checkpoint(owner, PROGRESS),
         "clean": Clean(owner, TALLY),
         "done": Done(owner),
@@ -230,8 +230,8 @@ def test_a_batch_that_is_to_be_cancelled_for_whatever_reason_is_called_off(order
 
 
 def test_what_is_decided_when_collecting_begins_is_not_decided_again() -> None:
-    row = moved(ROWS["running"], Collect("me", ENDED, real_time_before=SOON, released=True))
-    again = moved(row, Collect("me", ENDED, real_time_before=LATER), LATER)
+    row = moved(ROWS["running"], Collect("me", ENDED, 3, real_time_before=SOON, released=True))
+    again = moved(row, Collect("me", ENDED, 3, real_time_before=LATER), LATER)
     assert (again.real_time_before, again.released, again.collected_at) == (SOON, True, NOW)
 
 

@@ -103,10 +103,12 @@ class Rescue:
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """``real_time_before``, ``held_key``: see the row. ``released``: it has not ended, and is waited for no longer."""
+    """``tries``, ``real_time_before``, ``held_key``: see the row. ``released``: it has not ended, and is waited for no
+    longer."""
 
     owner: str
     batch: ProviderBatch
+    tries: int
     real_time_before: datetime | None = None
     released: bool = False
     held_key: str | None = None

@@ -142,6 +142,8 @@ class BatchRow(Value):
     rescued_at: Utc | None = None
     """Since when it is to be cancelled for a deadline."""
     collected_at: Utc | None = None
+    tries: int = 0
+    """That a task has, as it was when collecting began: whoever reads the files again divides the lines alike."""
     real_time_before: Utc | None = None
     """What is due before it and not answered goes to a faster lane, not into another batch."""
     held_key: str | None = None

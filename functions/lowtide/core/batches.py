@@ -211,6 +211,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "provider_batch": event.batch,
                 # Stamped once: what is written while collecting is a pure function of these.
                 "collected_at": now,
+                "tries": event.tries,
                 "real_time_before": event.real_time_before,
                 "held_key": event.held_key,
                 "released": event.released,

@@ -142,10 +142,10 @@ class _Collection:
                 await self._return(now + wait)
                 return False
         held = write_held(self._system, batch.row)
-        if account_refused(self._system, batch.row.lot.provider):
-            # No lane would answer now: what is unanswered goes into a part, which keeps it, and is rescued from there.
-            return batch.apply(Collect(batch.owner, ended, None, released, held))
-        return batch.apply(Collect(batch.owner, ended, real_time_before, released, held))
+        # Where the account is refused no lane would answer now: a part keeps what is unanswered, to be rescued from it.
+        before = None if account_refused(self._system, batch.row.lot.provider) else real_time_before
+        tries = self._system.routes.retries.attempts
+        return batch.apply(Collect(batch.owner, ended, tries, before, released, held))
 
     async def _return(self, not_before: datetime) -> None:
         batch = self._batch
@@ -234,7 +234,7 @@ class _Collection:
                 continue
             line = sent[custom_id]
             strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)
-            if strikes.failures < self._system.routes.retries.attempts and not culprit:
+            if strikes.failures < row.tries and not culprit:
                 task, model = line.line.task, row.lot.model
                 too_soon = row.real_time_before is not None and task.deadline_at < row.real_time_before
                 goes_on = PartLine(task=task, strikes=strikes)
