@@ -75,6 +75,8 @@ class SqliteQueue:
         now = self._now_ms()
         with self._database.transaction():
             place = {number: place for place, number in enumerate(self._next(max(limit, 0), now))}
+            if not place:
+                return []
             rows = self._database.execute(
                 "SELECT id, receives + 1, sent_to, sent_at, tenant, attributes, body FROM messages "
                 "WHERE id IN (SELECT value FROM json_each(?))",

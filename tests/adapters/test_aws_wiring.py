@@ -35,7 +35,7 @@ def _region(monkeypatch):
 
 @pytest.fixture
 def settings(aws) -> Settings:
-    names = ("intake", "critical", "high", "normal", "low", "dead_letter")
+    names = ("intake", "critical", "high", "normal", "low", "dead_letter", "stranded")
     urls = {f"{name}_url": aws.queue_url(name) for name in names}
     arn = aws.secrets.create_secret(Name="provider", SecretString=json.dumps({"openai": "sk-first"}))["ARN"]
     return Settings(deployment="shop", table=TABLE, bucket=BUCKET, secret_arn=arn, **urls)
@@ -202,7 +202,8 @@ def test_a_function_that_calls_no_provider_never_loads_its_sdk():
 import sys
 from lowtide import wiring
 from lowtide.settings import Settings
-urls = {f"{name}_url": "https://sqs/q" for name in ("intake", "critical", "high", "normal", "low", "dead_letter")}
+names = ("intake", "critical", "high", "normal", "low", "dead_letter", "stranded")
+urls = {f"{name}_url": "https://sqs/q" for name in names}
 system = wiring.system(Settings(deployment="d", table="t", bucket="b", **urls))
 loaded = {name.split(".")[0] for name in sys.modules}
 assert not loaded & {"openai", "httpx2", "lowtide_local"}, loaded

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import boto3
 import time_machine
 from moto import mock_aws
+from moto.dynamodb.models import DynamoDBBackend
 
 from lowtide.adapters.aws.dead_tasks import DynamoDeadTasks
 from lowtide.adapters.aws.ledger import DynamoLedger
@@ -47,8 +50,21 @@ class Stand(NamedTuple):
 
 
 @contextmanager
+def one_write_at_a_time() -> Iterator[None]:
+    """DynamoDB looks at an item's condition and writes it in one; moto does so only if nobody comes in between."""
+    lock, usual = Lock(), DynamoDBBackend.put_item
+
+    def put_item(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return usual(*args, **kwargs)
+
+    with patch.object(DynamoDBBackend, "put_item", put_item):
+        yield
+
+
+@contextmanager
 def stand() -> Iterator[Stand]:
-    with mock_aws():
+    with mock_aws(), one_write_at_a_time():
         names = ("sqs", "s3", "dynamodb", "ssm", "secretsmanager")
         made = Stand(*(boto3.client(name, region_name=REGION) for name in names))
         made.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
