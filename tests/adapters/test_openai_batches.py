@@ -321,6 +321,7 @@ async def test_a_refusal_says_what_the_provider_said():
         ({"error": "just text"}, None, "HTTP 400: just text"),
         ({"detail": "from a framework"}, None, "HTTP 400: from a framework"),
         ([], None, "HTTP 400: Bad Request"),
+        ({"error": {"message": "x" * 600_000, "code": "bad\x00\ncode"}}, "bad??code", "HTTP 400: " + "x" * 490),
     ],
 )
 async def test_every_shape_of_error_is_read(body, code, said):

@@ -201,14 +201,43 @@ def test_more_small_parts_than_a_row_can_name_become_several_batches(tmp_path):
 # --- the cap on open batches ---------------------------------------------------------------------------------------
 
 
+def goes_down(life: Life, model: str) -> None:
+    key, now = model_key("openai", model), life.system.clock.now()
+    ends = tuple(CallEnd(Sign.FAILED, now, f"{now} {n}", witness=str(n)) for n in range(10))
+    life.system.paces.apply([Change(key, Tell(key, ends))], now)
+
+
+def test_batches_that_waited_together_do_not_go_together_beyond_the_cap(tmp_path):
+    world = world_of(tmp_path, of=with_batching(max_open_batches=3))
+    models = ("gpt-5-mini", "gpt-4.1-mini", "gpt-4o-mini")
+
+    async def story(life: Life) -> None:
+        for number in range(3):
+            for model in models:
+                goes_down(life, model)
+                sent(life, low(f"{model}-{number}", model=model))
+            await life.assemble()
+        waiting = [row.state for row in life.system.batches.active()]
+        assert waiting == [BatchState.SEALED] * len(waiting)
+        assert len(waiting) > 3, "each lot has places of its own"
+        most = 0
+        for _ in range(40):
+            await life.pass_time(300)
+            await life.assemble()
+            most = max(most, sum(row.state is BatchState.RUNNING for row in life.system.batches.active()))
+            await life.collect()
+        assert most == 3
+        assert {life.row(f"{model}-{n}").state for model in models for n in range(3)} == {TaskState.ANSWERED}
+
+    world.live(story)
+
+
 def test_batches_that_wait_for_a_model_that_does_not_answer_take_no_places_of_others(tmp_path):
     world = world_of(tmp_path, of=with_batching(max_open_batches=3))
 
     async def story(life: Life) -> None:
         for number in range(5):
-            key, now = model_key("openai", "gpt-5-mini"), life.system.clock.now()
-            ends = tuple(CallEnd(Sign.FAILED, now, f"{number} {n}", witness=str(n)) for n in range(10))
-            life.system.paces.apply([Change(key, Tell(key, ends))], now)
+            goes_down(life, "gpt-5-mini")
             sent(life, low(f"a{number}"))
             await life.assemble()
         assert [row.state for row in life.system.batches.active()] == [BatchState.SEALED] * 3, "the lot's own cap"

@@ -16,6 +16,15 @@ _WAITING = frozenset({BatchState.OPEN, BatchState.SEALED, BatchState.UPLOADING})
 """Nothing can be running at the provider yet."""
 
 
+def places_left(active: Iterable[BatchRow], most: int) -> int:
+    """How many of the batches that wait may be submitted beside what the provider has."""
+    return most - sum(row.state not in _WAITING for row in active)
+
+
+def takes_a_place(before: BatchRow, after: BatchRow) -> bool:
+    return before.state in _WAITING and after.state not in _WAITING
+
+
 def within_cap(groups: Sequence[Sequence[PartRow]], active: Iterable[BatchRow], most: int) -> list[Sequence[PartRow]]:
     """The groups, in order, that may become batches beside those that are ``active``."""
     rows = list(active)

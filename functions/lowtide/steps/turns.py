@@ -10,12 +10,13 @@ from functools import partial
 
 from lowtide.core.batches import BatchRow, BatchState
 from lowtide.core.errors import safely_told
+from lowtide.core.open_batches import places_left, takes_a_place
 from lowtide.ports import System
 
 from .collect import collect
 from .drain import Drained, drain
 from .preserve import preserve
-from .rescue import rescue_parts
+from .rescue import rescue_parts, too_late
 from .salvage import salvage
 from .seal import seal
 from .submit import submit
@@ -70,8 +71,19 @@ async def assemble(system: System, *, flush: bool = False, stop_at: datetime | N
 
 
 async def submit_due(system: System, *, stop_at: datetime | None = None) -> int:
-    """How many batches began to run."""
-    after = await _each(system, system.batches.active(), TO_SUBMIT, submit, stop_at)
+    """How many batches began to run. No more are at the provider than the cap says, however many waited together."""
+    active = system.batches.active()
+    places = places_left(active, system.routes.batching.max_open_batches)
+
+    async def submit_if_there_is_a_place(system: System, row: BatchRow) -> BatchRow:
+        nonlocal places
+        if places <= 0 and row.state is BatchState.SEALED and not (row.called_off or too_late(system, row)):
+            return row
+        after = await submit(system, row)
+        places -= takes_a_place(row, after)
+        return after
+
+    after = await _each(system, active, TO_SUBMIT, submit_if_there_is_a_place, stop_at)
     return sum(row.state is BatchState.RUNNING for row in after)
 
 
