@@ -11,6 +11,7 @@ from lowtide.core.routes import Routes
 from lowtide_local.engine.crashes import Crash, Side
 from lowtide_local.simulator.scenario import BatchWeather, Scenario
 from tests.steps.books import faults
+from tests.steps.one_lot import running
 from tests.sweep.world import Dies, Life, World, later, task
 
 BATCHED = "content_generation"
@@ -43,10 +44,6 @@ def test_what_a_shard_owes_is_delivered_although_the_next_reading_comes_to_anoth
     texts = {"a": "Hello.", "b": "[sim:400] b", "c": "[sim:500-once] c"}
     world.publish(*(task(name, BATCHED, text, reply_to=REPLY_TO) for name, text in texts.items()))
 
-    async def running(life: Life) -> None:
-        life.accept()
-        await life.assemble()
-
     world.live(running)
     later(world.clock, 700)
     with pytest.raises(Crash):
@@ -70,10 +67,6 @@ def test_what_a_shard_owes_is_delivered_although_the_next_reading_comes_to_anoth
 def test_a_line_that_was_to_go_again_does_though_a_deployment_has_meanwhile_taken_its_tries_away(tmp_path, dies):
     world = World(tmp_path, Scenario(batch=BatchWeather(min_s=600, max_s=600)))
     world.publish(task("a", BATCHED, "[sim:500-once] a"), task("b", BATCHED, "[sim:500-once] b"))
-
-    async def running(life: Life) -> None:
-        life.accept()
-        await life.assemble()
 
     world.live(running)
     later(world.clock, 700)

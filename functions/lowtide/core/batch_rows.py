@@ -21,6 +21,10 @@ class BatchState(StrEnum):
     DONE = "done"
 
 
+NOT_ASKED_FOR = frozenset({BatchState.OPEN, BatchState.SEALED, BatchState.UPLOADING})
+"""No creation was asked for yet, so nothing can be running at the provider."""
+
+
 class ProviderStatus(StrEnum):
     """The provider's own words for where a batch is. Others exist elsewhere; they count as in progress."""
 

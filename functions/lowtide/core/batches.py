@@ -49,6 +49,7 @@ from .batch_events import (
     Upload,
 )
 from .batch_rows import (
+    NOT_ASKED_FOR,
     TERMINAL,
     BatchRow,
     BatchState,
@@ -63,6 +64,7 @@ from .batch_rows import (
 
 __all__ = [
     "GRACE",
+    "NOT_ASKED_FOR",
     "TERMINAL",
     "BatchDecision",
     "BatchEvent",

@@ -13,7 +13,7 @@ from .lanes import SHARE_OF_LIST, Lane
 from .offpeak import OffPeak, discount, open_now
 from .outcomes import backoff_s
 from .past import UNKNOWN, Past
-from .rates import QUICK_CAP_S
+from .rates import MINUTE_S, QUICK_CAP_S
 from .routes import LaneSpec, Routes
 from .task import AcceptedTask
 from .tasks import Strikes
@@ -141,6 +141,12 @@ def expected_s(lane: Lane, task: AcceptedTask, routes: Routes, past: Past) -> fl
     nine_in_ten_s = past.flex_s if lane is Lane.FLEX else past.default_s
     most_s = timeout_s(lane, task, routes)
     return most_s if nine_in_ten_s is None else min(most_s, nine_in_ten_s * SLACK)
+
+
+def apart_s(task: AcceptedTask, routes: Routes, past: Past, rate: float) -> float:
+    """Between two answers on default, in seconds, as if one process made all the calls, at most ``rate`` a minute."""
+    call_s = expected_s(Lane.DEFAULT, task, routes, past) / routes.tiers[task.tier].concurrency
+    return max(call_s, MINUTE_S / rate)
 
 
 def timeout_s(lane: Lane, task: AcceptedTask, routes: Routes) -> float:

@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from math import inf
 
-from .choice import choose, expected_s, share_of_list
+from .choice import apart_s, choose, expected_s, share_of_list
 from .lanes import Lane
 from .offpeak import CheapHours, next_open
 from .outcomes import jitter
 from .past import UNKNOWN, Past
-from .rates import MINUTE_S
 from .routes import Routes
 from .task import AcceptedTask
 from .tasks import Strikes
@@ -57,8 +56,7 @@ def waits_until(
     if not windows or in_line > MOST_WAITING or not _may_wait(task):
         return None
     share_now = share_of_list(choose(task, strikes, now, routes, past).lane, windows, now)
-    call_s = expected_s(Lane.DEFAULT, task, routes, past) / routes.tiers[task.tier].concurrency
-    line_s = in_line * beside * max(call_s, MINUTE_S / rate)
+    line_s = in_line * beside * apart_s(task, routes, past, rate)
     found = [each for each in _later(task, strikes, now, routes, past, line_s) if each[0] < share_now]
     return min(found)[1] if found else None
 

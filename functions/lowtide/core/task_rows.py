@@ -136,6 +136,11 @@ class TaskRow(Value):
         return self.state is TaskState.DEAD or self.redriving
 
 
+def strikes_of(row: TaskRow | None) -> Strikes:
+    """None: nobody has touched the task yet, or its row was not read."""
+    return Strikes() if row is None else row.strikes
+
+
 def born(task: AcceptedTask) -> TaskRow:
     """The row of a task that nobody has touched yet."""
     return TaskRow(

@@ -10,7 +10,7 @@ from lowtide.core.lanes import Lane
 from lowtide.core.later import MOST_WAITING
 from lowtide.core.offpeak import open_now
 from lowtide.core.task import AcceptedTask
-from lowtide.core.tasks import Strikes, TaskRow, TaskState
+from lowtide.core.task_rows import TaskRow, TaskState, strikes_of
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 
@@ -35,7 +35,7 @@ class CheapHoursAhead:
         each where the queue cannot be seen. ``beside``: tasks in its message, as the others are taken to hold."""
         if seen is not None and seen.state is not TaskState.QUEUED:
             return None
-        strikes = Strikes() if seen is None else seen.strikes
+        strikes = strikes_of(seen)
         if self._gate.waits_until(task, strikes) is None:
             return None
         in_line = await self._gate.backlog.look(Tier.NORMAL, unseen=MOST_WAITING + 1)

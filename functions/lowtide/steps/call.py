@@ -15,9 +15,9 @@ from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
 from lowtide.core.structured import checked
 from lowtide.core.task import AcceptedTask, custom_id
+from lowtide.core.task_rows import strikes_of
 from lowtide.core.tasks import (
     ClaimCall,
-    Strikes,
     TaskRow,
     Verdict,
     transition,
@@ -81,7 +81,7 @@ class Caller:
             if not granted or self._lookout.must_yield:
                 return self._yielded(place, receives)
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
-            strikes = Strikes() if seen is None else seen.strikes
+            strikes = strikes_of(seen)
             await self._gate.look_ahead(task, beside)
             guess = self._gate.lane(task, strikes)
             latest = self._latest(guess, self._asking_s(task))
@@ -112,7 +112,7 @@ class Caller:
     async def _admitted(self, task: AcceptedTask, go: Go, place: str, seen: TaskRow | None) -> Ended:
         now = self._system.clock.now()
         asking_s = self._asking_s(task)
-        timeout_s = self._gate.longest_s(go, Strikes() if seen is None else seen.strikes)
+        timeout_s = self._gate.longest_s(go, strikes_of(seen))
         ends_by = now + timedelta(seconds=asking_s + timeout_s)
         if self._stop_at is not None:
             ends_by = min(ends_by, self._stop_at)

@@ -16,7 +16,7 @@ from uuid import uuid4
 import orjson
 
 from lowtide.core.breaker import forgives
-from lowtide.core.choice import LaneChoice, choose, expected_s, flex_wait_s, timeout_s
+from lowtide.core.choice import LaneChoice, apart_s, choose, flex_wait_s, timeout_s
 from lowtide.core.lanes import Lane
 from lowtide.core.later import waits_until
 from lowtide.core.lines import estimated_tokens
@@ -26,7 +26,7 @@ from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
 from lowtide.core.pace_rows import account_key, model_key
 from lowtide.core.past import Past, past_of
 from lowtide.core.prompts import request_body
-from lowtide.core.rates import MINUTE_S, on_trial, per_minute
+from lowtide.core.rates import on_trial, per_minute
 from lowtide.core.signs import sign_of
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import Strikes
@@ -208,8 +208,7 @@ class Gate:
         if shared.row is None or not on_trial(shared.row):
             return past
         # As if this process were the only one: others may be busy with the same.
-        call_s = expected_s(Lane.DEFAULT, task, routes, past) / routes.tiers[task.tier].concurrency
-        each_s = max(call_s, MINUTE_S / per_minute(shared.row, shared.ceiling, now))
+        each_s = apart_s(task, routes, past, per_minute(shared.row, shared.ceiling, now))
         return replace(past, line_s=self._waiting.get(task.tier, 0) * each_s)
 
     async def _tell_account(self, go: Go, end: CallEnd) -> None:

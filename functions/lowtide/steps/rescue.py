@@ -15,7 +15,6 @@ from hashlib import sha256
 
 from lowtide.core.batches import BatchRow, ProviderBatch, ProviderStatus
 from lowtide.core.batches import Rescue as RescueBatch
-from lowtide.core.errors import safely_told
 from lowtide.core.holds import InForce
 from lowtide.core.parts import RESCUED, Finish, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.parts import Rescue as RescuePart
@@ -25,6 +24,7 @@ from lowtide.core.tasks import Carry, Free, TaskEvent, TaskRow, Verdict
 from lowtide.core.weights import weigh
 from lowtide.ports import BatchApi, Change, System
 
+from .apart import apart
 from .carry import send_tasks
 from .held import without_held
 from .in_vain import count_in_vain
@@ -137,11 +137,8 @@ def rescue_parts(system: System, *, stop_at: datetime | None = None) -> list[Exc
             break
         if in_force.holds(part) and part.batch_id != RESCUED:
             continue  # nothing is spent on it for now, and least of all a premium
-        try:
+        with apart(system, errors, "part_step_failed", part_id=part.part_id):
             _rescue_part(system, outlook, part)
-        except Exception as error:  # noqa: BLE001 - returned, to be raised when the turn is over
-            system.metrics.log("part_step_failed", part_id=part.part_id, error=safely_told(error))
-            errors.append(error)
     return errors
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from lowtide.core.batches import BatchRow, BatchState
+from lowtide.core.batches import NOT_ASKED_FOR, BatchRow
 from lowtide.core.breaker import ask_again_at
 from lowtide.core.errors import LowtideError
 from lowtide.core.lanes import Lane
@@ -24,9 +24,6 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Change, System
 
 from .outlook import Outlook, margins_of
-
-NOT_ASKED_FOR = frozenset({BatchState.SEALED, BatchState.UPLOADING})
-"""Nothing can be running at the provider yet."""
 
 
 class Held(StrEnum):

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from lowtide.core.batches import (
     GRACE,
+    NOT_ASKED_FOR,
     BatchRow,
     BatchState,
     Intend,
@@ -36,9 +37,6 @@ from .token_room import has_room
 _MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
 """Statuses that come of timeouts and of gateways too, whatever became of the request behind them."""
 
-NOT_INTENDED = frozenset({BatchState.SEALED, BatchState.UPLOADING})
-"""Where no creation was asked for yet."""
-
 FRESH = GRACE / 4
 """How old an intent may be when the creation that it speaks of begins."""
 
@@ -48,7 +46,7 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
     late = too_late(system, row)
     # For the provider's sake only: what is called off asks it for nothing, unless it may have been created.
     put_off = row.not_before is not None and system.clock.now() < row.not_before
-    if put_off and not late and not (row.called_off and row.state in NOT_INTENDED):
+    if put_off and not late and not (row.called_off and row.state in NOT_ASKED_FOR):
         return row
     if row.state is BatchState.SEALED and not (late or row.called_off) and not has_room(system, row):
         return row
@@ -85,7 +83,7 @@ class _Submission:
 
     async def advance(self) -> None:
         try:
-            if self._batch.row.state in NOT_INTENDED:
+            if self._batch.row.state in NOT_ASKED_FOR:
                 await self._upload()
             elif self._batch.row.state is BatchState.SUBMITTING:
                 await self._look()

@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import partial
 
 from lowtide.core.batches import BatchRow, BatchState
-from lowtide.core.errors import safely_told
 from lowtide.core.open_batches import places_left, takes_a_place
 from lowtide.ports import System
 
+from .apart import apart
 from .collect import collect
 from .drain import Drained, drain
 from .preserve import preserve
@@ -113,18 +113,14 @@ async def _each(
     stop_at: datetime | None,
 ) -> list[BatchRow]:
     """One batch after the other. One that fails does not keep the others waiting; the turn fails after them all."""
-    after, errors = [], []
+    after: list[BatchRow] = []
+    errors: list[Exception] = []
     for row in rows:
         if past(system, stop_at):
             break
         if row.state in states:
-            try:
+            with apart(system, errors, "batch_step_failed", batch_id=row.batch_id, state=row.state.value):
                 after.append(await step(system, row))
-            except Exception as error:  # noqa: BLE001 - raised again below
-                system.metrics.log(
-                    "batch_step_failed", batch_id=row.batch_id, state=row.state.value, error=safely_told(error)
-                )
-                errors.append(error)
     if errors:
         raise ExceptionGroup(f"{len(errors)} of {len(after) + len(errors)} batches failed their step", errors)
     return after
