@@ -138,16 +138,3 @@ def test_what_rests_when_the_last_of_its_message_has_ended_goes_back_for_as_long
         assert delay_s == pytest.approx((life.row("later").not_before - life.system.clock.now()).total_seconds(), abs=1)
 
     world.live(story)
-
-
-def test_what_waits_for_flex_beside_a_long_call_stays_away_longer_each_time(tmp_path):
-    kind = "meeting_summary"
-    waiting = [task(f"waits-{number}", kind, "[sim:flex-unavailable]") for number in range(3)]
-    world = begin(tmp_path, {"tasks": [task("slow", kind, "[sim:timeout]"), *waiting]})
-
-    async def story(life: Life) -> None:
-        life.accept()
-        await life.answer(Tier.NORMAL, visibility_s=None)
-        assert 3 < world.metrics.total("calls_held") <= 12, "19 where each stays away as long as the first time"
-
-    world.live(story)

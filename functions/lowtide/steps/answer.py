@@ -147,8 +147,6 @@ class _Reader:
             rested_s = await pack.rest(ended.delay_s)
             if rested_s is not None:
                 return replace(ended, delay_s=max(0.0, ended.delay_s - rested_s))
-            # As often as it comes back, from here or from its queue, as long it stays away.
-            receives += 1
             [seen] = await self._system.offload(lambda: self._system.tasks.get([task.key]))
 
     def _away_s(self, message: Message, wait_s: float, waiting: Sequence[AcceptedTask]) -> float:
