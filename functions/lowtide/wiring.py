@@ -317,11 +317,10 @@ class _Wired:
         from lowtide.adapters.openai.batches import OpenAIBatches  # noqa: PLC0415
         from lowtide.adapters.openai.client import build_client, is_openai  # noqa: PLC0415
 
-        keys, offload = self._keys, self.outside.offload
+        keys = self._keys
 
         async def key() -> str:
-            # Reading may take its time, which the answers under way do not have.
-            return keys.key(spec.key) if keys.at_hand else await offload(lambda: keys.key(spec.key))
+            return keys.key(spec.key)
 
         address = self.settings.base_url if name == OPENAI and self.settings.base_url else spec.base_url
         client = build_client(base_url=address, api_key=key, http_client=self.outside.http_client)

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from importlib.resources import files
-from threading import Event as Flag
 
 import httpx2
 import pytest
@@ -13,7 +12,6 @@ from aws_cases import NOW, task
 
 from lowtide import wiring
 from lowtide.adapters.aws.events import BusEvents, NoEvents
-from lowtide.adapters.aws.secrets import ProviderKeys
 from lowtide.adapters.clock import WallClock
 from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
@@ -148,27 +146,6 @@ def test_a_rotated_key_is_picked_up_after_one_refusal_without_a_new_client(setti
     provider.key = "sk-second"
     aws.secrets.put_secret_value(SecretId="provider", SecretString=json.dumps({"openai": "sk-second"}))
     assert [wiring.run(answer, system, CALL).status for _ in range(2)] == [401, 200]
-
-
-def test_while_a_key_is_read_everything_else_goes_on_and_all_who_ask_read_it_once(settings, provider, monkeypatch):
-    reads, others_go_on = [], Flag()
-    read = ProviderKeys._read
-
-    def slowly(keys):
-        reads.append(others_go_on.wait(timeout=20))
-        return read(keys)
-
-    monkeypatch.setattr(ProviderKeys, "_read", slowly)
-
-    async def story(system):
-        calls = [asyncio.create_task(answer(system, CALL)) for _ in range(3)]
-        while not any(call.done() for call in calls):
-            await asyncio.sleep(0.01)
-            others_go_on.set()
-        return await asyncio.gather(*calls)
-
-    assert [response.status for response in wiring.run(story, wiring.system(settings))] == [200] * 3
-    assert reads == [True]
 
 
 def test_without_a_secret_only_what_calls_a_provider_fails(settings):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import orjson
@@ -24,43 +23,27 @@ MAX_AGE = timedelta(seconds=300)
 class ProviderKeys:
     """Keys by provider. The secret is a JSON object ``{"openai": "…"}``, or one plain string for every provider.
 
-    Read when first asked for, kept in memory for at most five minutes, never logged. Who asks at once reads once.
+    Read when first asked for, kept in memory for at most five minutes, never logged.
     """
 
     def __init__(self, client: SecretsManagerClient, arn: str, clock: Clock) -> None:
         self._client = client
         self._arn = arn
         self._clock = clock
-        self._kept: tuple[str, datetime] | None = None
-        self._reading = Lock()
-
-    @property
-    def at_hand(self) -> bool:
-        """Need ``key`` not wait for anybody?"""
-        return self._text() is not None
+        self._text: str | None = None
+        self._read_at: datetime | None = None
 
     def key(self, provider: str) -> str:
         """Raises ConfigError where the secret cannot be read, or has no key for this provider."""
-        text = self._text()
-        if text is None:
-            with self._reading:
-                text = self._text() or self._read_again()
-        return _key_in(text, provider, self._arn)
+        now = self._clock.now()
+        if self._text is None or self._read_at is None or now - self._read_at >= MAX_AGE:
+            self._text = self._read()
+            self._read_at = now
+        return _key_in(self._text, provider, self._arn)
 
     def forget(self) -> None:
         """After a 401: the next ``key`` reads again."""
-        self._kept = None
-
-    def _text(self) -> str | None:
-        kept = self._kept
-        if kept is None or self._clock.now() - kept[1] >= MAX_AGE:
-            return None
-        return kept[0]
-
-    def _read_again(self) -> str:
-        began, text = self._clock.now(), self._read()
-        self._kept = text, began
-        return text
+        self._text = None
 
     def _read(self) -> str:
         try:
