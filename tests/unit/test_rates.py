@@ -13,7 +13,7 @@ from lowtide.core.outcomes import Headroom
 from lowtide.core.pace import born, transition
 from lowtide.core.pace_events import CallEnd, Ceiling, Held, PaceVerdict, Sign, Take, Tell
 from lowtide.core.pace_rows import PaceRow
-from lowtide.core.rates import BELIEVED_S, CUT, HEADROOM, LEAST_CLIMB_S, MOST_CLIMB_S, climb_s, per_minute
+from lowtide.core.rates import BELIEVED_S, CLIMB_S, CUT, HEADROOM, per_minute
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 KEY = "openai gpt-5-mini"
@@ -134,15 +134,10 @@ def test_two_429s_far_apart_cut_nothing():
 def test_the_rate_climbs_back_by_the_same_step_every_second_and_never_above_the_ceiling():
     busy = transition(None, take(60, horizon_s=60.0), NOW).row
     row = after(busy, (0, end(Sign.LIMITED, -1)), (2, end(Sign.LIMITED, 1)))
-    rates = [per_minute(row, SIXTY, at(2 + climb_s(60) * quarter / 4)) for quarter in range(5)]
+    rates = [per_minute(row, SIXTY, at(2 + CLIMB_S * quarter / 4)) for quarter in range(5)]
     steps = [later - earlier for earlier, later in pairwise(rates)]
     assert steps == pytest.approx([60 * (1 - CUT) / 4] * 4)
     assert per_minute(row, SIXTY, at(3_600)) == 60
-
-
-@pytest.mark.parametrize(("peak", "seconds"), [(60, 240), (120, 120), (300, LEAST_CLIMB_S), (1, MOST_CLIMB_S)])
-def test_a_slow_limit_is_tried_again_after_as_many_calls_as_a_fast_one_within_bounds(peak, seconds):
-    assert climb_s(peak) == seconds
 
 
 def test_a_429_without_retry_after_is_waited_out_longer_each_time_until_somebody_is_answered():

@@ -4,7 +4,7 @@ A call is granted a moment. The moments of all functions come from one row and a
 says, so that more functions are not more calls. A moment that nobody uses is lost, and nothing else is.
 
 The rate is a function of the last cut and of time (additive increase, multiplicative decrease): from ``CUT`` of what
-was too much back to it over ``CLIMB_CALLS``, then slowly and then faster beyond, up to the ceiling.
+was too much back to it in ``CLIMB_S``, then slowly and then faster beyond, up to the ceiling.
 """
 
 from __future__ import annotations
@@ -34,13 +34,9 @@ EXPRESS_SHARE = 0.2
 """Of the rate may urgent calls begin at once while others have drawn the bucket ahead of time. Spaced evenly, those
 leave what a provider allows in a burst unused; afterwards they wait for it."""
 
-CUT = 0.9
-CLIMB_CALLS = 240
-"""From a cut back to the rate that was too high: so many calls for one or two 429s, however slow the provider is. A
-shallow cut and a long climb use more of a limit than a deep and a short one."""
-LEAST_CLIMB_S = 60.0
-MOST_CLIMB_S = 600.0
-"""A limit that was raised is found in a multiple of it."""
+CUT = 0.85
+CLIMB_S = 60.0
+"""From a cut back to the rate that was too high."""
 BELIEVED_S = 30.0
 """A 429 cuts the rate only this soon after another: one alone may be chance, and is waited out."""
 
@@ -71,14 +67,9 @@ def per_minute(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
             return most
         doubled: float = FIRST_PER_MINUTE * 2.0 ** min(20.0, _seconds(row.born_at, now))
         return min(MOST_PER_MINUTE, doubled)
-    climbed = _seconds(row.cut_at, now) / climb_s(row.peak)
+    climbed = _seconds(row.cut_at, now) / CLIMB_S
     share = CUT + (1 - CUT) * climbed if climbed <= 1 else 1 + (climbed - 1) ** 2
     return max(LEAST_PER_MINUTE, min(most or MOST_PER_MINUTE, row.peak * share))
-
-
-def climb_s(peak: float) -> float:
-    """How long it takes from a cut back to ``peak``, in calls a minute."""
-    return min(MOST_CLIMB_S, max(LEAST_CLIMB_S, CLIMB_CALLS / peak * MINUTE_S))
 
 
 def tokens_per_minute(row: PaceRow, ceiling: Ceiling) -> float | None:
