@@ -9,7 +9,6 @@ import pytest
 
 from lowtide.core.records import Status
 from lowtide.core.tiers import Tier
-from lowtide_local.simulator.scenario import CallFaults, Scenario
 from tests.steps.one_tier import answered, begin, watched
 from tests.steps.test_pacing import publish_now
 from tests.sweep.world import Life, task
@@ -32,11 +31,11 @@ async def consumed(life: Life, tier: Tier, **options: object) -> None:
 @pytest.mark.parametrize("neighbours", [0, 1])
 def test_a_quick_failure_is_tried_again_within_a_short_deadline_however_slow_its_neighbour_is(tmp_path, neighbours):
     kind = "live_chat_response"
-    beside = [task("slow", kind, "[sim:timeout]", deadline_seconds=15)] * neighbours
+    slow = [task("slow", kind, "[sim:timeout]", deadline_seconds=15)] * neighbours
     world = begin(tmp_path)
 
     async def story(life: Life) -> None:
-        arrive(life, task("quick", kind, "[sim:500-once]", deadline_seconds=15), *beside)
+        arrive(life, task("quick", kind, "[sim:500-once]", deadline_seconds=15), *slow)
         consumers = [asyncio.create_task(consumed(life, Tier.CRITICAL, visibility_s=None)) for _ in range(2)]
         await life.pass_time(15)
         record = life.record("quick")
@@ -99,42 +98,5 @@ def test_a_queue_that_will_not_take_a_message_back_delays_that_message_and_nothi
         await life.pass_time(60)
         await answered(life)
         assert (life.record("quick").status, life.row("quick").repaid) == (Status.ANSWERED, 0)
-
-    world.live(story)
-
-
-@pytest.mark.parametrize("tier", [Tier.CRITICAL, Tier.NORMAL])
-def test_a_task_is_tried_again_beside_a_slow_one_of_its_own_message(tmp_path, tier):
-    kind = {Tier.CRITICAL: "live_chat_response", Tier.NORMAL: "meeting_summary"}[tier]
-    world = begin(tmp_path, {"tasks": [task("quick", kind, "[sim:500-once]"), task("slow", kind, "[sim:timeout]")]})
-
-    async def story(life: Life) -> None:
-        life.accept()
-        queue = watched(life, tier)
-        first = asyncio.create_task(life.answer(tier, visibility_s=None))
-        await life.pass_time(6)
-        assert not first.done()
-        record = life.record("quick")
-        assert (record.status, record.attempts) == (Status.ANSWERED, 2)
-        report = await first
-        [[(message, _)]] = queue.writes
-        assert report.again == (message,), "for the slow one's sake"
-
-    world.live(story)
-
-
-def test_what_rests_when_the_last_of_its_message_has_ended_goes_back_for_as_long_as_it_still_had_to_wait(tmp_path):
-    tasks = [task("later", "email_draft", "[sim:429-once]"), task("slow", "email_draft", "[sim:timeout]")]
-    world = begin(tmp_path, {"tasks": tasks}, scenario=Scenario(calls=CallFaults(retry_after_s=60)))
-
-    async def story(life: Life) -> None:
-        life.accept()
-        queue = watched(life, Tier.HIGH)
-        began = life.system.clock.now()
-        await life.answer(Tier.HIGH, visibility_s=None)
-        passed_s = (life.system.clock.now() - began).total_seconds()
-        assert 10 < passed_s < 50
-        [[(_, delay_s)]] = queue.writes
-        assert delay_s == pytest.approx((life.row("later").not_before - life.system.clock.now()).total_seconds(), abs=1)
 
     world.live(story)

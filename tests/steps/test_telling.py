@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -44,22 +43,6 @@ def test_an_end_is_told_to_all_who_asked_on_either_path(tmp_path, kind):
     assert (reply.traceparent, event.traceparent, event.detail["traceparent"]) == (TRACE, TRACE, TRACE)
     [line] = [line for line in world.metrics.lines if line.event == "task_settled"]
     assert (line.fields["traceparent"], line.fields["status"]) == (TRACE, "answered")
-
-
-def test_an_answer_is_told_at_once_however_long_the_others_of_its_message_take(tmp_path):
-    world = World(tmp_path)
-    quick = task("quick", "live_chat_response", reply_to=REPLY_TO)
-    world.publish({"tasks": [quick, task("slow", "live_chat_response", "[sim:timeout]")]})
-
-    async def story(life: Life) -> None:
-        life.accept()
-        answering = asyncio.create_task(life.answer(Tier.CRITICAL))
-        await life.pass_time(5)
-        assert not answering.done()
-        assert [json.loads(reply.body)["task_id"] for reply in world.replies.replies] == ["quick"]
-        await answering
-
-    world.live(story)
 
 
 def test_a_finished_batch_is_told_once_it_is_collected_with_what_became_of_its_lines(tmp_path):

@@ -15,7 +15,7 @@ from lowtide.core.task import custom_id
 from lowtide.core.tasks import SETTLED, TaskState
 from lowtide.ports import System
 from tests.sweep.ground import Ground, grounds
-from tests.sweep.play import AWAITED, Outcome, Play
+from tests.sweep.play import Outcome, Play
 from tests.sweep.removals import Removal
 from tests.sweep.schedules import CONSUMER, consumers
 
@@ -29,8 +29,8 @@ class Kills:
 
     ``dead``: beside those that nobody could have answered. ``repaid``: as rows count it, which is what was claimed at
     the kill, whether it had been sent or not. ``again``: lines that the provider billed beyond one a task;
-    ``unaccounted``: those of them that no row counts. ``untold``: tasks that ended and whose sender never heard of it,
-    by reply or by callback. ``failures``: (schedule, fault), the first of each play that broke a promise.
+    ``unaccounted``: those of them that no row counts. ``untold``: tasks that ended and whose sender never heard of it.
+    ``failures``: (schedule, fault), the first of each play that broke a promise.
     """
 
     kills: int = 0
@@ -68,7 +68,7 @@ class Kills:
         if self.unaccounted:
             yield f"{self.unaccounted} of {self.again} lines that were billed again are not counted"
         if self.untold:
-            yield f"{self.untold} replies and callbacks were never sent"
+            yield f"{self.untold} replies were never sent"
         if self.kills != 1:
             yield f"the consumer was killed {self.kills} times"
 
@@ -107,7 +107,6 @@ def _counted(play: Play, outcome: Outcome) -> Kills:
     again = {row.key: max(0, billed[_digest(row.tenant, row.task_id)] - 1) for row in rows}
     ended = [row.task_id for row in rows if row.state in SETTLED]
     told = {orjson.loads(reply.body)["task_id"] for reply in play.replies.replies}
-    woken = {callback.token for callback in play.callbacks.sent}
     return Kills(
         kills=outcome.crashes,
         tasks=len(play.tasks),
@@ -117,7 +116,7 @@ def _counted(play: Play, outcome: Outcome) -> Kills:
         most_in_flight=outcome.in_flight,
         again=sum(again.values()),
         unaccounted=sum(max(0, again[row.key] - row.repaid) for row in rows),
-        untold=len(set(ended) - told) + len({AWAITED} & set(ended) - woken),
+        untold=len(set(ended) - told),
     )
 
 

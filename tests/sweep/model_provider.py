@@ -22,7 +22,6 @@ from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.outcomes import Response
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call, Clock, Owned, OwnedKind, SubmissionKey
-from lowtide.steps.deliver import INLINE_BYTES
 
 LIST_LAG = timedelta(seconds=30)
 CANCEL_TAKES = timedelta(minutes=5)
@@ -35,8 +34,6 @@ GIVEN_UP_AFTER = timedelta(hours=48) - timedelta(minutes=2)
 """Rule 12 of the design; clocks are apart."""
 LOOP_TURNS = 12
 """A call is under way for so many: enough for others to be claimed and sent meanwhile."""
-LARGE_BYTES = 2 * INLINE_BYTES
-"""More than a row takes."""
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5}
 
 
@@ -119,8 +116,8 @@ class ModelProvider:
     """A ports.BatchApi and a ports.AnswerApi.
 
     ``marks`` finds a line's mark in its body: ``missing-once``, ``expire-once``, ``500-once``, ``500``, ``refuse``,
-    ``bad-line``, ``unnamed``, ``string-body``, ``large``. ``works`` passes time while a call is answered.
-    ``flaky`` is the share of requests whose connection breaks before or after they take effect.
+    ``bad-line``, ``unnamed``, ``string-body``. ``works`` passes time while a call is answered. ``flaky`` is the share
+    of requests whose connection breaks before or after they take effect.
     """
 
     clock: Clock
@@ -246,8 +243,7 @@ class ModelProvider:
         self.works(self.dice.choice((1.0, 5.0, 40.0)))
         for _ in range(LOOP_TURNS if self.together else 0):
             await asyncio.sleep(0)
-        body = _body(answer_id) | ({"padding": "x" * LARGE_BYTES} if mark == "large" else {})
-        return Response(200, body, request_id=f"req-{answer_id}")
+        return Response(200, _body(answer_id), request_id=f"req-{answer_id}")
 
     # --- inside --------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,6 @@ MOST_CALLS = 20_000
 """No play comes near either; one that does has no end."""
 DEPLOYMENT = "ours"
 REPLY_TO = "https://queue/replies"
-AWAITED = "awaited"
-"""The task that came with a token, which is its name."""
 PATIENT = ("text", "expired", "label")
 DAYS_S = 5 * 86_400
 """What these have: the rest of a rescued batch is theirs to go into another one. All others have a day."""
@@ -104,11 +102,7 @@ def tasks_of(schedule: Schedule) -> list[AcceptedTask]:
         accepted(name, "meeting_summary", MODELS[lot], mark, f"in/{name}", reply_to=REPLY_TO)
         for name, lot, mark in schedule.called
     ]
-    return batched + live + [awaited(each) for each in called]
-
-
-def awaited(each: AcceptedTask) -> AcceptedTask:
-    return each.model_copy(update={"task_token": AWAITED}) if each.task_id == AWAITED else each
+    return batched + live + called
 
 
 class Play:
@@ -193,7 +187,7 @@ class Play:
             batch_apis={"openai": self.provider},
             metrics=Quietly(self._trace),
         )
-        self.replies, self.callbacks = ReplyBox(), CallbackBox()
+        self.replies = ReplyBox()
         return replace(
             built,
             tiers=tiers,
@@ -202,7 +196,7 @@ class Play:
             batches=WatchedRows(engine.batches, watch, watch.batches),
             replies=self.replies,
             events=EventBox(),
-            callbacks=self.callbacks,
+            callbacks=CallbackBox(),
         )
 
     def _publish(self) -> None:

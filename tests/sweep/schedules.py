@@ -28,11 +28,8 @@ REAL_TIME: tuple[tuple[str, str, str], ...] = (
     ("other-model", "B", "plain"),
     ("stumbles", "A", "500-once"),
     ("refused", "A", "refuse"),
-    ("large", "A", "large"),
-    ("awaited", "A", "plain"),
 )
-"""The same for a consumer's day: more than its slots, in one message and in single ones, an answer that is kept
-beside its row, and a task that somebody sleeps for."""
+"""The same for a consumer's day: more than its slots, in one message and in single ones."""
 
 FULL_MISHAPS = (Mishap.REPLY_LOST, Mishap.TOKEN_LIMIT, Mishap.ERROR_HIDES_IT, Mishap.NO_OUTPUT)
 

@@ -18,7 +18,6 @@ from tests.sweep.kills import kills
 from tests.sweep.play import Play
 from tests.sweep.removals import Removal
 from tests.sweep.schedules import CONSUMER, REAL_TIME, consumer, consumers, named
-from tests.sweep.world import CallbackBox
 
 FEW = 7
 """One kill in so many is enough to find what a missing rule does; prime, so that all four ways of dying are met."""
@@ -51,10 +50,6 @@ def deleting_first(system: System) -> System:
     return replace(system, tiers={**system.tiers, Tier.NORMAL: Hasty(system.tiers[Tier.NORMAL])})
 
 
-def mute(system: System) -> System:
-    return replace(system, callbacks=CallbackBox())
-
-
 def uncounted(system: System) -> System:
     return replace(system, ledger=Forgetful(system.ledger))
 
@@ -66,7 +61,7 @@ def test_the_day_without_a_kill_makes_every_kind_of_call_that_a_consumer_makes()
     assert set(outcome.calls) == {
         *("normal.receive", "normal.defer", "normal.delete", "levels.mark", "paces.get", "paces.apply"),
         *("tasks.get", "tasks.apply", "answers.openai.answer"),
-        *("ledger.put", "replies.send", "events.send", "dead_letters.send", "callbacks.send", "objects.put"),
+        *("ledger.put", "replies.send", "events.send", "dead_letters.send"),
     }
 
 
@@ -101,7 +96,6 @@ def test_a_consumer_killed_at_any_call_loses_nothing_and_pays_again_for_what_was
             Removal("delete-last", "a message is deleted when its tasks are settled", system_of=deleting_first),
             "move it",
         ),
-        (Removal("tell", "who waits for an end is told of it", system_of=mute), "never sent"),
         (Removal("count", "the ledger counts what was repaid", system_of=uncounted), "the ledger says"),
         (removal("one-write"), "no end to it"),
         (removal("6-repaid"), "are counted as repaid"),

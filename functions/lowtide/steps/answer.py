@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from lowtide.core.errors import safely_told
@@ -18,9 +17,8 @@ from lowtide.ports import Message, System
 from .ahead import in_cheap_hours
 from .call import Caller
 from .carry import Unreadable, read_tasks
-from .coalesce import Coalescer
 from .conclude import Ended
-from .deliver import Delivery, count, deliver, told
+from .deliver import Delivery, deliver
 from .gate import Gate
 from .in_hand import InHand
 from .lookout import on_the_lookout
@@ -109,45 +107,29 @@ class _Reader:
             return Ended(delay_s=self._away_s(message, min(LONGEST_WAIT_S, 2.0 ** min(message.receives, 20)), ()))
 
     async def _message(self, message: Message) -> Ended:
-        """All tasks of a message at once; then what they owe to the ledger, in one entry."""
+        """All tasks of a message at once; then what they owe to the ledger, the replies and the dead letters."""
         try:
             tasks = await self._system.offload(lambda: read_tasks(self._system, message))
         except Unreadable as error:
             delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
-            await self._system.offload(lambda: deliver(self._system, f"message/{message.id}", [delivery]))
+            await self._deliver(f"message/{message.id}", [delivery])
             return Ended()
-        pack = _Pack(self._system, len(tasks))
+        places = [f"{message.id}/{place}" for place in range(len(tasks))]
         seen = await self._seen(message, tasks)
-        each = zip(tasks, seen, strict=True)
-        calls = (self._task(message, pack, place, task, row) for place, (task, row) in enumerate(each))
+        often, beside = message.receives, len(tasks)
+        each = zip(tasks, places, seen, strict=True)
+        calls = (self._caller.task(*one, receives=often, beside=beside) for one in each)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
         delays = [e.delay_s for e in ended if e.delay_s is not None]
         entry = f"message/{message.id}" if len(ended) == len(outcomes) and not delays else None
-        deliveries = [e.delivery for e in ended if e.delivery is not None]
-        await self._system.offload(lambda: count(self._system, entry, deliveries))
+        await self._deliver(entry, [e.delivery for e in ended if e.delivery is not None])
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         halted = next((e.halted for e in ended if e.halted), None)
         waiting = [t for t, o in zip(tasks, outcomes, strict=True) if isinstance(o, Ended) and o.delay_s is not None]
         return Ended(delay_s=self._away_s(message, min(delays), waiting) if delays else None, halted=halted)
-
-    async def _task(self, message: Message, pack: _Pack, place: int, task: AcceptedTask, seen: TaskRow | None) -> Ended:
-        """Told as soon as it has ended; tried again as long as a neighbour keeps their message from being put back."""
-        receives, beside = message.receives, pack.tasks
-        while True:
-            with pack.resting_after():
-                ended = await self._caller.task(task, f"{message.id}/{place}", seen, receives=receives, beside=beside)
-            if ended.delivery is not None:
-                return replace(ended, delivery=await pack.tell(ended.delivery))
-            # Without a delay, this invocation has no time left for it.
-            if not ended.delay_s or ended.halted is not None:
-                return ended
-            rested_s = await pack.rest(ended.delay_s)
-            if rested_s is not None:
-                return replace(ended, delay_s=max(0.0, ended.delay_s - rested_s))
-            [seen] = await self._system.offload(lambda: self._system.tasks.get([task.key]))
 
     def _away_s(self, message: Message, wait_s: float, waiting: Sequence[AcceptedTask]) -> float:
         """Whatever a message is given back for, SQS counts: it must not come to its last receive by waiting."""
@@ -161,38 +143,6 @@ class _Reader:
             return [None] * len(tasks)
         return await self._system.offload(lambda: self._system.tasks.get([task.key for task in tasks]))
 
-
-class _Pack:
-    """The tasks of one message: each at work, at rest until it is tried again, or ended."""
-
-    def __init__(self, system: System, tasks: int) -> None:
-        self.tasks = tasks
-        self.tell: Coalescer[Delivery, Delivery] = Coalescer(lambda each: told(system, each), system.offload)
+    async def _deliver(self, entry: str | None, deliveries: Sequence[Delivery]) -> None:
         """Before the message may be deleted. Everything in it may be repeated."""
-        self._clock = system.clock
-        self._at_work = tasks
-        self._all_rest = asyncio.Event()
-
-    @contextmanager
-    def resting_after(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._at_work -= 1
-            if not self._at_work:
-                self._all_rest.set()
-
-    async def rest(self, delay_s: float) -> float | None:
-        """None after the delay: the task is at work again. Otherwise nobody is, and so many seconds have passed."""
-        began = self._clock.now()
-        waits = [asyncio.ensure_future(self._clock.sleep(delay_s)), asyncio.ensure_future(self._all_rest.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        if self._all_rest.is_set():
-            return (self._clock.now() - began).total_seconds()
-        self._at_work += 1
-        return None
+        await self._system.offload(lambda: deliver(self._system, entry, deliveries))

@@ -65,13 +65,11 @@ class Delivery:
 
 
 def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -> None:
-    """Told, then counted."""
-    count(system, entry, told(system, deliveries))
-
-
-def told(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Sends what those outside are waiting for: letters, replies, events, callbacks. Returns the deliveries as they are
-    to be counted."""
+    """``entry`` names the ledger entry: the same deliveries again replace it by its equal. None where more is to come
+    that shares it: put in parts, it could be replaced by less of it, by whoever was slower.
+    """
+    if not deliveries:
+        return
     whole = [_filled(system, delivery) for delivery in deliveries]
     letters = [delivery.letter for delivery in whole if delivery.letter is not None]
     send_letters(system, letters)
@@ -84,15 +82,6 @@ def told(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
         ],
     )
     wake(system, [callback for delivery in whole if (callback := _beside(system, delivery)) is not None])
-    return whole
-
-
-def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:
-    """``entry`` names the ledger entry: the same deliveries again replace it by its equal. None where more is to come
-    that shares it: put in parts, it could be replaced by less of it, by whoever was slower.
-    """
-    if not whole:
-        return
     entries = [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
     if entry is not None and len(entries) < len(whole):
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None)))
