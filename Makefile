@@ -5,6 +5,8 @@
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 RUN := $(UV) run --no-sync --quiet
 READY := .venv/.ready
+# The SAM CLI pins versions of its own, so it has an environment of its own. SAM=sam takes the one on the PATH.
+SAM := $(UV) tool run --quiet --from aws-sam-cli==1.170.0 sam
 # What is deployed, from uv.lock. Versions only: sam build fetches the arm64 wheels by name and version, so hashes here
 # would promise a check that is not made.
 REQUIREMENTS := { echo '\# Exported from uv.lock: make requirements'; \
@@ -17,7 +19,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test build sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +63,11 @@ bench-flex: $(READY)  ## a day of NORMAL with flex gone a third of the time: its
 
 bench-transport: $(READY)  ## what a call costs the processor over each of the SDK's transports (ARGS="--calls 500")
 	@$(UV) run --frozen --quiet --with 'openai[aiohttp]' python -m bench.transport $(ARGS)
+
+build: export SAM_CLI_TELEMETRY := 0
+build: $(filter .uv/bin/uv,$(UV))  ## what is deployed: sam build, for arm64 and Python 3.13, into .aws-sam/ (cached)
+	@python=$$(.ci/python 3.13) && PATH="$$(dirname "$$python"):$$PATH" $(SAM) build
+	@$(SAM) validate --lint
 
 lint: $(READY)  ## style and formatting
 	@$(RUN) ruff check

@@ -29,7 +29,7 @@ OUTPUTS = {
     "stranded_url": "StrandedQueueUrl",
     "routes_parameter": "RoutesParameter",
     "event_bus": "EventBusArn",
-    "state_machine_arns": "StateMachineArns",
+    "state_machine_arns": "WokenStateMachines",
 }
 """The stack's output for each field of the settings that an operator needs."""
 

@@ -26,8 +26,8 @@ def alarms() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def deployed(template: Template) -> dict[str, dict[str, Any]]:
-    """The resources of the template as SAM hands it to CloudFormation, by logical id."""
+def transformed(template: Template) -> dict[str, Any]:
+    """The whole template as SAM hands it to CloudFormation."""
 
     class NoManagedPolicies:
         def load(self) -> dict[str, str]:
@@ -43,8 +43,13 @@ def deployed(template: Template) -> dict[str, dict[str, Any]]:
     document["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-        plain = sam.transform(document, {}, NoManagedPolicies())
-    return plain["Resources"]
+        return sam.transform(document, {}, NoManagedPolicies())
+
+
+@pytest.fixture(scope="session")
+def deployed(transformed: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The transformed template's resources, by logical id."""
+    return transformed["Resources"]
 
 
 def _uploaded(application: dict[str, Any]) -> dict[str, Any]:

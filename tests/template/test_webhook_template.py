@@ -40,7 +40,7 @@ def test_without_a_signing_key_there_is_no_url_no_queue_and_no_function(template
     assert {"Hinted", "Webhook"}.isdisjoint(template.functions)
     assert "HintQueue" not in transform(template)["Resources"]
     conditional = {name for name, resource in deployed.items() if resource.get("Condition") == "TakesWebhooks"}
-    made = {"HintedHints", "WebhookUrl", "WebhookUrlPublicPermissions", "WebhookURLInvokeAllowPublicAccess"}
+    made = {"HintedHints", "WebhookUrl", "WebhookUrlPermission", "WebhookInvokePermission"}
     assert conditional == OURS | made
 
 
