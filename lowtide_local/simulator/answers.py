@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from lowtide.core.records import Usage
-from lowtide.core.task import Endpoint
 
 from .asked import Asked, embedding_inputs
+from .endpoints import Endpoint
 from .structured import sample, schema_of
 
 _VOICE = (
@@ -42,6 +42,8 @@ def answer(
     created = int(now.timestamp())
     if asked.endpoint is Endpoint.CHAT:
         return _chat(asked, text, usage, created, tier, cut=cut, declined=declined), usage
+    if asked.endpoint is Endpoint.COMPLETIONS:
+        return _completion(asked, text, usage, created, cut=cut), usage
     return _response(asked, text, usage, created, tier, cut=cut, declined=declined), usage
 
 
@@ -96,6 +98,22 @@ def _chat(
     }
 
 
+def _completion(asked: Asked, text: str, usage: Usage, created: int, *, cut: bool) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-{asked.digest[:24]}",
+        "object": "text_completion",
+        "created": created,
+        "model": asked.model,
+        "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": "length" if cut else "stop"}],
+        "usage": {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+        },
+        "system_fingerprint": None,
+    }
+
+
 def _response(
     asked: Asked, text: str, usage: Usage, created: int, tier: str, *, cut: bool, declined: bool
 ) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def _response(
         "truncation": "disabled",
         "usage": {
             "input_tokens": usage.input_tokens,
-            "input_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+            "input_tokens_details": {"cached_tokens": usage.cached_input_tokens, "cache_write_tokens": 0},
             "output_tokens": usage.output_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage.input_tokens + usage.output_tokens,

@@ -19,9 +19,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from lowtide.core.task import Endpoint
-
 from .downloads import Break
+from .endpoints import Endpoint
 from .fates import Manner
 from .provider import SimulatedProvider
 from .refusals import ApiError, invalid
@@ -86,6 +85,7 @@ class _App:
             self._route("/v1/batches/{id}", self._batch, "GET"),
             self._route("/v1/batches/{id}/cancel", self._cancel, "POST"),
             self._route("/v1/models", self._models, "GET"),
+            self._route("/v1/models/{id:path}", self._model, "GET"),
             *(self._route(endpoint.value, self._call, "POST", spends=True) for endpoint in Endpoint),
             Route("/simulator/billing", self._billing),
             Route("/simulator/state", self._state),
@@ -166,7 +166,10 @@ class _App:
                 return response
 
     async def _models(self, _: Request) -> Response:
-        return _json(self._provider.models())
+        return _json(self._provider.models.listed())
+
+    async def _model(self, request: Request) -> Response:
+        return _json(self._provider.models.model(request.path_params["id"]))
 
     # --- files ---------------------------------------------------------------------------------------------------
 

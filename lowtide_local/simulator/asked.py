@@ -10,14 +10,19 @@ from typing import Any
 
 import orjson
 
-from lowtide.core.task import Endpoint
+from lowtide.core.wording import kind
 
-from .refusals import ApiError, invalid
+from .endpoints import Endpoint
+from .refusals import invalid
 
 _MARK = re.compile(r"\[sim:([a-z0-9-]+)\]")
 _SIGHTS = {"once": 1, "twice": 2}
 _BYTES_PER_TOKEN = 4
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
+_SERVED_AS = {"auto": "default", "scale": "default", "fast": "priority"}
+"""Other words for a tier, legal to send. Nobody here has bought scale units."""
+_TIERS = frozenset({"default", "flex", "priority", *_SERVED_AS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,11 @@ def read_request(endpoint: Endpoint, body: object) -> Asked:
     tier = body.get("service_tier") or "default"
     if endpoint is Endpoint.EMBEDDINGS and "service_tier" in body:
         raise invalid("Unrecognized request argument supplied: service_tier", "service_tier")
-    if tier not in ("auto", "default", "flex", "priority"):
+    if not isinstance(tier, str) or tier not in _TIERS:
         raise invalid(f"Invalid value: '{tier}'.", "service_tier", "invalid_value")
     content = {name: value for name, value in body.items() if name != "service_tier"}
     digest = sha256(endpoint.encode() + orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return Asked(endpoint, model, body, prompt, "default" if tier == "auto" else tier, digest)
+    return Asked(endpoint, model, body, prompt, _SERVED_AS.get(tier, tier), digest)
 
 
 def _prompt(endpoint: Endpoint, body: dict[str, Any]) -> list[str]:
@@ -85,6 +90,8 @@ def _prompt(endpoint: Endpoint, body: dict[str, Any]) -> list[str]:
             messages = body.get("messages")
             if not isinstance(messages, list) or not messages:
                 raise invalid("Invalid 'messages': expected a non-empty array.", "messages", "empty_array")
+            for place, message in enumerate(messages):
+                _check_message(f"messages[{place}]", message)
             return [text for message in messages for text in _texts(message)]
         case Endpoint.RESPONSES:
             # A stored prompt may bring the whole input with it.
@@ -94,6 +101,26 @@ def _prompt(endpoint: Endpoint, body: dict[str, Any]) -> list[str]:
         case Endpoint.EMBEDDINGS:
             inputs = embedding_inputs(body)
             return [each if isinstance(each, str) else " ".join(map(str, each)) for each in inputs]
+        case Endpoint.COMPLETIONS:
+            if not (prompt := list(_texts(body.get("prompt")))):
+                raise invalid("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
+            return prompt
+
+
+def _check_message(place: str, message: Any) -> None:
+    if not isinstance(message, dict):
+        raise invalid(
+            f"Invalid type for '{place}': expected an object, but got {kind(message)}.", place, "invalid_type"
+        )
+    role = message.get("role")
+    if role is None:
+        raise invalid(f"Missing required parameter: '{place}.role'.", f"{place}.role", "missing_required_parameter")
+    if role not in _ROLES:
+        raise invalid(
+            f"Invalid value: '{role}'. Supported values are: {', '.join(sorted(_ROLES))}.",
+            f"{place}.role",
+            "invalid_value",
+        )
 
 
 def embedding_inputs(body: dict[str, Any]) -> list[Any]:
@@ -126,10 +153,3 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(text)
         case _:
             pass
-
-
-def refuse_unknown_model(asked: Asked, models: tuple[str, ...]) -> None:
-    if asked.model not in models:
-        raise ApiError(
-            404, f"The model `{asked.model}` does not exist or you do not have access to it.", code="model_not_found"
-        )

@@ -10,17 +10,17 @@ from typing import Any
 
 import orjson
 
-from lowtide.core.batches import ProviderStatus, ValidationFault
+from lowtide.core.batches import TERMINAL, ProviderStatus, ValidationFault
 from lowtide.core.records import Usage
-from lowtide.core.task import Endpoint
 
 from .asked import Asked
 from .billing import BilledLine
 from .dice import between, draw
+from .endpoints import Endpoint
 from .fates import Fate, Judge, Manner
 from .inputs import BatchInput, InputLine
 from .refusals import ApiError
-from .scenario import Mishap, MishapKind, Scenario
+from .scenario import Mishap, MishapKind, ResultKind, Scenario
 from .timeline import Phase, Timeline
 
 _UNFINISHED = {
@@ -71,25 +71,20 @@ class Batch:
     given: BatchInput
     mishaps: Sequence[Mishap]
     timeline: Timeline
+    output_kept_s: int | None = None
     faults: Sequence[ValidationFault] = ()
     outcome: Outcome | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
+    file_ids: dict[ResultKind, str] = field(default_factory=dict)
 
     def befalls(self, kind: MishapKind) -> Mishap | None:
         return next((mishap for mishap in self.mishaps if mishap.kind is kind), None)
 
     def cancel(self, now: datetime) -> None:
-        """Raises ApiError (409) where it has ended."""
+        """Raises ApiError (409) where it has ended otherwise."""
         status = self.timeline.at(now).status
-        if status is ProviderStatus.CANCELLING:
+        if status in (ProviderStatus.CANCELLING, ProviderStatus.CANCELLED):
             return
-        if status in (
-            ProviderStatus.COMPLETED,
-            ProviderStatus.FAILED,
-            ProviderStatus.EXPIRED,
-            ProviderStatus.CANCELLED,
-        ):
+        if status in TERMINAL:
             raise ApiError(409, f"Cannot cancel a batch with status '{status.value}'.")
         self.timeline = replace(self.timeline, cancelled_at=now)
 
@@ -106,6 +101,7 @@ class Batch:
             stamps["cancelling_at"] = int(self.timeline.cancelled_at.timestamp())
         shown = self.outcome is not None
         failed = phase.status is ProviderStatus.FAILED
+        counts = {"total": total, "completed": completed, "failed": done - completed if shown else 0}
         return {
             "id": self.id,
             "object": "batch",
@@ -115,15 +111,22 @@ class Batch:
             "input_file_id": self.input_file_id,
             "completion_window": "24h",
             "status": phase.status.value,
-            "output_file_id": self.output_file_id if shown else None,
-            "error_file_id": self.error_file_id if shown else None,
+            "output_file_id": self._names(ResultKind.OUTPUT, phase, now),
+            "error_file_id": self._names(ResultKind.ERROR, phase, now),
             "created_at": int(self.timeline.created_at.timestamp()),
             "expires_at": int((self.timeline.created_at + timedelta(seconds=self.timeline.window_s)).timestamp()),
             **stamps,
-            "request_counts": {"total": total, "completed": completed, "failed": done - completed if shown else 0},
+            "request_counts": None if self.befalls(MishapKind.NO_COUNTS) else counts,
             "usage": _usage(self.outcome.usage) if self.outcome is not None else None,
             "metadata": self.metadata,
         }
+
+    def _names(self, kind: ResultKind, phase: Phase, now: datetime) -> str | None:
+        """The file's id, once the batch has ended and says so."""
+        late = self.befalls(MishapKind.LATE_FILE_IDS)
+        if self.outcome is None or (late is not None and kind in late.files and late.lasts(phase.since, now)):
+            return None
+        return self.file_ids.get(kind)
 
 
 def timeline(

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
@@ -52,14 +53,22 @@ class Downloads:
     def __init__(self, ranges: Ranges) -> None:
         self._ranges = ranges
         self._breaks: dict[str, tuple[Break, int]] = {}
+        self._refusals: dict[str, tuple[int, datetime | None]] = {}
         self.sent: Counter[str] = Counter()
         """Bytes of content by file, those of broken downloads too."""
 
     def will_break(self, file_id: str, how: Break, times: int) -> None:
         self._breaks[file_id] = (how, times)
 
-    def deliver(self, file_id: str, content: bytes, asked: Mapping[str, str]) -> Delivery:
-        """``asked`` are the request's headers in lower case. Raises ApiError (416)."""
+    def will_refuse(self, file_id: str, status: int, until: datetime | None) -> None:
+        """None: for good."""
+        self._refusals[file_id] = (status, until)
+
+    def deliver(self, file_id: str, content: bytes, asked: Mapping[str, str], now: datetime) -> Delivery:
+        """``asked`` are the request's headers in lower case. Raises ApiError where it is refused (416 and others)."""
+        refused, until = self._refusals.get(file_id, (None, None))
+        if refused is not None and (until is None or now < until):
+            raise ApiError(refused, f"No such File object: {file_id}", param="id")
         etag = f'"{sha256(content).hexdigest()[:16]}"'
         headers = {"etag": etag}
         status, body = 200, content

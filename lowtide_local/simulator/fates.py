@@ -14,11 +14,12 @@ from hashlib import sha256
 from typing import Any
 
 from lowtide.core.records import Usage
-from lowtide.core.task import Endpoint
 
 from .answers import answer
-from .asked import Asked, refuse_unknown_model
+from .asked import Asked
+from .catalog import Catalog
 from .dice import between, draw
+from .endpoints import Endpoint
 from .refusals import (
     ApiError,
     content_refused,
@@ -71,8 +72,9 @@ class Fate:
 class Judge:
     """Remembers how often it has seen each request, and nothing else."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, catalog: Catalog) -> None:
         self._scenario = scenario
+        self._catalog = catalog
         self._seen: dict[str, int] = {}
         self._flex_seen: dict[str, int] = {}
         self._prefixes: set[bytes] = set()
@@ -119,8 +121,7 @@ class Judge:
 
     def _admit(self, asked: Asked) -> None:
         """What is refused before it counts as seen."""
-        if self._scenario.strict_models:
-            refuse_unknown_model(asked, self._scenario.models)
+        self._catalog.admit(asked.model)
         if asked.service_tier != "flex":
             return
         if not any(fnmatchcase(asked.model, pattern) for pattern in self._scenario.flex_models):

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from .refusals import ApiError, invalid
 
-_KEPT_S = range(3_600, 2_592_001)
+KEPT_S = range(3_600, 2_592_001)
 """An hour to thirty days, as for `output_expires_after`. Source: the API reference."""
+_PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+"""What a file may be uploaded for. Source: openai 3.x, its FilePurpose."""
+_LARGEST = 512_000_000
+_LARGEST_INPUT = 200_000_000
+"""Bytes of any file, and of a batch's input. Source: the API reference and the guide to batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +56,15 @@ class FileStore:
         self, file_id: str, filename: str, purpose: str, content: bytes, now: datetime, *, kept_s: int | None
     ) -> StoredFile:
         """Raises ApiError, as the provider does for what is no batch input."""
-        if purpose == "batch" and not filename.endswith(".jsonl"):
+        if purpose not in _PURPOSES:
+            raise invalid(f"'{purpose}' is not one of {', '.join(_PURPOSES)}.", "purpose", "invalid_value")
+        largest = _LARGEST_INPUT if purpose == "batch" else _LARGEST
+        if len(content) > largest:
+            message = f"The file is too large: {len(content)} bytes, and {largest} are allowed."
+            raise ApiError(413, message, param="file")
+        if purpose == "batch" and not (filename.endswith(".jsonl") and _begins_as_jsonl(content)):
             raise invalid("Invalid file format. Batch API only supports .jsonl files", "file", "invalid_file_format")
-        if kept_s is not None and kept_s not in _KEPT_S:
+        if kept_s is not None and kept_s not in KEPT_S:
             raise invalid("expires_after[seconds] must be from 3600 to 2592000", "expires_after")
         expires_at = None if kept_s is None else now + timedelta(seconds=kept_s)
         return self.add(StoredFile(file_id, filename, purpose, content, now, expires_at))
@@ -71,6 +84,16 @@ class FileStore:
     def open(self, now: datetime) -> list[StoredFile]:
         """Newest first."""
         return [file for file in reversed(self._files.values()) if file.expires_at is None or now < file.expires_at]
+
+
+def _begins_as_jsonl(content: bytes) -> bool:
+    """Is the first line JSON? The others are looked at when a batch is made of them."""
+    first = next((line for line in content.split(b"\n", 100) if line.strip()), b"")
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def page(rows: Iterable[tuple[str, dict[str, Any]]], *, after: str | None, limit: int) -> dict[str, Any]:

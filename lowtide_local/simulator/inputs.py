@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from lowtide.core.batches import ValidationFault
-from lowtide.core.task import Endpoint
+from lowtide.core.wording import kind
 
 from .asked import Asked, read_request
+from .endpoints import Endpoint
 from .refusals import ApiError
+
+_FIELDS = (("custom_id", str), ("method", str), ("url", str), ("body", dict))
+"""What each line must have."""
+_INPUT = {
+    Endpoint.CHAT: "messages",
+    Endpoint.RESPONSES: "input",
+    Endpoint.EMBEDDINGS: "input",
+    Endpoint.COMPLETIONS: "prompt",
+}
+_NAMES = {
+    Endpoint.CHAT: "Chat Completions",
+    Endpoint.RESPONSES: "Responses",
+    Endpoint.EMBEDDINGS: "Embeddings",
+    Endpoint.COMPLETIONS: "Completions",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +57,10 @@ class _LineFault(Exception):
         self.fault = ValidationFault(code=code, message=message, param=param)
 
 
-def read_input(content: bytes, endpoint: Endpoint, *, max_requests: int, markers: bool) -> BatchInput:
-    """Every line, or every fault, by its line's number from 1."""
+def read_input(
+    content: bytes, endpoint: Endpoint, *, max_requests: int, markers: bool, knows: Callable[[str], bool]
+) -> BatchInput:
+    """Every line, or every line's fault, by the line's number from 1. ``knows``: is there such a model?"""
     read = BatchInput()
     seen: set[str] = set()
     for number, raw in enumerate(content.split(b"\n"), start=1):
@@ -49,7 +68,7 @@ def read_input(content: bytes, endpoint: Endpoint, *, max_requests: int, markers
             continue
         try:
             line, model = _line(raw, endpoint, markers=markers)
-            _fits(line.custom_id, model, seen, read.model)
+            _fits(line.custom_id, model, seen, read.model, knows)
         except _LineFault as error:
             read.faults.append(error.fault.model_copy(update={"line": number}))
             continue
@@ -64,11 +83,29 @@ def read_input(content: bytes, endpoint: Endpoint, *, max_requests: int, markers
     return read
 
 
-def _fits(custom_id: str, model: str, seen: set[str], batch_model: str | None) -> None:
+def no_input(file_id: str) -> BatchInput:
+    """What becomes of a batch whose file is not there, or is another's: created all the same, it fails."""
+    message = f"Cannot find file {file_id}, or your organization does not have access to it."
+    return BatchInput(faults=[ValidationFault(code="invalid_request", message=message, param="file_id")])
+
+
+def no_room(model: str | None, limit: int) -> ValidationFault:
+    """What becomes of a batch that would go over the account's limit of enqueued tokens."""
+    message = (
+        f"Enqueued token limit reached for {model}. Limit: {limit} enqueued tokens. "
+        "Please try again once some in_progress batches have been completed."
+    )
+    return ValidationFault(code="token_limit_exceeded", message=message)
+
+
+def _fits(custom_id: str, model: str, seen: set[str], batch_model: str | None, knows: Callable[[str], bool]) -> None:
+    if not knows(model):
+        message = f"The provided model '{model}' is not supported by the Batch API."
+        raise _LineFault("model_not_found", message, "body.model")
     if custom_id in seen:
         raise _LineFault("duplicate_custom_id", f"The custom_id '{custom_id}' was used twice.", "custom_id")
     if batch_model is not None and model != batch_model:
-        raise _LineFault("mismatched_model", f"Model '{model}' is not the batch's.", "body.model")
+        raise _LineFault("mismatched_model", f"Model '{model}' is not the batch's, '{batch_model}'.", "body.model")
 
 
 def _line(raw: bytes, endpoint: Endpoint, *, markers: bool) -> tuple[InputLine, str]:
@@ -79,20 +116,32 @@ def _line(raw: bytes, endpoint: Endpoint, *, markers: bool) -> tuple[InputLine, 
         raise _LineFault("invalid_json_line", "This line is not parseable as valid JSON.") from None
     if not isinstance(value, dict):
         raise _LineFault("invalid_json_line", "This line is no JSON object.")
-    custom_id = value.get("custom_id")
-    if not isinstance(custom_id, str) or not custom_id:
-        raise _LineFault("missing_required_parameter", "Missing required parameter: 'custom_id'.", "custom_id")
-    if value.get("method") != "POST":
+    for name, expected in _FIELDS:
+        if value.get(name) is None:
+            raise _LineFault("missing_required_parameter", f"Missing required parameter: '{name}'.", name)
+        if not isinstance(value[name], expected):
+            wanted = "an object" if expected is dict else "a string"
+            message = f"Invalid type for '{name}': expected {wanted}, but got {kind(value[name])}."
+            raise _LineFault("invalid_type", message, name)
+    custom_id, body = value["custom_id"], value["body"]
+    if value["method"] != "POST":
         raise _LineFault("invalid_method", "Expected the method POST.", "method")
-    if value.get("url") != endpoint.value:
+    if value["url"] != endpoint:
         raise _LineFault("invalid_url", "The URL provided for this request does not match the batch endpoint.", "url")
-    body = value.get("body")
-    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
-        raise _LineFault("missing_required_parameter", "Missing required parameter: 'body.model'.", "body.model")
+    for name in ("model", _INPUT[endpoint]):
+        if body.get(name) is None and not (name == "input" and "prompt" in body):
+            raise _LineFault("invalid_request", f"{name.capitalize()} parameter is required.", f"body.{name}")
+    model = body["model"]
+    if not isinstance(model, str):
+        message = f"Invalid type for 'model': expected a string, but got {kind(model)}."
+        raise _LineFault("invalid_type", message, "body.model")
+    if body.get("stream"):
+        message = f"{_NAMES[endpoint]}: Streaming is not supported in the Batch API."
+        raise _LineFault("streaming_unsupported", message, "body.stream")
     try:
         asked = read_request(endpoint, body)
     except ApiError as error:
-        return InputLine(custom_id, error, 0), body["model"]
+        return InputLine(custom_id, error, 0), model
     if markers and "bad-line" in asked.marks(1):
         raise _LineFault("invalid_request", "The prompt asked for a line that fails validation.", "body")
-    return InputLine(custom_id, asked, asked.input_tokens + (asked.output_limit or 0)), body["model"]
+    return InputLine(custom_id, asked, asked.input_tokens + (asked.output_limit or 0)), model

@@ -9,23 +9,25 @@ from hashlib import sha256
 from typing import Any
 
 from lowtide.core.batches import TERMINAL, ValidationFault
-from lowtide.core.task import Endpoint
 from lowtide.ports import Clock
 
 from . import batches
 from .asked import Asked, read_request
 from .batches import Batch, Outcome
 from .billing import BilledLine, statement
+from .catalog import Catalog
+from .dialects import written
 from .downloads import Break, Delivery, Downloads
+from .endpoints import Endpoint
 from .fates import Fate, Judge
 from .files import FileStore, StoredFile, page
-from .inputs import BatchInput, read_input
+from .inputs import BatchInput, no_input, no_room, read_input
 from .limits import RateLimits
+from .orders import Order, read_order
 from .refusals import ApiError, flex_unavailable, invalid, quota_exceeded, rate_limited
-from .scenario import Mishap, MishapKind, Scenario, WindowKind
+from .scenario import Mishap, MishapKind, ResultKind, Scenario, Window, WindowKind
 from .webhooks import Event, Postman
 
-_METADATA_PAIRS = 16
 _BREAKS = {MishapKind.DOWNLOAD_RESET: Break.RESET, MishapKind.DOWNLOAD_TRUNCATED: Break.TRUNCATED}
 
 
@@ -33,7 +35,8 @@ class SimulatedProvider:
     """Files, batches, calls and what they cost, on any clock.
 
     Passive: a batch's progress is a function of the moment, worked out when somebody asks. Its methods answer with the
-    bodies of the API and raise ApiError; ``build_app`` puts HTTP in front of them.
+    bodies of the API and raise ApiError; ``build_app`` puts HTTP in front of them. Each reads the clock once, so that
+    an answer is of one moment: a batch that ends between two readings would be ``completed`` without its files.
     """
 
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
@@ -45,7 +48,9 @@ class SimulatedProvider:
         """Requests by route."""
         self.postman = Postman(scenario.webhook)
         self._started_at = clock.now()
-        self._judge = Judge(scenario)
+        created = int(self._started_at.timestamp())
+        self.models = Catalog(scenario.models, strict=scenario.strict_models, created=created)
+        self._judge = Judge(scenario, self.models)
         self._limits = RateLimits(scenario.limits)
         self.limited = 0
         """Calls that a rate limit of the scenario refused."""
@@ -60,11 +65,9 @@ class SimulatedProvider:
 
     def check(self, *, spends: bool) -> None:
         """Raises ApiError where a window refuses this request; ``spends``: it is a call or a new batch."""
-        seconds = (self.clock.now() - self._started_at).total_seconds()
-        for window in self.scenario.windows:
-            if not window.from_s <= seconds < window.to_s:
-                continue
-            left = max(1, round(window.to_s - seconds))
+        now = self.clock.now()
+        for window in self._open_windows(now):
+            left = max(1, round(window.to_s - self._age_s(now)))
             if window.kind is WindowKind.OUTAGE:
                 raise ApiError(503, "The service is unavailable.", retry_after_s=min(left, 60))
             if window.kind is WindowKind.RATE_LIMIT and spends:
@@ -72,26 +75,29 @@ class SimulatedProvider:
             if window.kind is WindowKind.QUOTA and spends:
                 raise quota_exceeded()
 
-    def _open_windows(self) -> set[WindowKind]:
-        seconds = (self.clock.now() - self._started_at).total_seconds()
-        return {window.kind for window in self.scenario.windows if window.from_s <= seconds < window.to_s}
+    def _age_s(self, now: datetime) -> float:
+        return (now - self._started_at).total_seconds()
+
+    def _open_windows(self, now: datetime) -> list[Window]:
+        return [window for window in self.scenario.windows if window.from_s <= self._age_s(now) < window.to_s]
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
-    def call(self, endpoint: Endpoint, body: object, call_id: str | None) -> Fate:
+    def call(self, endpoint: str, body: object, call_id: str | None) -> Fate:
         """Judges and bills one real-time request; whoever brings the answer waits ``latency_s`` first."""
         self._calls += 1
         nth = self.scenario.calls.every_nth_rate_limited
         if nth and self._calls % nth == 0:
             raise rate_limited(self.scenario.calls.retry_after_s)
-        asked = read_request(endpoint, body)
+        asked = read_request(Endpoint(endpoint), body)
         now = self.clock.now()
         try:
             self._limits.admit(asked, now)
         except ApiError:
             self.limited += 1
             raise
-        if asked.service_tier == "flex" and WindowKind.NO_FLEX in self._open_windows():
+        no_flex = any(window.kind is WindowKind.NO_FLEX for window in self._open_windows(now))
+        if asked.service_tier == "flex" and no_flex:
             raise flex_unavailable()
         fate = self._judge.call(asked, now)
         if fate.usage is not None:
@@ -114,16 +120,16 @@ class SimulatedProvider:
 
     def download(self, file_id: str, headers: Mapping[str, str]) -> Delivery:
         """``headers`` of the request, in lower case."""
-        self.progress()
-        content = self._files.get(file_id, self.clock.now()).content
-        return self.downloads.deliver(file_id, content, headers)
+        now = self.progress()
+        content = self._files.get(file_id, now).content
+        return self.downloads.deliver(file_id, content, headers, now)
 
     def delete_file(self, file_id: str) -> dict[str, Any]:
         return self._files.delete(file_id, self.clock.now())
 
     def list_files(self, *, purpose: str | None, after: str | None, limit: int, newest_first: bool) -> dict[str, Any]:
-        self.progress()
-        files = [file for file in self._files.open(self.clock.now()) if purpose in (None, file.purpose)]
+        now = self.progress()
+        files = [file for file in self._files.open(now) if purpose in (None, file.purpose)]
         ordered = files if newest_first else files[::-1]
         return page(((file.id, file.body) for file in ordered), after=after, limit=limit)
 
@@ -131,47 +137,39 @@ class SimulatedProvider:
 
     def create_batch(self, body: object) -> tuple[dict[str, Any], bool]:
         """The new batch, and whether the reply is to be lost."""
-        if not isinstance(body, dict):
-            raise invalid("We expected a JSON object as the body.", None)
-        if body.get("endpoint") not in set(Endpoint):
-            raise invalid("Invalid 'endpoint': no batches of it are simulated.", "endpoint", "invalid_value")
-        if body.get("completion_window") != "24h":
-            raise invalid("Invalid 'completion_window': expected '24h'.", "completion_window", "invalid_value")
-        metadata = body.get("metadata")
-        if metadata is not None and (not isinstance(metadata, dict) or len(metadata) > _METADATA_PAIRS):
-            raise invalid("Invalid 'metadata': expected at most 16 pairs.", "metadata")
-        self.progress()
-        now = self.clock.now()
-        source = self._files.get(str(body.get("input_file_id")), now)
-        if source.purpose != "batch":
-            raise invalid("The input file's purpose is not 'batch'.", "input_file_id")
-        batch = self._new_batch(source, Endpoint(body["endpoint"]), metadata, now)
+        order = read_order(body)
+        now = self.progress()
+        batch = self._new_batch(order, now)
         self._batches[batch.id] = self._running[batch.id] = batch
-        self.progress()
+        self._progress(now)
         return batch.body(now), batch.befalls(MishapKind.REPLY_LOST) is not None
 
     def batch(self, batch_id: str) -> dict[str, Any]:
-        self.progress()
-        return self._batch(batch_id).body(self.clock.now())
+        now = self.progress()
+        return self._batch(batch_id).body(now)
 
     def cancel_batch(self, batch_id: str) -> dict[str, Any]:
-        self.progress()
+        now = self.progress()
         batch = self._batch(batch_id)
-        batch.cancel(self.clock.now())
-        self.progress()
-        return batch.body(self.clock.now())
+        batch.cancel(now)
+        self._progress(now)
+        return batch.body(now)
 
     def list_batches(self, *, after: str | None, limit: int) -> dict[str, Any]:
         """Newest first. What was created a moment ago may not be in it yet."""
-        self.progress()
-        now = self.clock.now()
+        now = self.progress()
         known = now - timedelta(seconds=self.scenario.batch.list_lag_s)
         listed = [batch for batch in reversed(self._batches.values()) if batch.timeline.created_at <= known]
         return page(((batch.id, batch.body(now)) for batch in listed), after=after, limit=limit)
 
-    def progress(self) -> None:
-        """Runs what has ended since the last look: its files, its bill, its webhook."""
+    def progress(self) -> datetime:
+        """Runs what has ended since the last look: its files, its bill, its webhook. Returns the moment of this
+        look."""
         now = self.clock.now()
+        self._progress(now)
+        return now
+
+    def _progress(self, now: datetime) -> None:
         for batch in list(self._running.values()):
             phase = batch.timeline.at(now)
             if phase.status not in TERMINAL:
@@ -190,22 +188,13 @@ class SimulatedProvider:
 
     def state(self) -> dict[str, Any]:
         """``{"now", "files": [file], "batches": [batch], "requests": {route: count}}``."""
-        self.progress()
-        now = self.clock.now()
+        now = self.progress()
         return {
             "now": now.isoformat(),
             "files": [file.body for file in self._files.open(now)],
             "batches": [batch.body(now) for batch in self._batches.values()],
             "requests": dict(self.requests),
         }
-
-    def models(self) -> dict[str, Any]:
-        created = int(self._started_at.timestamp())
-        listed = [
-            {"id": name, "object": "model", "created": created, "owned_by": "simulated"}
-            for name in self.scenario.models
-        ]
-        return {"object": "list", "data": listed}
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -215,20 +204,39 @@ class SimulatedProvider:
             raise ApiError(404, f"No batch found with id '{batch_id}'.", code="not_found")
         return batch
 
-    def _new_batch(
-        self, source: StoredFile, endpoint: Endpoint, metadata: dict[str, str] | None, now: datetime
-    ) -> Batch:
-        weather, markers = self.scenario.batch, self.scenario.markers
-        given = read_input(source.content, endpoint, max_requests=weather.max_requests, markers=markers)
+    def _new_batch(self, order: Order, now: datetime) -> Batch:
+        content, given = self._given(order, now)
         ordinal = len(self._batches) + 1
-        mishaps = [mishap for mishap in weather.mishaps if _befalls(mishap, ordinal, given, source.content)]
+        mishaps = [mishap for mishap in self.scenario.batch.mishaps if _befalls(mishap, ordinal, given, content)]
         faults = list(given.faults) or _faults(mishaps) or self._token_limit(given, mishaps)
         unfinished = any(
             isinstance(line.asked, Asked) and "expire" in self._judge.next_marks(line.asked) for line in given.lines
         )
-        timeline = batches.timeline(self.scenario, ordinal, mishaps, now, invalid=bool(faults), unfinished=unfinished)
         return Batch(
-            self._id("batch_"), ordinal, endpoint, source.id, metadata, given, mishaps, timeline, faults=faults
+            self._id("batch_"),
+            ordinal,
+            order.endpoint,
+            order.input_file_id,
+            order.metadata,
+            given,
+            mishaps,
+            batches.timeline(self.scenario, ordinal, mishaps, now, invalid=bool(faults), unfinished=unfinished),
+            order.output_kept_s,
+            faults,
+        )
+
+    def _given(self, order: Order, now: datetime) -> tuple[bytes, BatchInput]:
+        """The input as it is now: a file that is deleted later is missed by nobody."""
+        try:
+            source = self._files.get(order.input_file_id, now)
+        except ApiError:
+            return b"", no_input(order.input_file_id)
+        if source.purpose != "batch":
+            raise invalid("The input file's purpose is not 'batch'.", "input_file_id")
+        most, markers = self.scenario.batch.max_requests, self.scenario.markers
+        knows = self.models.knows
+        return source.content, read_input(
+            source.content, order.endpoint, max_requests=most, markers=markers, knows=knows
         )
 
     def _token_limit(self, given: BatchInput, mishaps: list[Mishap]) -> list[ValidationFault]:
@@ -242,26 +250,28 @@ class SimulatedProvider:
         over = limit is not None and enqueued + given.tokens > limit
         if not over and not any(mishap.kind is MishapKind.TOKEN_LIMIT for mishap in mishaps):
             return []
-        message = (
-            f"Enqueued token limit reached for {given.model}. Limit: {limit or 0} enqueued tokens. "
-            "Please try again once some in_progress batches have been completed."
-        )
-        return [ValidationFault(code="token_limit_exceeded", message=message)]
+        return [no_room(given.model, limit or 0)]
 
     def _write_files(self, batch: Batch, outcome: Outcome, at: datetime) -> None:
-        if outcome.output:
-            batch.output_file_id = self._output(batch, "output", outcome.output, at)
-        if outcome.errors:
-            batch.error_file_id = self._output(batch, "error", outcome.errors, at)
-        elif batch.befalls(MishapKind.BLANK_ERROR_FILE_ID):
-            batch.error_file_id = ""
+        for kind, lines in ((ResultKind.OUTPUT, outcome.output), (ResultKind.ERROR, outcome.errors)):
+            if lines:
+                batch.file_ids[kind] = self._result(batch, kind, lines, at)
+        if batch.befalls(MishapKind.BLANK_ERROR_FILE_ID):
+            batch.file_ids.setdefault(ResultKind.ERROR, "")
 
-    def _output(self, batch: Batch, kind: str, lines: list[bytes], at: datetime) -> str:
+    def _result(self, batch: Batch, kind: ResultKind, lines: list[bytes], at: datetime) -> str:
+        dialect = batch.befalls(MishapKind.DIALECT)
+        spoken = dialect.dialects if dialect is not None and kind in dialect.files else ()
+        expires_at = None if batch.output_kept_s is None else at + timedelta(seconds=batch.output_kept_s)
         name = f"{batch.id}_{kind}.jsonl"
-        stored = self._files.add(StoredFile(self._id("file-"), name, "batch_output", b"".join(lines), at))
+        stored = StoredFile(self._id("file-"), name, "batch_output", written(lines, spoken), at, expires_at)
+        self._files.add(stored)
         for mishap, how in _BREAKS.items():
             if (befallen := batch.befalls(mishap)) is not None:
                 self.downloads.will_break(stored.id, how, befallen.downloads)
+        if (gone := batch.befalls(MishapKind.FILE_GONE)) is not None and kind in gone.files:
+            until = None if gone.seconds is None else at + timedelta(seconds=gone.seconds)
+            self.downloads.will_refuse(stored.id, gone.status, until)
         return stored.id
 
     def _id(self, prefix: str) -> str:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,8 @@ from pydantic import Field, ValidationError, model_validator
 from lowtide.core.errors import ConfigError
 from lowtide.core.model import Value
 
+from .catalog import priced_models
+from .dialects import Dialect
 from .downloads import Ranges
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -102,6 +105,14 @@ class MishapKind(StrEnum):
     NO_OUTPUT_FILE = "no_output_file"
     """Ends ``completed`` with ``output_file_id`` null and nothing billed."""
     BLANK_ERROR_FILE_ID = "blank_error_file_id"
+    LATE_FILE_IDS = "late_file_ids"
+    """The batch has ended, and names its ``files`` only ``seconds`` later (None: never)."""
+    NO_COUNTS = "no_counts"
+    """``request_counts`` is null, as with servers that keep none."""
+    FILE_GONE = "file_gone"
+    """The content of its ``files`` answers ``status``, for ``seconds`` after the batch ended (None: for good)."""
+    DIALECT = "dialect"
+    """Its ``files`` are written as ``dialects`` say, as some compatible servers write theirs."""
     NEVER_ENDS = "never_ends"
     SLOW = "slow"
     """Takes ``factor`` times as long."""
@@ -109,6 +120,13 @@ class MishapKind(StrEnum):
     """The first ``downloads`` downloads of each of its files break half-way."""
     DOWNLOAD_TRUNCATED = "download_truncated"
     """The first ``downloads`` downloads of each of its files end half-way as if that were all, and tell no length."""
+
+
+class ResultKind(StrEnum):
+    """A file that an ended batch leaves."""
+
+    OUTPUT = "output"
+    ERROR = "error"
 
 
 class Mishap(Value):
@@ -125,6 +143,14 @@ class Mishap(Value):
     lines: tuple[int, ...] = ()
     factor: float = Field(default=10.0, gt=0)
     downloads: int = Field(default=1, ge=0)
+    files: tuple[ResultKind, ...] = tuple(ResultKind)
+    status: int = Field(default=404, ge=400, le=599)
+    seconds: Seconds | None = None
+    dialects: tuple[Dialect, ...] = ()
+
+    def lasts(self, since: datetime, now: datetime) -> bool:
+        """Is it still so, where it lasts ``seconds``?"""
+        return self.seconds is None or now < since + timedelta(seconds=self.seconds)
 
 
 class BatchWeather(Value):
@@ -169,9 +195,10 @@ class Scenario(Value):
     """Obey ``[sim:…]`` in prompts."""
     api_key: str | None = None
     """The one key that is let in; None: any, or none."""
-    models: tuple[str, ...] = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-3-small")
+    models: tuple[str, ...] = Field(default_factory=priced_models)
+    """Names and patterns (``my-*``). By default every model that prices.json has a price for."""
     strict_models: bool = False
-    """Answer 404 to models beyond ``models``."""
+    """Refuse models beyond ``models``: calls with 404, batches at their validation, line by line."""
     flex_models: tuple[str, ...] = ("gpt-5*", "gpt-6*", "o3*", "o4*")
     """Patterns of the models that know flex; the others answer 400."""
     ranges: Ranges = Ranges.SERVED

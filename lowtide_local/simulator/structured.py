@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lowtide.core.task import Endpoint
+from .endpoints import Endpoint
 
 _DEEPEST = 20
 """A recursive schema ends where it may."""
@@ -20,7 +20,7 @@ def schema_of(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any] | None
         case Endpoint.RESPONSES:
             text = body.get("text")
             named = text.get("format") if isinstance(text, dict) else None
-        case Endpoint.EMBEDDINGS:
+        case Endpoint.EMBEDDINGS | Endpoint.COMPLETIONS:
             named = None
     schema = named.get("schema") if isinstance(named, dict) else None
     return schema if isinstance(schema, dict) else None
