@@ -80,7 +80,7 @@ class DirectoryBatches:
         return ProviderBatch(id=provider_batch_id, status=ProviderStatus.COMPLETED, **refs)
 
     async def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
-        for ref in (batch.output_ref, batch.error_ref):
+        for ref in batch.result_refs:
             with (self._directory / str(ref)).open("rb") as file:
                 for line in file:
                     yield line.removesuffix(b"\n")

@@ -300,9 +300,12 @@ class BatchApi(Protocol):
         """None where the provider does not know it (any more)."""
         ...
 
-    def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
-        r"""Every line of the output file, then of the error file, without the ``\\n``, in bounded memory, each file
-        known to be complete before its first line. Repeating it gives the same lines in the same order."""
+    def results(self, batch: ProviderBatch, *, partial: bool = False) -> AsyncIterator[bytes]:
+        r"""Every line of the output file, then of the error file, without the ``\n``, blank ones too, in bounded
+        memory: a line of many megabytes may come in pieces, cut between two objects. Each file is known to be complete
+        before its first line. Repeating it gives the same lines in the same order.
+
+        ``partial``: of a file whose download breaks off at every try, what came, before BrokenOff is raised."""
         ...
 
     async def cancel(self, provider_batch_id: str) -> None:

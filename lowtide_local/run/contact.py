@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import BinaryIO, NoReturn
 
 from lowtide.core.batches import GRACE, ProviderBatch
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import BrokenOff, ProviderRefused, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Halt, Response, judge
 from lowtide.core.rescues import GIVEN_UP_AFTER
@@ -67,6 +67,9 @@ class Contact:
         """Around a batch call."""
         try:
             yield
+        except BrokenOff:
+            self.heard()
+            raise
         except Unreachable as error:
             self.missed(str(error))
             raise
@@ -154,9 +157,9 @@ class WatchedBatches:
             )
         return batch
 
-    async def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
+    async def results(self, batch: ProviderBatch, *, partial: bool = False) -> AsyncIterator[bytes]:
         with self._contact.call():
-            async for line in self._api.results(batch):
+            async for line in self._api.results(batch, partial=partial):
                 yield line
 
     async def cancel(self, provider_batch_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lowtide.core.pace_events import Held
+from lowtide.core.result_files import NAMED_WITHIN
 from lowtide.core.wording import span
 
 from .contact import Notice
@@ -60,7 +61,33 @@ def _told(event: str, fields: dict[str, object]) -> str | None:
             return f"{batch}: no headway ({fields.get('reason')}); trying again"
         case "batch_unknown_at_provider":
             return f"{batch}: the provider still does not know it; its tasks are sent anew"
+        case "files_not_named":
+            return (
+                f"{batch}: the provider says {fields.get('status')} and names no file with its answers yet. "
+                f"Looking again for {span(NAMED_WITHIN.total_seconds())} before anything is bought again."
+            )
+        case "result_file_away":
+            return f"{batch}: result file {fields.get('file')} cannot be read ({fields.get('reason')}). Trying again."
+        case "result_file_given_up":
+            return (
+                f"{batch}: result file {fields.get('file')} is given up ({fields.get('reason')}). Tasks that are in no "
+                "other file are sent again and counted as repaid."
+            )
+        case "unknown_lines":
+            return _unread(batch, fields)
+        case "files_left":
+            return f"{batch}: the provider does not delete its files ({fields.get('reason')}). They expire there."
         case "orphan_batch":
             return f"{batch}: {fields.get('provider_id')} was made for it a second time; cancelled if it still ran"
         case _:
             return None
+
+
+def _unread(batch: str, fields: dict[str, object]) -> str:
+    places, count = fields.get("places"), fields.get("lines")
+    shown = [str(place) for place in places] if isinstance(places, list) else []
+    more = f", and {count - len(shown)} more" if isinstance(count, int) and count > len(shown) else ""
+    return (
+        f"{batch}: {count} lines of its result files cannot be used ({'; '.join(shown)}{more}). unreadable.jsonl will "
+        "list them."
+    )

@@ -15,6 +15,7 @@ from lowtide.core.model import usd_text
 from lowtide.core.offpeak import price_at
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status, Usage
+from lowtide.core.result_files import lost
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import SETTLED, TaskState
 from lowtide.ports import System
@@ -26,13 +27,15 @@ from .records import settled
 
 @dataclass(frozen=True, slots=True)
 class BilledLine:
-    """One thing that the provider billed. ``ours`` is the id we gave it: a line's ``custom_id`` or a call's id."""
+    """One thing that the provider billed. ``ours`` is the id we gave it: a line's ``custom_id`` or a call's id;
+    ``batch_id`` is the provider's, None for a call."""
 
     ours: str
     model: str
     lane: Lane
     usage: Usage
     at: datetime
+    batch_id: str | None = None
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> BilledLine:
@@ -47,6 +50,7 @@ class BilledLine:
                 output_tokens=line["output_tokens"],
             ),
             at=datetime.fromisoformat(line["at"]),
+            batch_id=line.get("batch_id"),
         )
 
 
@@ -79,10 +83,11 @@ def _ledger(ledger: Receipt, receipt: Receipt) -> Check:
 
 
 def _batches(system: System, engine: Engine) -> Iterator[Check]:
+    unread = _unread_batches(engine)
     reported = {
         row.provider_batch.id: row
         for row in engine.batches.scan()
-        if row.provider_batch is not None and row.provider_batch.usage
+        if row.provider_batch is not None and row.provider_batch.usage and row.provider_batch.id not in unread
     }
     if not reported:
         return
@@ -134,7 +139,12 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
     for ours, times in lines.items():
         beside[_digest(ours)] += times - (ours in named)
     over = [digest for digest, times in beside.items() if times > repaid.get(digest, 0)]
-    batched = Counter(_digest(line.ours) for line in billed if line.lane is Lane.BATCH and line.ours not in failed)
+    unread = _unread_batches(engine)
+    batched = Counter(
+        _digest(line.ours)
+        for line in billed
+        if line.lane is Lane.BATCH and line.ours not in failed and line.batch_id not in unread
+    )
     twice = [digest for digest, times in batched.items() if times > 1]
     extra = sum(beside.values())
     yield Check(
@@ -151,7 +161,17 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
     yield Check(
         name="no batched line was billed twice",
         held=not twice,
-        detail=f"{sum(batched.values())} batched lines for {len(batched)} tasks",
+        detail=f"{sum(batched.values())} batched lines for {len(batched)} tasks"
+        + (f", beside {len(unread)} batches whose answers could not be had" if unread else ""),
+    )
+
+
+def _unread_batches(engine: Engine) -> frozenset[str]:
+    """Batches that were given up, or one of their files: what they billed may be bought again, and is in ``repaid``."""
+    return frozenset(
+        row.provider_batch.id
+        for row in engine.batches.scan()
+        if row.provider_batch is not None and (row.released or lost(row) is not None)
     )
 
 

@@ -120,6 +120,13 @@ def _note(row: BatchRow) -> str:
         told.append(f"{what}{row.tally.retried} went into the next batch")
     if row.released:
         told.append("never ended, given up; its lines are counted as repaid")
+    told += [
+        f"its result file {file.ref} was given up ({file.reason}); what was in it is counted as repaid"
+        for file in row.away
+        if file.given_up
+    ]
+    if row.tally.unread:
+        told.append(f"{row.tally.unread} lines of its files could not be used: see unreadable.jsonl")
     if row.tally.dead:
         told.append(f"{row.tally.dead} dead")
     return "; ".join(told) or ALL_ANSWERED

@@ -38,6 +38,8 @@ class Dialect(StrEnum):
     """Spaces inside texts become tabs, written as they are."""
     RAW_NEWLINES = "raw_newlines"
     """Spaces inside texts become line breaks, written as they are."""
+    STRAY_LINES = "stray_lines"
+    """A line that is no JSON comes first, and one about a task of nobody's comes last."""
     CRLF = "crlf"
     CR = "cr"
     BOM = "bom"
@@ -112,6 +114,7 @@ _OF_A_FILE: Mapping[Dialect, Callable[[bytes], bytes]] = {
     Dialect.TRAILING_COMMAS: lambda content: content.replace(b"\n", b",\n"),
     Dialect.RAW_TABS: lambda content: content.replace(b" ", b"\t"),
     Dialect.RAW_NEWLINES: lambda content: content.replace(b" ", b"\n"),
+    Dialect.STRAY_LINES: lambda content: b"oops\n" + content + b'{"custom_id": "nobody-1", "response": null}\n',
     Dialect.CRLF: lambda content: content.replace(b"\n", b"\r\n"),
     Dialect.CR: lambda content: content.replace(b"\n", b"\r"),
     Dialect.BOM: lambda content: b"\xef\xbb\xbf" + content,

@@ -426,11 +426,11 @@ async def test_lines_are_split_on_the_newline_byte_only():
     assert isinstance(json.loads(lines[1])["response"]["body"], str)
 
 
-async def test_blank_lines_are_skipped_and_the_last_needs_no_newline():
+async def test_blank_lines_count_and_the_last_needs_no_newline():
     content = b'{"n":1}\n\n\r\n{"n":2}\r\n{"n":3}'
     api = replying(lambda _: httpx2.Response(200, content=content))
     batch = ProviderBatch(id="b", status=ProviderStatus.COMPLETED, output_ref="f")
-    assert [line async for line in api.results(batch)] == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
+    assert [line async for line in api.results(batch)] == [b'{"n":1}', b"", b"", b'{"n":2}', b'{"n":3}']
 
 
 async def test_a_download_that_breaks_begins_again():

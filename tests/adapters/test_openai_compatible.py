@@ -11,8 +11,9 @@ from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client
 from lowtide.core.batches import ProviderStatus
 from lowtide.core.collection import Reading
-from lowtide.core.lines import parse_result_line, request_line
+from lowtide.core.lines import request_line
 from lowtide.core.outcomes import Answered
+from lowtide.core.result_lines import parse_result_line
 from lowtide.core.task import Endpoint
 from lowtide.ports import SubmissionKey
 from lowtide_local.simulator.testing import SteppingClock

@@ -18,10 +18,10 @@ from lowtide.core.batches import TERMINAL, ProviderBatch
 from lowtide.core.collection import Reading
 from lowtide.core.documents import Try
 from lowtide.core.lanes import Lane
-from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Answered, Bury
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import ResultDocument, Status
+from lowtide.core.result_lines import parse_result_line
 from lowtide.core.task import AcceptedTask, Endpoint, custom_id
 from lowtide.core.tasks import Strikes
 from lowtide.core.tiers import Tier

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import orjson
 import pytest
 from stack_cases import low, pack
 
@@ -54,6 +55,21 @@ CASES = {
         batches=2,
         mishaps=(Mishap(kind=MishapKind.NO_OUTPUT_FILE, batches=(1,)),),
     ),
+    "a batch that names its files late is waited for": Case(
+        FINE, ONCE, batches=1, mishaps=(Mishap(kind=MishapKind.LATE_FILE_IDS, seconds=400),)
+    ),
+    "a result file that is gone is given up alone": Case(
+        FINE | {"c": "[sim:refuse]"},
+        {"a": ("answered", 2), "b": ("answered", 2), "c": ("dead", 1)},
+        batches=2,
+        mishaps=(Mishap(kind=MishapKind.FILE_GONE, files=("output",), batches=(1,)),),
+    ),
+    "files of another dialect are read": Case(
+        FINE,
+        ONCE,
+        batches=1,
+        mishaps=(Mishap(kind=MishapKind.DIALECT, dialects=("status_text", "string_body", "pretty", "gzip")),),
+    ),
     "a download that breaks goes on": Case(
         FINE, ONCE, batches=1, mishaps=(Mishap(kind=MishapKind.DOWNLOAD_RESET, downloads=2),)
     ),
@@ -82,6 +98,12 @@ def test_a_line_of_somebody_else_settles_nothing_and_is_counted(stage, monkeypat
     played = stage()
     assert len(played.play(pack(low("a"), low("b")))) == 2
     assert played.metrics.total("unknown_lines") == 1
+    [told] = [line.fields for line in played.metrics.lines if line.event == "unknown_lines"]
+    assert told["places"] == [
+        f"{told['places'][0].split(',')[0]}, line 1 (nobody-1): it is about no line of this batch"
+    ]
+    [kept] = [orjson.loads(raw) for raw in played.stack.system().objects.lines(told["kept"])]
+    assert kept["raw"].encode() + b"\n" == stranger
 
 
 @pytest.mark.parametrize(("unanswered", "end"), [(Unanswered.AGAIN, "answered"), (Unanswered.CANCEL, "cancelled")])

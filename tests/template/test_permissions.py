@@ -236,3 +236,14 @@ def test_the_poller_alone_takes_what_is_stranded_and_no_function_adds_to_it(depl
         if stranded in as_list(statement["Resource"])
     }
     assert allowed == {"PollerRole": ["sqs:ReceiveMessage", "sqs:DeleteMessage"]}
+
+
+def test_the_poller_alone_keeps_lines_that_it_cannot_use_and_no_function_reads_them(deployed):
+    raw = {"Fn::Sub": "${Bucket.Arn}/raw/*"}
+    allowed = {
+        name: as_list(statement["Action"])
+        for name, role in lambda_roles(deployed).items()
+        for statement in statements(role)
+        if raw in as_list(statement["Resource"])
+    }
+    assert allowed == {"PollerRole": ["s3:PutObject", "s3:AbortMultipartUpload"]}

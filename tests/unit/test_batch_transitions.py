@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from lowtide.core.batches import (
     GRACE,
+    Away,
+    AwayFile,
     BatchDecision,
     BatchEvent,
     BatchRow,
@@ -23,6 +25,7 @@ from lowtide.core.batches import (
     Keep,
     Lease,
     Made,
+    Miss,
     Postpone,
     Progress,
     ProviderStatus,
@@ -43,6 +46,7 @@ from tests.contract.cases import LATER, NOW, SOON, batch, provider_batch
 TALLY = BatchTally(answered=7, retried=2, dead=1)
 PROGRESS = Progress(shards=3, digest="d", tally=TALLY)
 ENDED = provider_batch(ProviderStatus.COMPLETED)
+AWAY = AwayFile(ref="file-2", why=Away.GONE, reason="HTTP 404", since=NOW)
 
 
 def events_of(owner: str) -> dict[str, BatchEvent]:
@@ -57,6 +61,7 @@ def events_of(owner: str) -> dict[str, BatchEvent]:
         "return": Return(owner, SOON),
         "rescue": Rescue(owner),
         "collect": Collect(owner, ENDED, tries=3),
+        "miss": Miss(owner, AWAY),
         "check": Checkpoint(owner, PROGRESS),
         "clean": Clean(owner, TALLY),
         "done": Done(owner),
@@ -94,6 +99,7 @@ postpone  .     .       +          +         .        +          +      .
 return    .     .       .          .         +        .          .      .
 rescue    .     +       +          +         +        .          .      .
 collect   .     .       .          .         +        +          .      .
+miss      .     .       .          .         .        +          .      .
 check     .     .       .          .         .        +          .      .
 clean     .     .       .          .         .        +          .      .
 done      +     .       .          .         .        .          +      .
@@ -302,3 +308,27 @@ def test_whatever_happens_only_a_return_goes_back(history: list[BatchEvent]) -> 
         if decision.row.state in (BatchState.SUBMITTING, BatchState.RUNNING):
             assert decision.row.intent_at is not None
         row = decision.row
+
+
+def test_a_batch_that_has_ended_without_naming_its_files_is_looked_at_soon_and_keeps_since_when() -> None:
+    row = after("lease", "seal", "upload", "intend", "run", "seen", "seen")
+    assert (row.polls, row.unnamed_since) == (2, None)
+    row = transition(row, Seen("me", ENDED, SOON), NOW).row
+    assert row is not None
+    assert (row.polls, row.unnamed_since) == (1, NOW)
+    row = transition(row, Seen("me", ENDED, LATER), SOON).row
+    assert row is not None
+    assert (row.polls, row.unnamed_since) == (2, NOW)
+    row = transition(row, Seen("me", provider_batch(), LATER), SOON).row
+    assert row is not None
+    assert row.unnamed_since is None, "it runs again, whatever the provider means by that"
+
+
+def test_a_file_that_is_away_has_one_entry_whatever_is_said_of_it() -> None:
+    row = after("lease", "seal", "upload", "intend", "run", "collect", "miss")
+    other = AWAY.model_copy(update={"ref": "file-3"})
+    given_up = AWAY.model_copy(update={"given_up": True})
+    for file in (other, given_up):
+        row = transition(row, Miss("me", file), NOW).row
+        assert row is not None
+    assert row.away == (other, given_up)

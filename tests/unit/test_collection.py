@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
-from lowtide.core.lines import ResultLine
 from lowtide.core.outcomes import Again, Answered, Bury, Response
+from lowtide.core.result_lines import ResultLine
 
 SENT = {"a-1": 1, "b-1": 2, "c-1": 3}
 

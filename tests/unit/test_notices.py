@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from lowtide_local.run.notices import RunMetrics
 
+NOT_NAMED = (
+    "the provider says completed and names no file with its answers yet. Looking again for 10 min before anything is "
+    "bought again."
+)
+GIVEN_UP = (
+    "result file file-1 is given up (HTTP 404: No such File). Tasks that are in no other file are sent again and "
+    "counted as repaid."
+)
+UNREAD = (
+    "7 lines of its result files cannot be used (file-1, line 3: why, and 6 more). unreadable.jsonl will list them."
+)
+
 
 def test_why_nothing_seems_to_happen_is_said_once():
     told: list[str] = []
@@ -32,4 +44,22 @@ def test_a_model_that_goes_down_once_more_is_news_and_one_that_stays_down_is_not
         "openai gpt-5-mini",
         "openai",
         "openai gpt-5-mini",
+    ]
+
+
+def test_what_keeps_a_batch_from_being_read_is_said_once_and_in_words():
+    told: list[str] = []
+    metrics = RunMetrics(told.append)
+    for _ in range(2):
+        metrics.log("files_not_named", batch_id="b", status="completed", until="…")
+        metrics.log("result_file_away", batch_id="b", file="file-1", reason="HTTP 404: No such File", until="…")
+        metrics.log("result_file_given_up", batch_id="b", file="file-1", reason="HTTP 404: No such File", until="…")
+        metrics.log("files_left", batch_id="b", reason="HTTP 403")
+        metrics.log("unknown_lines", batch_id="b", lines=7, kept="raw/b.jsonl", places=["file-1, line 3: why"])
+    assert [line.removeprefix("batch b: ") for line in told] == [
+        NOT_NAMED,
+        "result file file-1 cannot be read (HTTP 404: No such File). Trying again.",
+        GIVEN_UP,
+        "the provider does not delete its files (HTTP 403). They expire there.",
+        UNREAD,
     ]

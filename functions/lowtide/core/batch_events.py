@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from .batch_rows import BatchRow, BatchTally, Made, Progress, ProviderBatch, Unanswered
+from .batch_rows import AwayFile, BatchRow, BatchTally, Made, Progress, ProviderBatch, Unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A look at a running batch that has not ended."""
+    """A look at a running batch that has not ended, or that has ended and may yet name its files."""
 
     owner: str
     batch: ProviderBatch
@@ -115,6 +115,14 @@ class Collect:
 
 
 @dataclass(frozen=True, slots=True)
+class Miss:
+    """A result file could not be read, or is given up."""
+
+    owner: str
+    file: AwayFile
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A shard more is settled, and more will follow: whoever collects next passes over these."""
 
@@ -147,6 +155,7 @@ BatchEvent = (
     | Return
     | Rescue
     | Collect
+    | Miss
     | Checkpoint
     | Clean
     | Done

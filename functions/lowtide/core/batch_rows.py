@@ -52,6 +52,14 @@ class ValidationFault(Value):
     param: str | None = None
 
 
+class RequestCounts(Value):
+    """What the provider says of a batch's requests. None: it does not say."""
+
+    total: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+
+
 class ProviderBatch(Value):
     """What the provider says of a batch. Counts and usage may be absent, and are never trusted over the files."""
 
@@ -64,10 +72,27 @@ class ProviderBatch(Value):
     created_at: Utc | None = None
     ended_at: Utc | None = None
     usage: dict[str, Any] | None = None
+    counts: RequestCounts = RequestCounts()
 
     @property
     def ended(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def result_refs(self) -> tuple[str, ...]:
+        """Of its files with results: what was answered first, then what failed."""
+        return tuple(dict.fromkeys(ref for ref in (self.output_ref, self.error_ref) if ref))
+
+    def with_only(self, ref: str) -> ProviderBatch:
+        """As if this were its one result file."""
+        return self.model_copy(update={"output_ref": ref, "error_ref": None})
+
+    def after(self, known: ProviderBatch) -> ProviderBatch:
+        """With the files that ``known``, an earlier look at it, named: a server that drops a name has the file yet."""
+        if known.id != self.id:
+            return self
+        named = {"output_ref": self.output_ref or known.output_ref, "error_ref": self.error_ref or known.error_ref}
+        return self.model_copy(update=named)
 
 
 class Made(StrEnum):
@@ -98,6 +123,29 @@ class BatchTally(Value):
     rescued: int = 0
     """Unanswered, and too near their deadline for another batch."""
     in_vain: Usage = Usage()
+    unread: int = 0
+    """Lines of its files that settle nothing, because they cannot be read or are about no line of this batch."""
+
+
+class Away(StrEnum):
+    """Why a result file that a batch names could not be read."""
+
+    GONE = "gone"
+    """The provider does not have it (404, 410, and whatever else no repetition mends), or it holds something else."""
+    KEPT_BACK = "kept_back"
+    """It is there, and not to be had: 403, or a download that breaks off at every try."""
+    UNWELL = "unwell"
+    """The provider fails us (5xx, 429, no answer)."""
+
+
+class AwayFile(Value):
+    """A result file that could not be read at the last try. ``given_up``: its lines count as missing."""
+
+    ref: str
+    why: Away
+    reason: str
+    since: Utc
+    given_up: bool = False
 
 
 class Progress(Value):
@@ -143,6 +191,10 @@ class BatchRow(Value):
     provider_batch: ProviderBatch | None = None
     polls: int = 0
     next_poll_at: Utc | None = None
+    unnamed_since: Utc | None = None
+    """Since when it is known to have ended without naming a file that it may yet name."""
+    away: tuple[AwayFile, ...] = ()
+    """Its result files that could not be read when they were last asked for."""
     rescued_at: Utc | None = None
     """Since when it is to be cancelled for a deadline."""
     collected_at: Utc | None = None

@@ -9,7 +9,7 @@
                                        └──────────────Return──────────────── (running)
 
     running ──Collect──▶ collecting ──Clean──▶ cleaning ──Done──▶ done
-                           ↺ Checkpoint: a shard more is settled
+                           ↺ Checkpoint: a shard more is settled; Miss: a file could not be read
 
     uploading, submitting, collecting, cleaning ──Postpone──▶ the same, later
 
@@ -38,6 +38,7 @@ from .batch_events import (
     Intend,
     Keep,
     Lease,
+    Miss,
     Postpone,
     Rescue,
     Return,
@@ -51,6 +52,8 @@ from .batch_events import (
 from .batch_rows import (
     NOT_ASKED_FOR,
     TERMINAL,
+    Away,
+    AwayFile,
     BatchRow,
     BatchState,
     BatchTally,
@@ -58,6 +61,7 @@ from .batch_rows import (
     Progress,
     ProviderBatch,
     ProviderStatus,
+    RequestCounts,
     Unanswered,
     ValidationFault,
 )
@@ -66,6 +70,8 @@ __all__ = [
     "GRACE",
     "NOT_ASKED_FOR",
     "TERMINAL",
+    "Away",
+    "AwayFile",
     "BatchDecision",
     "BatchEvent",
     "BatchRow",
@@ -80,10 +86,12 @@ __all__ = [
     "Keep",
     "Lease",
     "Made",
+    "Miss",
     "Postpone",
     "Progress",
     "ProviderBatch",
     "ProviderStatus",
+    "RequestCounts",
     "Rescue",
     "Return",
     "Run",
@@ -109,6 +117,7 @@ _FROM: dict[type, frozenset[BatchState]] = {
     Return: frozenset({BatchState.RUNNING}),
     Rescue: frozenset({BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
     Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
+    Miss: frozenset({BatchState.COLLECTING}),
     Checkpoint: frozenset({BatchState.COLLECTING}),
     Clean: frozenset({BatchState.COLLECTING}),
     Done: frozenset({BatchState.OPEN, BatchState.CLEANING}),
@@ -187,7 +196,11 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "next_poll_at": None,
             }
         case Seen():
-            return {"provider_batch": event.batch, "polls": row.polls + 1, "next_poll_at": event.next_poll_at}
+            # A batch that has ended is looked at again for the names of its files alone: soon at first, as ever.
+            unnamed_since = (row.unnamed_since or now) if event.batch.ended else None
+            polls = row.polls + 1 if (unnamed_since is None) is (row.unnamed_since is None) else 1
+            seen = {"provider_batch": event.batch, "polls": polls, "next_poll_at": event.next_poll_at}
+            return seen | {"unnamed_since": unnamed_since}
         case Postpone():
             put_off = {"not_before": event.not_before, "setbacks": row.setbacks + 1}
             return put_off | {"refused": row.state is BatchState.SUBMITTING and event.made is Made.NOTHING}
@@ -201,6 +214,7 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "intent_at": None,
                 "submitted_at": None,
                 "provider_batch": None,
+                "unnamed_since": None,
             }
         case Rescue():
             # As with an operator's stop, nobody is to wait for the next look or the next try.
@@ -218,6 +232,9 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "held_key": event.held_key,
                 "released": event.released,
             }
+        case Miss():
+            others = tuple(each for each in row.away if each.ref != event.file.ref)
+            return {"away": (*others, event.file)}
         case Checkpoint():
             return {"progress": event.progress}
         case Clean():

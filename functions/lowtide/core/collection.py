@@ -7,12 +7,12 @@ sent and that neither file speaks of is missing, and missing may yet succeed.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .batches import ProviderBatch, ProviderStatus
-from .lines import ResultLine
 from .outcomes import BATCH_CANCELLED, Again, Answered, Bury, Outcome, Response, judge_line
 from .records import Usage
+from .result_lines import ResultLine
 
 TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
 TOKEN_LIMIT_WAITS_MIN = (5, 10, 20, 40, 80)
@@ -61,10 +61,13 @@ class Reading:
         return None
 
     def unanswered(
-        self, expected: Iterable[str], batch: ProviderBatch, *, given_up: bool = False
+        self, expected: Iterable[str], batch: ProviderBatch, *, given_up: bool = False, lost: str | None = None
     ) -> Iterator[tuple[str, Again, Response | None]]:
-        """Every expected line that is not finished, in the order of the input, with why."""
+        """Every expected line that is not finished, in the order of the input, with why. ``lost``: why answers may be
+        missing that were billed."""
         missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished))
+        if lost is not None:
+            missing = replace(missing, message=lost, unsure=True)
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))

@@ -6,7 +6,9 @@ LowtideError
 ├── NotFound            an object that should be there is not
 ├── TooLarge            a message or an object beyond what its carrier takes
 ├── Unreachable         a network call that got no answer; whether it took effect is unknown
-│   └── KeyUnreadable   a provider's key could not be had, so that nothing was sent
+│   ├── KeyUnreadable   a provider's key could not be had, so that nothing was sent
+│   ├── BrokenOff       a download that began and did not come whole, however often it was tried
+│   └── Garbled         a file that came whole and holds something else than it should
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
 └── Contended           a row that other writers kept changing; come back later
@@ -58,6 +60,14 @@ class Unreachable(LowtideError):
 class KeyUnreadable(Unreachable):
     """A provider's key could not be had, so the request never left. An operator has to act, as where the provider
     refuses the account; the text says why, and never holds a key."""
+
+
+class BrokenOff(Unreachable):
+    """A download that began and did not come whole, at any of several tries."""
+
+
+class Garbled(Unreachable):
+    """A file came whole, and holds something else than it should: as if nothing had come."""
 
 
 class ProviderRefused(LowtideError):

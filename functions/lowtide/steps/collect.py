@@ -22,22 +22,19 @@ from lowtide.core.batches import (
     Clean,
     Collect,
     Done,
-    Made,
-    Postpone,
     Progress,
     ProviderBatch,
     Return,
-    Seen,
     Unanswered,
 )
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, KeyUnreadable, ProviderRefused, Unreachable
-from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
 from lowtide.core.prices import usage_of
 from lowtide.core.rescues import given_up
+from lowtide.core.result_files import NAMED_WITHIN, lost, waits_for_names
 from lowtide.core.structured import checked
 from lowtide.core.tasks import Free, Strikes
 from lowtide.ports import BatchApi, System
@@ -46,15 +43,18 @@ from .failures import SpooledFailures
 from .finish import finish_parts
 from .held import read_held, write_held
 from .lease import LeasedBatch, leased
+from .looks import look_later, put_off
 from .outlook import Outlook, note_duration
-from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
+from .rescue import Freed, cancel_if_due, free, told
 from .restage import LinesAgain, send_again
+from .result_files import ResultFiles, delete_files
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn, tried
 from .shards import deliver_again
 from .submission_gate import account_refused
 from .tell import tell_batch
 from .token_room import learn
+from .unread import UnreadLines
 
 
 async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_at: datetime | None = None) -> BatchRow:
@@ -77,25 +77,8 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
             system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=str(error))
             if isinstance(error, KeyUnreadable):
                 system.metrics.count("account_refused")
-            _later(system, batch)
+            put_off(system, batch)
         return batch.row
-
-
-def _later(system: System, batch: LeasedBatch) -> None:
-    """The provider fails us: what is under way is left alone for longer each time."""
-    if batch.row.state is BatchState.RUNNING:
-        _look_later(system, batch, batch.row.provider_batch)
-        return
-    batching = system.routes.batching
-    wait = min(batching.poll_max_s, batching.poll_first_s * 2.0 ** min(batch.row.setbacks, 20))
-    batch.apply(Postpone(batch.owner, system.clock.now() + timedelta(seconds=wait), Made.NOTHING))
-
-
-def _look_later(system: System, batch: LeasedBatch, seen: ProviderBatch | None) -> None:
-    batching = system.routes.batching
-    if batch.row.state is BatchState.RUNNING and seen is not None:
-        wait = min(longest_wait_s(system, batch.row), batching.poll_first_s * 2.0 ** min(batch.row.polls, 20))
-        batch.apply(Seen(batch.owner, seen, system.clock.now() + timedelta(seconds=wait)))
 
 
 class _Collection:
@@ -124,15 +107,19 @@ class _Collection:
         if known is None:
             raise AssertionError("a running batch is known at the provider")
         seen = await self._api.get(known.id) if known.id else known
+        seen = None if seen is None else seen.after(known)
         released = seen is None or not seen.ended
         if released and not given_up(batch.row, now):
             if seen is not None:
                 await cancel_if_due(self._system, batch, self._api, seen)
-            _look_later(self._system, batch, seen or known)
+            look_later(self._system, batch, seen or known)
             return False
         if released:
             await self._give_up(seen)
         ended = seen or known
+        if waits_for_names(batch.row, ended, now):
+            self._wait_for_names(ended)
+            return False
         real_time_before = Outlook(self._system).real_time_before(batch.row.lot, batch.row.requests)
         if took_none(ended):
             alone = learn(self._system, batch.row, ended)
@@ -146,6 +133,16 @@ class _Collection:
         before = None if account_refused(self._system, batch.row.lot.provider) else real_time_before
         tries = self._system.routes.retries.attempts
         return batch.apply(Collect(batch.owner, ended, tries, before, released, held))
+
+    def _wait_for_names(self, ended: ProviderBatch) -> None:
+        """It has ended, says nothing of where its answers are, and does not say that there are none. Money comes before
+        deadlines here: to wait costs minutes, to buy again costs what it cost."""
+        if self._batch.row.unnamed_since is None:
+            self._system.metrics.count("batches_without_files")
+            until = (self._system.clock.now() + NAMED_WITHIN).isoformat()
+            batch_id, status = self._batch.row.batch_id, ended.status.value
+            self._system.metrics.log("files_not_named", batch_id=batch_id, status=status, until=until)
+        look_later(self._system, self._batch, ended)
 
     async def _return(self, not_before: datetime) -> None:
         batch = self._batch
@@ -182,9 +179,10 @@ class _Collection:
         row, provider_batch, _ = self._collected()
         settlement = Settlement(self._system, row, sent, resume)
         came_further = False
-        with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed:
+        with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed, UnreadLines() as unread:
             reading = Reading(failed=failed, check=partial(_checked, sent))
-            async with aclosing(self._ends(sent, reading, again, freed)) as ends:
+            files = ResultFiles(self._system, batch, provider_batch, sent, unread)
+            async with aclosing(self._ends(sent, reading, files, again, freed)) as ends:
                 async for end in ends:
                     if (progress := settlement.add(end)) is not None:
                         came_further = True
@@ -196,9 +194,10 @@ class _Collection:
             send_again(self._system, row, again, halves=suspects(provider_batch))
             free(self._system, self._freed(freed), told(row))
             in_vain = settlement.tally.in_vain + reading.unused
-            sent_on = {"retried": len(again), "rescued": len(freed), "in_vain": in_vain}
-            tally = settlement.tally.model_copy(update=sent_on)
-        self._report(len(sent), tally.answered, reading.unknown)
+            unread.keep(self._system, row)
+            beside = {"retried": len(again), "rescued": len(freed), "in_vain": in_vain, "unread": unread.count}
+            tally = settlement.tally.model_copy(update=beside)
+        self._report(len(sent), tally.answered)
         batch.apply(Clean(batch.owner, tally))
         self._refused = again.refused or freed.refused
 
@@ -210,7 +209,7 @@ class _Collection:
             yield Freed(each.size, each.line, event)
 
     async def _ends(
-        self, sent: SentLines, reading: Reading, again: LinesAgain, freed: LinesAgain
+        self, sent: SentLines, reading: Reading, files: ResultFiles, again: LinesAgain, freed: LinesAgain
     ) -> AsyncGenerator[End]:
         """Every line that this batch ends, in an order that its files alone decide; the others go to ``again``, or to
         ``freed`` where another batch would bring them too late."""
@@ -221,13 +220,16 @@ class _Collection:
                 reading.finished.add(custom_id)
                 yield End(custom_id, bury, None, 0)
         if provider_batch.id and not row.released:
-            async for raw in self._api.results(provider_batch):
-                if (finished := reading.take(parse_result_line(raw), sent)) is not None:
+            async for read, size in files.lines():
+                if (finished := reading.take(read, sent)) is not None:
                     strikes = self._charged(sent, finished.custom_id, finished.outcome, finished.response, reading)
-                    yield End(finished.custom_id, finished.outcome, finished.response, len(raw), strikes)
+                    yield End(finished.custom_id, finished.outcome, finished.response, size, strikes)
         in_force = read_held(self._system, row)
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
-        for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
+        why_lost = lost(self._batch.row)
+        for custom_id, outcome, response in reading.unanswered(
+            sent, provider_batch, given_up=row.released, lost=why_lost
+        ):
             paid = self._charged(sent, custom_id, outcome, response, reading)
             if row.stop is Unanswered.CANCEL:
                 yield End(custom_id, Withdrawn(), None, 0, paid, outcome.unsure)
@@ -266,20 +268,15 @@ class _Collection:
     def _past(self) -> bool:
         return self._stop_at is not None and self._system.clock.now() >= self._stop_at
 
-    def _report(self, requests: int, answered: int, unknown: int) -> None:
+    def _report(self, requests: int, answered: int) -> None:
         metrics = self._system.metrics
         metrics.count("batch_lines", requests)
         metrics.count("batch_lines_failed", requests - answered)
-        if unknown:
-            metrics.count("unknown_lines", unknown)
-            metrics.log("unknown_lines", batch_id=self._batch.row.batch_id, lines=unknown)
 
     async def _clean(self) -> None:
         row = self._batch.row
         finish_parts(self._system, row)
-        seen = row.provider_batch
-        refs = [row.input_ref, seen.output_ref if seen else None, seen.error_ref if seen else None]
-        await self._api.clean([ref for ref in refs if ref])
+        await delete_files(self._system, self._api, row)
         note_duration(self._system, row)
         tell_batch(self._system, row)
         self._batch.apply(Done(self._batch.owner))

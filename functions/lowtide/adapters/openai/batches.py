@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import httpx2
 from openai import AsyncOpenAI
@@ -39,7 +40,7 @@ _SWEPT_BACK = timedelta(days=7)
 """How far ``owned`` looks: a sweep is hourly, and a batch is over after three days at the latest."""
 _SWEPT_PAGES = 100
 """Of 100 in each list, the newest first: a sweep ends, however many others share the account."""
-_ABSENT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+_ABSENT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 
 
 class OpenAIBatches:
@@ -103,7 +104,7 @@ class OpenAIBatches:
 
     async def get(self, provider_batch_id: str) -> ProviderBatch | None:
         try:
-            body = await self._get(f"/batches/{provider_batch_id}")
+            body = await self._get(_path("batches", provider_batch_id))
         except ProviderRefused as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -111,17 +112,15 @@ class OpenAIBatches:
         _id_of(body, "a batch")
         return provider_batch(body)
 
-    async def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
+    async def results(self, batch: ProviderBatch, *, partial: bool = False) -> AsyncIterator[bytes]:
         """A file that is named and not there raises ProviderRefused: it must not pass for a file without lines."""
-        for ref in (batch.output_ref, batch.error_ref):
-            if not ref:
-                continue
-            async for line in lines_of(self._client, ref):
+        for ref in batch.result_refs:
+            async for line in lines_of(self._client, ref, partial=partial):
                 yield line
 
     async def cancel(self, provider_batch_id: str) -> None:
         try:
-            await self._post(f"/batches/{provider_batch_id}/cancel", {})
+            await self._post(f"{_path('batches', provider_batch_id)}/cancel", {})
         except ProviderRefused as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return
@@ -138,7 +137,7 @@ class OpenAIBatches:
             if not ref:
                 continue
             try:
-                await exchange(self._client.delete(f"/files/{ref}", cast_to=httpx2.Response))
+                await exchange(self._client.delete(_path("files", ref), cast_to=httpx2.Response))
             except ProviderRefused as error:
                 refused = refused if error.status in _ABSENT else error
         if refused is not None:
@@ -184,7 +183,7 @@ class OpenAIBatches:
         created = None
         if input_ref:
             try:
-                file = await self._get(f"/files/{input_ref}")
+                file = await self._get(_path("files", input_ref))
                 created = moment_of(file.get("created_at")) if isinstance(file, Mapping) else None
             except ProviderRefused as error:
                 if error.status not in _ABSENT:
@@ -230,6 +229,11 @@ class OpenAIBatches:
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         return await exchange(self._client.post(path, cast_to=httpx2.Response, body=body))
+
+
+def _path(kind: str, id_: str) -> str:
+    """An id is one segment of a path, whatever a server puts into it."""
+    return f"/{kind}/{quote(id_, safe='')}"
 
 
 def file_name(key: SubmissionKey) -> str:

@@ -13,11 +13,12 @@ from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import httpx2
-import orjson
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
-from lowtide.core.errors import Unreachable
+from lowtide.core.errors import BrokenOff, Unreachable
+from lowtide.core.leniency import objects
 
+from . import unpacking
 from .ranges import OVERLAP, UNKNOWN_TO, asking, is_plain, total_of
 from .wire import refusal, unreachable
 
@@ -29,17 +30,24 @@ _TAIL = 1 << 20
 """Bytes."""
 
 
-async def lines_of(client: AsyncOpenAI, file_id: str) -> AsyncIterator[bytes]:
-    r"""The file's lines without their ``\n``, split on that byte only; blank ones are left out.
+async def lines_of(client: AsyncOpenAI, file_id: str, *, partial: bool = False) -> AsyncIterator[bytes]:
+    r"""The file's lines without their ``\n``, split on that byte only, blank ones too.
 
-    Raises ProviderRefused, or Unreachable where it broke at every try.
+    Raises ProviderRefused; BrokenOff where it began and broke at every try; Unreachable where it did not begin.
+    ``partial``: of one that breaks, the lines that came are brought first.
     """
     with TemporaryFile() as whole:
-        await _Fetch(client, file_id, whole).to_the_end()
-        whole.seek(0)
-        for line in whole:
-            if stripped := line.strip(b"\r\n"):
-                yield stripped
+        broken: BrokenOff | None = None
+        try:
+            await _Fetch(client, file_id, whole).to_the_end()
+        except BrokenOff as error:
+            if not partial:
+                raise
+            broken = error
+        for line in unpacking.lines(whole, partial=partial):
+            yield line
+        if broken is not None:
+            raise broken
 
 
 class _Misfit(Exception):
@@ -51,6 +59,7 @@ class _Fetch:
         self._client = client
         self._file_id = file_id
         self._into = into
+        self._began = False
         self._ranges = True
         """Until the server has shown that it has none, or that they are not to be trusted."""
         self._plain = False
@@ -58,6 +67,7 @@ class _Fetch:
         self._total: int | None = None
 
     async def to_the_end(self) -> None:
+        """Raises ProviderRefused, Unreachable or BrokenOff."""
         tries = TRIES
         while True:
             here = self._here()
@@ -73,7 +83,7 @@ class _Fetch:
             came_further = resumes and self._ranges and self._here() - here >= _PROGRESS
             tries = TRIES if came_further else tries - 1
             if not tries:
-                raise broken
+                raise BrokenOff(str(broken)) if self._began else broken
 
     def _broken(
         self, error: _Misfit | APIStatusError | APIConnectionError | httpx2.HTTPError, *, resuming: bool
@@ -117,6 +127,7 @@ class _Fetch:
     async def _from_the_start(self, response: httpx2.Response) -> str | None:
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             return "brought a part that nobody asked for"
+        self._began = True
         self._into.seek(0)
         self._into.truncate()
         length = response.headers.get("content-length")
@@ -157,7 +168,10 @@ class _Fetch:
 
 
 def _ends_whole(file: BinaryIO) -> bool:
-    """Is the last line whole? It is all there is to go by where the server did not say how much would come."""
+    """Does it not end in the middle of an object? It is all there is to go by where the server did not say how much
+    would come."""
+    if unpacking.is_packed(file):
+        return True
     end = file.seek(0, 2)
     size = min(end, _TAIL)
     while True:
@@ -166,8 +180,4 @@ def _ends_whole(file: BinaryIO) -> bool:
         if b"\n" in tail or size == end:
             break
         size = min(end, size * 2)
-    try:
-        orjson.loads(tail.rpartition(b"\n")[2] or b"null")
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    return not objects(tail.rpartition(b"\n")[2]).open

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
+from lowtide.core.batches import ProviderBatch, ProviderStatus, RequestCounts, ValidationFault
 from lowtide.core.provider_words import code_text, message_text
 
 _ENDED = ("completed_at", "failed_at", "expired_at", "cancelled_at")
@@ -19,6 +19,12 @@ _FAULT_MESSAGE = 200
 """Characters of a fault's message."""
 _USAGE_BYTES = 4_000
 """Ten times what OpenAI says of a batch's usage; more is kept by nobody, and our own count does without it."""
+_MOST_REQUESTS = 10**9
+"""Far beyond any batch: a server that counts more is mistaken."""
+_ID_CHARACTERS = 1_000
+"""Of a file's id: some servers write an address for it. It is kept in the batch's row."""
+_NO_SEGMENTS = frozenset({".", ".."})
+"""What no path can hold, so that no file can be asked for by it."""
 
 
 def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
@@ -29,9 +35,10 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
     return ProviderBatch(
         id=str(body["id"]),
         status=status,
-        input_ref=_text(body.get("input_file_id")),
-        output_ref=_text(body.get("output_file_id")),
-        error_ref=_text(body.get("error_file_id")),
+        input_ref=_ref(body.get("input_file_id")),
+        output_ref=_ref(body.get("output_file_id")),
+        error_ref=_ref(body.get("error_file_id")),
+        counts=_counts(body.get("request_counts")),
         faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
@@ -97,6 +104,30 @@ def _line(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
+def _ref(value: Any) -> str | None:
+    """A file's id. None for the empty text too: ``error_file_id`` may be ``""``. Some servers write a number, or the
+    file in place of its id."""
+    match value:
+        case {"id": str() | int() as inner} | [str() | int() as inner]:
+            value = inner
+        case _:
+            pass
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if 0 < len(text) <= _ID_CHARACTERS and text not in _NO_SEGMENTS else None
+
+
+def _counts(value: Any) -> RequestCounts:
+    told = value if isinstance(value, Mapping) else {}
+    return RequestCounts(**{name: _count(told.get(name)) for name in RequestCounts.model_fields})
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(_MOST_REQUESTS)):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_REQUESTS:
+        return None
+    return int(value)
+
+
 def _text(value: Any) -> str | None:
-    """None for the empty text too: ``error_file_id`` may be ``""``."""
     return value if isinstance(value, str) and value else None

@@ -1,0 +1,105 @@
+"""An ended batch's result files: whether to wait until they are named, and when to give up one that stays away.
+
+What they hold was paid for, so that nothing is bought again before a file was asked for again and again. Everything
+ends, though: a file that never comes leaves its lines missing, and missing lines go again, counted as ``repaid``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from .batch_rows import Away, AwayFile, BatchRow, ProviderBatch, ProviderStatus
+from .errors import BrokenOff, Garbled, KeyUnreadable, ProviderRefused, Unreachable
+from .lanes import Lane
+from .outcomes import Bury, Halt, Response, judge
+
+NAMED_WITHIN = timedelta(minutes=10)
+"""After a batch was first seen to have ended: by then it names its files. Public reports tell of seconds; the margin
+costs nothing but time."""
+
+
+PATIENCE = {
+    Away.GONE: timedelta(minutes=5),
+    Away.KEPT_BACK: timedelta(hours=1),
+    Away.UNWELL: timedelta(hours=48),
+}
+"""How long a file is asked for, from the first time that it was away for this reason. An operator may mend a key, and a
+network a download, within the hour; an outage ends, and 48 hours is how long a batch is waited for as well."""
+
+
+_FORBIDDEN = 403
+
+
+def may_yet_name_files(batch: ProviderBatch) -> bool:
+    """Has it ended without naming its output, while it may have answered something? Then it is looked at again.
+
+    Counts that are absent say nothing. Of a batch that completed, every request is in one of its files; of one that
+    ended otherwise, only what was completed was paid for.
+    """
+    if not batch.ended or batch.output_ref is not None:
+        return False
+    counts = batch.counts
+    match batch.status:
+        case ProviderStatus.COMPLETED:
+            if counts.completed is None or counts.completed > 0:
+                return True
+            failed = counts.failed or 0
+            accounted_for = failed if batch.error_ref is not None else 0
+            return max(counts.total or 0, failed) > accounted_for
+        case ProviderStatus.FAILED:
+            return (counts.completed or 0) > 0
+        case _:
+            return counts.completed is None or counts.completed > 0
+
+
+def waits_for_names(row: BatchRow, seen: ProviderBatch, now: datetime) -> bool:
+    """Is it too early to take what this ended batch does not name for missing?"""
+    return may_yet_name_files(seen) and (row.unnamed_since is None or now < row.unnamed_since + NAMED_WITHIN)
+
+
+def why_away(error: ProviderRefused | Unreachable) -> Away | None:
+    """None: not this file, but the account or its key is at fault, and an operator has to act."""
+    match error:
+        case KeyUnreadable():
+            return None
+        case Garbled():
+            return Away.GONE
+        case BrokenOff():
+            return Away.KEPT_BACK
+        case Unreachable():
+            return Away.UNWELL
+        case ProviderRefused():
+            body = {"error": {"code": error.code, "message": error.message}}
+            outcome = judge(Response(error.status, body), Lane.BATCH)
+            if isinstance(outcome, Halt):
+                return None
+            if isinstance(outcome, Bury):
+                return Away.KEPT_BACK if error.status == _FORBIDDEN else Away.GONE
+            return Away.UNWELL
+
+
+def may_be_left(row: BatchRow, error: ProviderRefused, now: datetime) -> bool:
+    """Were its files to be deleted for so long that they are left to expire at the provider?"""
+    waited = row.collected_at is not None and now >= row.collected_at + PATIENCE[Away.UNWELL]
+    return waited and why_away(error) is not None
+
+
+def lost(row: BatchRow) -> str | None:
+    """Why lines that are in no file may have been answered all the same; None where there is no such reason."""
+    given_up = next((each for each in row.away if each.given_up), None)
+    if given_up is not None:
+        return f"its result file {given_up.ref} could not be had: {given_up.reason}"
+    if row.unnamed_since is not None and row.provider_batch is not None and row.provider_batch.output_ref is None:
+        return "its batch ended and never named the file with its answers"
+    return None
+
+
+def since_when(row: BatchRow, ref: str, why: Away, now: datetime) -> datetime:
+    """Since when this file is away for this reason."""
+    known = next((each for each in row.away if each.ref == ref and each.why == why), None)
+    return now if known is None else known.since
+
+
+def given_up_at(file: AwayFile) -> datetime:
+    """When a file that stays away is given up."""
+    return file.since + PATIENCE[file.why]

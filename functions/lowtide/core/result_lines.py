@@ -1,0 +1,247 @@
+"""A line of a batch's output or error file, read as leniently as it can be understood: it was paid for.
+
+Whatever compatible servers do to the fields of a line is undone here, once: a status that is text, an error that is a
+sentence, a body that is a JSON text. What cannot be read is said with its place and its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from .leniency import Braces, Objects, blank, objects, value_of
+from .outcomes import Response
+from .provider_words import code_text
+
+_ANSWERS = ("choices", "output", "data")
+"""What an answer's body has, by endpoint. By it an answer is known where its status is missing."""
+_STATUS = re.compile(r"\s*(\d{3})(?!\d)")
+_LARGEST_STATUS = 999
+_OK = 200
+_ID = b"custom_id"
+_NAMED = re.compile(rb'"custom_id"\s*:\s*(?:"([^"\\]{1,200})"|(\d{1,20}))')
+_NAMED_WITHIN = 100_000
+"""Bytes of an unreadable line in which its task's id is looked for."""
+_LONGEST_HELD = 50_000_000
+"""Bytes of an object that is written over several lines."""
+NO_ID = "it names no custom_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLine:
+    """A line of a batch's output or error file, as far as it could be read."""
+
+    custom_id: str
+    response: Response | None
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A line, from ``line`` on (counted from 1), that settles nothing: ``reason`` says why, without quoting it.
+    ``custom_id`` is what it seems to be about, where that can be seen."""
+
+    line: int
+    reason: str
+    raw: bytes
+    custom_id: str | None = None
+
+    @classmethod
+    def of(cls, line: int, reason: str, raw: bytes) -> Unread:
+        return cls(line, reason, raw, named_in(raw))
+
+
+def named_in(raw: bytes) -> str | None:
+    """The ``custom_id`` that a broken line shows."""
+    found = _NAMED.search(raw, 0, _NAMED_WITHIN)
+    return None if found is None else code_text((found[1] or found[2]).decode("utf-8", errors="replace"))
+
+
+def parse_result_line(raw: bytes) -> ResultLine | None:
+    """The first task's line in it. None: it names no task."""
+    strict = _strictly(raw)
+    if strict is not None:
+        return strict
+    return next((line for value in objects(raw).found if (line := _line(value)) is not None), None)
+
+
+class ResultReader:
+    """Reads a file's lines, one after the other. Lines that stand for themselves come back at once; an object that
+    is written over several lines comes back with the last of them."""
+
+    def __init__(self) -> None:
+        self.line = 0
+        """The number of the line that was fed last, from 1."""
+        self.read = 0
+        """Lines so far that name a task."""
+        self._held: list[bytes] = []
+        self._held_from = 0
+        self._held_bytes = 0
+        self._braces = Braces()
+
+    def feed(self, raw: bytes) -> Iterator[ResultLine | Unread]:
+        """``raw``: the next line, without its end. Blank ones count."""
+        self.line += 1
+        if self._held and _ID not in raw:
+            yield from self._hold(raw)
+            return
+        strict = _strictly(raw)
+        if strict is not None:
+            yield from self._given_up()
+            self.read += 1
+            yield strict
+        elif not blank(raw):
+            yield from self._leniently(raw)
+
+    def end(self) -> Iterator[Unread]:
+        """What is left at the end of the file."""
+        return self._given_up()
+
+    def _leniently(self, raw: bytes) -> Iterator[ResultLine | Unread]:
+        got = objects(raw)
+        lines = [_line(value) for value in got.found]
+        if self._held and not any(lines):
+            yield from self._hold(raw)
+            return
+        yield from self._given_up()
+        yield from self._told(self.line, raw, got, lines)
+        if got.open:
+            yield from self._hold(got.rest.encode("utf-8", errors="replace"))
+
+    def _told(
+        self, number: int, raw: bytes, got: Objects, lines: Sequence[ResultLine | None]
+    ) -> Iterator[ResultLine | Unread]:
+        """The lines that were found in one text, and at most one word about what was not."""
+        for line in lines:
+            if line is not None:
+                self.read += 1
+                yield line
+        if got.fault is not None and not got.open:
+            yield Unread.of(number, got.fault, raw)
+        elif not all(lines):
+            yield Unread.of(number, NO_ID, raw)
+
+    def _hold(self, raw: bytes) -> Iterator[ResultLine | Unread]:
+        """Keeps a piece of an object, until its braces are closed."""
+        if not self._held:
+            self._held_from, self._held_bytes, self._braces = self.line, 0, Braces()
+        self._held.append(raw)
+        self._held_bytes += len(raw) + 1
+        self._braces.feed(raw)
+        if self._held_bytes > _LONGEST_HELD:
+            yield from self._given_up()
+        elif not self._braces.open:
+            whole, self._held = b"\n".join(self._held), []
+            got = replace(objects(whole), open=False)
+            yield from self._told(self._held_from, whole, got, [_line(value) for value in got.found])
+
+    def _given_up(self) -> Iterator[Unread]:
+        if self._held:
+            held, self._held = b"\n".join(self._held), []
+            yield Unread.of(self._held_from, "it ends in the middle of an object", held)
+
+
+def _strictly(raw: bytes) -> ResultLine | None:
+    try:
+        return _line(orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _line(value: Any) -> ResultLine | None:
+    """None: it names no task."""
+    if not isinstance(value, dict):
+        return None
+    custom_id = value.get("custom_id")
+    if not isinstance(custom_id, str):
+        if isinstance(custom_id, bool) or not isinstance(custom_id, int | float):
+            return None
+        custom_id = str(int(custom_id)) if custom_id == int(custom_id) else str(custom_id)
+    response = _given(value.get("response"))
+    code, message = _error(value.get("error"))
+    if isinstance(response, dict):
+        read = _response(response)
+        if read is None and code is None and message is None:
+            body = _given(response.get("body"))
+            code, message = _error(_at(body, "error") or response.get("error"))
+        return ResultLine(custom_id, read, code, message)
+    return ResultLine(custom_id, None, code, message)
+
+
+def _response(response: dict[str, Any]) -> Response | None:
+    """None where there is neither a status nor, without one, an answer."""
+    body = _given(response.get("body"))
+    status = _status(response.get("status_code", response.get("status")))
+    if status is None:
+        # The body itself in place of the response, or a response without its status.
+        body = body if "body" in response else response
+        if not _answers(body):
+            return None
+        status = _OK
+    return Response(status=status, body=body, request_id=_text(response.get("request_id")))
+
+
+def _status(value: Any) -> int | None:
+    """200, 200.0, ``"200"`` or ``"200 OK"``."""
+    match value:
+        case bool():
+            return None
+        case int():
+            return value
+        case float() if value.is_integer() and 0 <= value <= _LARGEST_STATUS:
+            return int(value)
+        case str() if (found := _STATUS.match(value)) is not None:
+            return int(found[1])
+        case _:
+            return None
+
+
+def _answers(body: Any) -> bool:
+    return isinstance(body, dict) and not body.get("error") and any(body.get(name) for name in _ANSWERS)
+
+
+def _error(value: Any) -> tuple[str | None, str | None]:
+    """Code and message of an error, whatever shape the server gives it: an object, a sentence, a list of them."""
+    value = _given(value)
+    while isinstance(value, list) and value:
+        value = _given(value[0])
+    match value:
+        case None | "" | False | []:
+            return None, None
+        case dict():
+            code = next((value[name] for name in ("code", "type", "status") if value.get(name)), None)
+            told = next((value[name] for name in ("message", "detail", "msg", "error") if value.get(name)), None)
+            return _said(code), _said(told)
+        case _:
+            return None, _said(value)
+
+
+def _said(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return "(nested too deeply to be shown)"
+
+
+def _given(value: Any) -> Any:
+    """The value, or the object that it spells out as a JSON text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError):
+            return value_of(value)
+    return value
+
+
+def _at(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

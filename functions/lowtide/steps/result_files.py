@@ -1,0 +1,128 @@
+"""Result files: those that an ended batch names, read one after the other, each with a patience of its own.
+
+One that stays away is given up alone: what the other holds is settled, and the lines of this one are missing. Since
+when it is away is on the batch's row, so that another process goes on waiting and does not begin to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Container
+from contextlib import suppress
+
+from lowtide.core.batches import AwayFile, BatchRow, Miss, ProviderBatch
+from lowtide.core.errors import BrokenOff, Garbled, ProviderRefused, Unreachable
+from lowtide.core.provider_words import code_text, message_text
+from lowtide.core.result_files import given_up_at, may_be_left, since_when, why_away
+from lowtide.core.result_lines import ResultLine, ResultReader, Unread
+from lowtide.ports import BatchApi, System
+
+from .lease import LeasedBatch
+from .unread import UnreadLines
+
+_REASON_CHARACTERS = 200
+"""Of the provider's sentence, in the row."""
+_STRANGER = "it is about no line of this batch"
+
+
+class ResultFiles:
+    """One pass over the files of ``named``. ``sent``: the batch's lines, by ``custom_id``."""
+
+    def __init__(
+        self, system: System, batch: LeasedBatch, named: ProviderBatch, sent: Container[str], unread: UnreadLines
+    ) -> None:
+        self._system = system
+        self._batch = batch
+        self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
+        self._named = named
+        self._sent = sent
+        self._unread = unread
+
+    async def lines(self) -> AsyncGenerator[tuple[ResultLine, int]]:
+        """Every line about a task of this batch, with its bytes. Raises Unreachable or ProviderRefused where a file is
+        away and not given up yet, once it has asked for the others too."""
+        away: ProviderRefused | Unreachable | None = None
+        for ref in self._named.result_refs or ("",):  # a provider that names no files may have results all the same
+            begun = self._unread.mark()
+            try:
+                async for each in self._file(ref):
+                    if away is None:
+                        yield each
+            except (ProviderRefused, Unreachable) as error:
+                self._unread.back_to(begun)
+                if not self._gives_up(ref, error):
+                    away = away or error
+                    continue
+                with suppress(ProviderRefused, Unreachable):
+                    async for each in self._file(ref, partial=isinstance(error, BrokenOff)):
+                        if away is None:
+                            yield each
+        if away is not None:
+            raise away
+
+    async def _file(self, ref: str, *, partial: bool = False) -> AsyncGenerator[tuple[ResultLine, int]]:
+        """``partial``: of a download that breaks off, what came. Raises Garbled where not one line can be read."""
+        alone, reader = self._named.with_only(ref) if ref else self._named, ResultReader()
+        broken: ProviderRefused | Unreachable | None = None
+        begun = self._unread.count
+        try:
+            async for raw in self._api.results(alone, partial=True) if partial else self._api.results(alone):
+                given = list(reader.feed(raw))
+                for each in given:
+                    if isinstance(each, Unread):
+                        self._unread.add(ref, each)
+                    elif each.custom_id in self._sent:
+                        yield each, len(raw) // len(given)
+                    else:
+                        self._unread.add(ref, Unread(reader.line, _STRANGER, raw, code_text(each.custom_id)))
+        except (ProviderRefused, Unreachable) as error:
+            broken = error
+        for unread in reader.end():
+            self._unread.add(ref, unread)
+        if broken is None and reader.read == 0 and self._unread.count > begun:
+            broken = Garbled(f"the result file {ref} came, and not one line of it can be read")
+        if broken is not None:
+            raise broken
+
+    def _gives_up(self, ref: str, error: ProviderRefused | Unreachable) -> bool:
+        """Notes on the row that the file is away. Raises the error again where the account is at fault, for which
+        nothing is given up."""
+        row, now = self._batch.row, self._system.clock.now()
+        why = why_away(error)
+        if why is None:
+            raise error
+        known = next((each for each in row.away if each.ref == ref), None)
+        since = since_when(row, ref, why, now)
+        away = AwayFile(ref=ref, why=why, reason=message_text(str(error), _REASON_CHARACTERS), since=since)
+        if now >= given_up_at(away) or (known is not None and known.given_up):
+            away = away.model_copy(update={"given_up": True})
+        if known is None or (known.why, known.given_up) != (away.why, away.given_up):
+            self._batch.apply(Miss(self._batch.owner, away))
+            self._tell(away)
+        return away.given_up
+
+    def _tell(self, away: AwayFile) -> None:
+        metrics, batch_id = self._system.metrics, self._batch.row.batch_id
+        if away.given_up:
+            metrics.count("result_files_given_up")
+        event = "result_file_given_up" if away.given_up else "result_file_away"
+        until = given_up_at(away).isoformat()
+        metrics.log(event, batch_id=batch_id, file=away.ref, reason=away.reason, until=until)
+
+
+async def delete_files(system: System, api: BatchApi, row: BatchRow) -> None:
+    """Deletes what a collected batch has at the provider. A file that was given up may be refused for good, and so may
+    any file for two days: it is named, and left to expire there."""
+    seen = row.provider_batch
+    given_up = [file.ref for file in row.away if file.given_up]
+    named = (row.input_ref, *(() if seen is None else seen.result_refs))
+    try:
+        await api.clean([ref for ref in named if ref and ref not in given_up])
+    except ProviderRefused as error:
+        if not may_be_left(row, error, system.clock.now()):
+            raise
+        system.metrics.log("files_left", batch_id=row.batch_id, reason=str(error))
+    if given_up:
+        try:
+            await api.clean(given_up)
+        except (ProviderRefused, Unreachable) as error:
+            system.metrics.log("files_left", batch_id=row.batch_id, reason=str(error))

@@ -1,0 +1,79 @@
+"""Lines of result files that settle nothing: kept as they came, where an operator can look at them.
+
+They may hold answers, and answers are nobody's to log: a log says where a line stands and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any, Self, cast
+
+import orjson
+
+from lowtide.core.batches import BatchRow
+from lowtide.core.result_lines import Unread
+from lowtide.ports import System
+
+SHOWN = 5
+"""Lines that are told of, one by one; all of them are in the object."""
+
+
+def unread_key(batch_id: str) -> str:
+    """The object with a batch's unread lines, one JSON object each: ``file``, ``line`` (from 1), ``reason``,
+    ``custom_id`` where it shows, and ``raw``, or ``raw_base64`` where that is no UTF-8."""
+    return f"raw/{batch_id}.jsonl"
+
+
+class UnreadLines:
+    """On disk until the files are read: a file that is not what it should be has nothing else."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._places: list[str] = []
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, ref: str, unread: Unread) -> None:
+        self.count += 1
+        self._file.write(orjson.dumps(_entry(ref, unread), option=orjson.OPT_APPEND_NEWLINE))
+        if self.count <= SHOWN:
+            about = f" ({unread.custom_id})" if unread.custom_id is not None else ""
+            self._places.append(f"{ref}, line {unread.line}{about}: {unread.reason}")
+
+    def mark(self) -> tuple[int, int]:
+        """Where it stands now, for ``back_to``."""
+        return self.count, self._file.tell()
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forgets what was added since."""
+        self.count, end = mark
+        self._file.seek(end)
+        self._file.truncate()
+        del self._places[self.count :]
+
+    def keep(self, system: System, row: BatchRow) -> None:
+        """Durable before the provider's files are deleted, and counted where there are any."""
+        if not self.count:
+            return
+        kept = unread_key(row.batch_id)
+        self._file.seek(0)
+        system.objects.put(kept, cast("Any", self._file))
+        system.metrics.count("unknown_lines", self.count)
+        system.metrics.log("unknown_lines", batch_id=row.batch_id, lines=self.count, kept=kept, places=self._places)
+
+
+def _entry(ref: str, unread: Unread) -> dict[str, Any]:
+    entry = {"file": ref, "line": unread.line, "reason": unread.reason, "custom_id": unread.custom_id}
+    try:
+        return entry | {"raw": unread.raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        return entry | {"raw_base64": b64encode(unread.raw).decode("ascii")}
