@@ -146,6 +146,7 @@ def broken(play: Play) -> Iterator[str]:
     yield from records
     yield from _bill(play)
     yield from _sent_again(play)
+    yield from _given_up(play)
     if not records:
         yield from _ledger(play)
         yield from _late(play)
@@ -202,6 +203,12 @@ def _sent_again(play: Play) -> Iterator[str]:
     for billed in play.provider.billed:
         if billed.batch_id is None and billed.at < held.get(billed.task, billed.at):
             yield f"{billed.task[:6]}… was called for while a batch was still to answer it"
+
+
+def _given_up(play: Play) -> Iterator[str]:
+    """This provider keeps every file until it is deleted: one that cannot be read was deleted too early, by us."""
+    for batch in play.engine.batches.scan():
+        yield from (f"{file.ref} was deleted before it was read" for file in batch.away if file.given_up)
 
 
 def _late(play: Play) -> Iterator[str]:
