@@ -14,21 +14,22 @@ import orjson
 from .refusals import ApiError
 
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-"""How the provider dates a model: ``gpt-4o-mini-2024-07-18``."""
+"""Date that the provider puts behind a model's name: ``gpt-4o-mini-2024-07-18``."""
 _PREFIX = "openai/"
-"""How routers spell the provider."""
+"""Prefix by which routers name the provider."""
 _WILD = frozenset("*?[")
 
 
 @cache
 def priced_models() -> tuple[str, ...]:
-    """Every model that the shipped price table has a price for."""
+    """Return every model that the shipped price table has a price for."""
     table = orjson.loads(resources.files("lowtide").joinpath("prices.json").read_bytes())
     return tuple(table["models"])
 
 
 class Catalog:
-    """``strict``: a model that no name or pattern covers is unknown. A dated snapshot is known with its model."""
+    """Models by names and patterns. With ``strict``, any other model is unknown. A dated snapshot is known with its
+    model."""
 
     def __init__(self, names: Sequence[str], *, strict: bool, created: int) -> None:
         self._names = names
@@ -42,16 +43,16 @@ class Catalog:
         return any(fnmatchcase(each, pattern) for pattern in self._names for each in (model, bare))
 
     def admit(self, model: str) -> None:
-        """Raises ApiError (404) for a model that is not known."""
+        """Let a known model pass. Raises ApiError (404)."""
         if not self.knows(model):
             message = f"The model `{model}` does not exist or you do not have access to it."
             raise ApiError(404, message, code="model_not_found")
 
     def model(self, name: str) -> dict[str, Any]:
-        """The model's object. Raises ApiError (404)."""
+        """Return the model's object. Raises ApiError (404)."""
         self.admit(name)
         return {"id": name, "object": "model", "created": self._created, "owned_by": "simulated"}
 
     def listed(self) -> dict[str, Any]:
-        """Every model that has a name of its own; patterns have none."""
+        """Return the list of all models but those that are known by a pattern alone."""
         return {"object": "list", "data": [self.model(name) for name in self._names if not _WILD.intersection(name)]}

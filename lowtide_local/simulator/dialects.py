@@ -1,4 +1,4 @@
-"""Result files as some compatible servers write them. Seen in public reports; see docs/compatibility.md."""
+"""Dialects: result files as some compatible servers write them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Line = dict[str, Any]
 
 
 class Dialect(StrEnum):
-    """What is different. Those of a line come first, then those of the whole file, in this order."""
+    """Ways to write a result file. Ways to write a line apply first, then ways to write the file, in this order."""
 
     STATUS_TEXT = "status_text"
-    """``status_code`` is a text: ``"200"``."""
+    """``status_code`` as a text: ``"200"``."""
     STATUS_FLOAT = "status_float"
     NO_STATUS = "no_status"
-    """``response`` has no ``status_code``."""
+    """A ``response`` without ``status_code``."""
     ERROR_TEXT = "error_text"
-    """``error`` is a text, in place of the response where that failed."""
+    """``error`` as a sentence, and no response where that failed."""
     ERROR_LIST = "error_list"
     STRING_BODY = "string_body"
-    """``body`` is a JSON text."""
+    """``body`` as a JSON text."""
     STRING_RESPONSE = "string_response"
-    """``response`` is a JSON text."""
+    """``response`` as a JSON text."""
     ARRAY = "array"
     """One JSON array."""
     PRETTY = "pretty"
@@ -35,11 +35,11 @@ class Dialect(StrEnum):
     """All objects on one line."""
     TRAILING_COMMAS = "trailing_commas"
     RAW_TABS = "raw_tabs"
-    """Spaces inside texts become tabs, written as they are."""
+    """Raw tabs in place of the spaces inside texts."""
     RAW_NEWLINES = "raw_newlines"
-    """Spaces inside texts become line breaks, written as they are."""
+    """Raw line breaks in place of the spaces inside texts."""
     STRAY_LINES = "stray_lines"
-    """A line that is no JSON comes first, and one about a task of nobody's comes last."""
+    """One line more at the start, which is no JSON, and one at the end, which is about no task."""
     CRLF = "crlf"
     CR = "cr"
     BOM = "bom"
@@ -50,7 +50,7 @@ class Dialect(StrEnum):
 
 
 def written(lines: Sequence[bytes], dialects: Sequence[Dialect]) -> bytes:
-    """The file of these lines."""
+    """Return the file of these lines."""
     spoken = [each for each in Dialect if each in dialects]
     if spoken:
         values = [orjson.loads(line) for line in lines]

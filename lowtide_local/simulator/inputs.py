@@ -16,7 +16,7 @@ from .endpoints import Endpoint
 from .refusals import ApiError
 
 _FIELDS = (("custom_id", str), ("method", str), ("url", str), ("body", dict))
-"""What each line must have."""
+"""Fields that each line must have."""
 _INPUT = {
     Endpoint.CHAT: "messages",
     Endpoint.RESPONSES: "input",
@@ -60,7 +60,7 @@ class _LineFault(Exception):
 def read_input(
     content: bytes, endpoint: Endpoint, *, max_requests: int, markers: bool, knows: Callable[[str], bool]
 ) -> BatchInput:
-    """Every line, or every line's fault, by the line's number from 1. ``knows``: is there such a model?"""
+    """Read every line, or every line's fault with its number from 1. ``knows`` tells whether there is a model."""
     read = BatchInput()
     seen: set[str] = set()
     for number, raw in enumerate(content.split(b"\n"), start=1):
@@ -84,13 +84,14 @@ def read_input(
 
 
 def no_input(file_id: str) -> BatchInput:
-    """What becomes of a batch whose file is not there, or is another's: created all the same, it fails."""
+    """Return the input of a batch whose file is not there, or is another's: the batch is created all the same and
+    fails."""
     message = f"Cannot find file {file_id}, or your organization does not have access to it."
     return BatchInput(faults=[ValidationFault(code="invalid_request", message=message, param="file_id")])
 
 
 def no_room(model: str | None, limit: int) -> ValidationFault:
-    """What becomes of a batch that would go over the account's limit of enqueued tokens."""
+    """Return the fault of a batch that would go over the account's limit of enqueued tokens."""
     message = (
         f"Enqueued token limit reached for {model}. Limit: {limit} enqueued tokens. "
         "Please try again once some in_progress batches have been completed."

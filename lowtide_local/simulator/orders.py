@@ -1,4 +1,4 @@
-"""The body of ``POST /batches``, checked as the provider checks it."""
+"""Orders of batches: the body of ``POST /batches``, checked as the provider checks it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .refusals import invalid
 _METADATA_PAIRS = 16
 _KEY_CHARACTERS = 64
 _VALUE_CHARACTERS = 512
-"""Source: the API reference."""
+"""Limits of metadata. Source: the API reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``output_kept_s``: seconds after which the batch's files go by themselves; None: they stay."""
+    """A batch that is ordered. ``output_kept_s``: seconds after which its files go by themselves, or None."""
 
     input_file_id: str
     endpoint: Endpoint
@@ -28,7 +28,7 @@ class Order:
 
 
 def read_order(body: object) -> Order:
-    """Raises ApiError (400), naming the parameter."""
+    """Read an order. Raises ApiError (400), which names the parameter at fault."""
     if not isinstance(body, dict):
         raise invalid("We expected a JSON object as the body.", None)
     input_file_id = _text(body, "input_file_id")

@@ -444,6 +444,28 @@ def test_a_web_page_in_place_of_a_file_is_asked_for_again_shown_and_given_up(tmp
     world.live(story)
 
 
+def test_an_output_file_that_is_empty_although_requests_completed_is_asked_for_again(tmp_path):
+    world = begin(tmp_path, a="Hello.", b="Hello too.")
+
+    class EmptyAtFirst(RefusedKey):
+        async def results(self, batch):
+            if life_s() >= 120:
+                async for line in self._api.results(batch):
+                    yield line
+
+    def life_s() -> float:
+        return (world.clock.now() - START).total_seconds()
+
+    async def story(life: Life) -> None:
+        api = EmptyAtFirst(life.system.batch_apis["openai"])
+        life = replace(life, system=replace(life.system, batch_apis={"openai": api}))
+        await all_of_it(life)
+        assert ends(life) == dict.fromkeys("ab", (ANSWERED, 1))
+
+    world.live(story)
+    assert len(batched(world)) == 2
+
+
 class Rewriting(RefusedKey):
     def __init__(self, api, rewrite) -> None:
         super().__init__(api)

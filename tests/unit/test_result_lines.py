@@ -142,13 +142,23 @@ def test_the_sentence_of_an_error_is_kept_whatever_its_shape(error, code, messag
     assert got == ResultLine("abc-1", None, code, message)
 
 
+@pytest.mark.parametrize("body", [None, "", {}])
+def test_a_sentence_beside_an_empty_response_is_the_responses(body):
+    said = {"code": "content_policy_violation", "message": "No."}
+    got = parse_result_line(line(response={"status_code": 400, "body": body}, error=said))
+    assert got is not None
+    assert got.response == Response(400, {"error": said})
+    got = parse_result_line(line(response={"status_code": 200, "body": body}, error=said))
+    assert got == ResultLine("abc-1", None, "content_policy_violation", "No.")
+
+
 def test_an_error_without_a_status_is_read_from_the_body():
     body = {"error": {"code": "overloaded", "message": "Later."}}
     assert parse_result_line(line(response={"body": body})) == ResultLine("abc-1", None, "overloaded", "Later.")
     assert parse_result_line(line(response=body)) == ResultLine("abc-1", None, "overloaded", "Later.")
 
 
-@pytest.mark.parametrize("status", [None, "two hundred", True, [200], 2.5, float("inf"), ""])
+@pytest.mark.parametrize("status", [None, "two hundred", True, [200], 2.5, float("inf"), "", 0, -1, 2000, "0", 1e300])
 @pytest.mark.parametrize("body", [{}, None, "<html>", {"choices": None}, {"error": None}])
 def test_without_a_status_only_an_answer_is_an_answer(status, body):
     raw = json.dumps(WHOLE | {"response": {"status_code": status, "body": body}}).encode()

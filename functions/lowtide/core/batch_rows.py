@@ -80,15 +80,15 @@ class ProviderBatch(Value):
 
     @property
     def result_refs(self) -> tuple[str, ...]:
-        """Of its files with results: what was answered first, then what failed."""
+        """Ids of its result files: first the one with answers, then the one with failures."""
         return tuple(dict.fromkeys(ref for ref in (self.output_ref, self.error_ref) if ref))
 
     def with_only(self, ref: str) -> ProviderBatch:
-        """As if this were its one result file."""
+        """Return the batch as if this were its one result file."""
         return self.model_copy(update={"output_ref": ref, "error_ref": None})
 
     def after(self, known: ProviderBatch) -> ProviderBatch:
-        """With the files that ``known``, an earlier look at it, named: a server that drops a name has the file yet."""
+        """Return this look with the files that an earlier one named: a server that drops a name still has the file."""
         if known.id != self.id:
             return self
         named = {"output_ref": self.output_ref or known.output_ref, "error_ref": self.error_ref or known.error_ref}
@@ -124,14 +124,15 @@ class BatchTally(Value):
     """Unanswered, and too near their deadline for another batch."""
     in_vain: Usage = Usage()
     unread: int = 0
-    """Lines of its files that settle nothing, because they cannot be read or are about no line of this batch."""
+    """Lines of its files that settle nothing: they cannot be read, or are about no line of this batch."""
 
 
 class Away(StrEnum):
-    """Why a result file that a batch names could not be read."""
+    """Reasons why a result file that a batch names could not be read."""
 
     GONE = "gone"
-    """The provider does not have it (404, 410, and whatever else no repetition mends), or it holds something else."""
+    """The provider does not have it (404, 410 and other refusals that no repetition mends), or it holds something
+    else."""
     KEPT_BACK = "kept_back"
     """It is there, and not to be had: 403, or a download that breaks off at every try."""
     UNWELL = "unwell"
@@ -192,9 +193,9 @@ class BatchRow(Value):
     polls: int = 0
     next_poll_at: Utc | None = None
     unnamed_since: Utc | None = None
-    """Since when it is known to have ended without naming a file that it may yet name."""
+    """Moment of the first look that found it ended without a file that it may yet name."""
     away: tuple[AwayFile, ...] = ()
-    """Its result files that could not be read when they were last asked for."""
+    """Result files that could not be read when they were last asked for."""
     rescued_at: Utc | None = None
     """Since when it is to be cancelled for a deadline."""
     collected_at: Utc | None = None

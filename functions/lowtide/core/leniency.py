@@ -1,8 +1,8 @@
-"""JSON that is not quite: every object that a text holds, as far as it can be understood.
+"""Lenient JSON: every object that a text holds, as far as it can be understood.
 
-Only what a strict reading refuses comes here. What is read is changed as little as a record allows: stray bytes and
-halves of surrogate pairs become question marks, numbers that are none become null, control characters stay. Linear in
-the size of the text.
+Only what a strict parser refuses comes here. Values are changed as little as a record allows: stray bytes and halves of
+surrogate pairs become question marks, numbers that are none become null, control characters stay. Reading takes linear
+time in the size of the text.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 import orjson
 
 _BETWEEN = re.compile("[\\s,\\[\\]\x00\x1e\ufeff]*")
-"""What may stand between two objects: an array's brackets and commas, padding, a byte-order mark, and the record
+"""Whatever may stand between two objects: an array's brackets and commas, padding, a byte-order mark, and the record
 separator of RFC 7464."""
 _ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4}|)')
-"""An escape; the last branch is of a backslash that begins none."""
+"""An escape. The last branch matches a backslash that begins no escape."""
 _STRUCTURE = re.compile(rb'\\.|["{}]', re.DOTALL)
 _DIGITS = 18
-"""What surely fits in 64 bits."""
+"""Digits that surely fit in 64 bits."""
 _TOO_DEEP = "it is nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """``fault``: why the reading ended before the text did; None where it did not. ``rest``: what was not read, and
-    ``open``: it ends in the middle of an object, which more text may complete."""
+    """Objects that were read. ``fault`` says why the reading stopped before the end of the text, or is None.
+    ``rest`` was not read. ``open``: the rest ends in the middle of an object, which more text may complete."""
 
     found: list[dict[str, Any]]
     fault: str | None = None
@@ -38,20 +38,20 @@ class Objects:
 
 
 class Braces:
-    """Follows where objects open and close in bytes that come piece by piece: braces inside of texts are none."""
+    """Follows where objects open and close in bytes that come piece by piece. Braces inside of texts do not count."""
 
     def __init__(self) -> None:
         self._depth = 0
         self._in_text = False
         self._escaped = False
-        """Its last byte escapes the first of the next piece."""
+        """The last byte of the piece escapes the first byte of the next one."""
 
     @property
     def open(self) -> bool:
         return self._depth > 0 or self._in_text
 
     def feed(self, piece: bytes) -> int:
-        """How many of these bytes there are up to the last object, on no other's inside, that closes in them."""
+        """Return how many of these bytes end with the last outermost object that closes in them; 0 where none does."""
         closed = 0
         for found in _STRUCTURE.finditer(piece, int(self._escaped)):
             match found[0]:
@@ -68,17 +68,17 @@ class Braces:
 
 
 def blank(raw: bytes) -> bool:
-    """Is there nothing in it to be read?"""
+    """Tell whether a line holds nothing to be read."""
     return not raw.strip(b" \t\r\n\0\x1e,[]\xef\xbb\xbf")
 
 
 def objects(raw: bytes) -> Objects:
-    """Every object of a text, on the level of the text itself. Never raises."""
+    """Read every outermost object of a text. Never raises."""
     return _objects(raw.decode("utf-8", errors="replace"), quoted=True)
 
 
 def value_of(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError."""
+    """Return the value of a JSON text. Raises ValueError."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -116,7 +116,7 @@ def _objects(text: str, *, quoted: bool) -> Objects:
 
 
 def _unquoted(text: str, at: int) -> Objects:
-    """Some servers write each line as a JSON text of its JSON."""
+    """Read a line that is a JSON text of its JSON, as some servers write it."""
     try:
         inner, end = _DECODER.raw_decode(text, at)
     except json.JSONDecodeError:
@@ -141,14 +141,14 @@ def _finite(text: str) -> float | None:
 
 
 def _whole(text: str) -> float | None:
-    """Beyond 64 bits an integer is kept as near as a float comes."""
+    """Return an integer, or the nearest float where it does not fit in 64 bits."""
     return int(text) if len(text) <= _DIGITS else _finite(text)
 
 
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
-"""Not strict: control characters may stand in texts as they are."""
+"""A decoder that takes raw control characters inside of texts."""
 
 
 def _storable(value: Any) -> Any:
-    """As a record can hold it. Raises ValueError or RecursionError."""
+    """Return the value as a record can hold it. Raises ValueError or RecursionError."""
     return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace"))

@@ -1,7 +1,7 @@
-"""An ended batch's result files: whether to wait until they are named, and when to give up one that stays away.
+"""Result files of an ended batch: how long to wait until they are named, and when to give up one that cannot be read.
 
-What they hold was paid for, so that nothing is bought again before a file was asked for again and again. Everything
-ends, though: a file that never comes leaves its lines missing, and missing lines go again, counted as ``repaid``.
+Their lines were paid for, so a file is asked for many times before anything is bought again. The waiting ends: the
+lines of a file that never comes are missing, and missing lines are sent again and counted as ``repaid``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from .lanes import Lane
 from .outcomes import Bury, Halt, Response, judge
 
 NAMED_WITHIN = timedelta(minutes=10)
-"""After a batch was first seen to have ended: by then it names its files. Public reports tell of seconds; the margin
-costs nothing but time."""
+"""Time that a batch has to name its files, from the first look that finds it ended. Public reports tell of seconds; the
+margin costs only time."""
 
 
 PATIENCE = {
@@ -23,18 +23,18 @@ PATIENCE = {
     Away.KEPT_BACK: timedelta(hours=1),
     Away.UNWELL: timedelta(hours=48),
 }
-"""How long a file is asked for, from the first time that it was away for this reason. An operator may mend a key, and a
-network a download, within the hour; an outage ends, and 48 hours is how long a batch is waited for as well."""
+"""Time for which a file is asked for, from the first time that it was away for this reason. An hour lets an operator
+mend a key, or a network recover. 48 hours outlast an outage; a batch that does not end is waited for as long."""
 
 
 _FORBIDDEN = 403
 
 
 def may_yet_name_files(batch: ProviderBatch) -> bool:
-    """Has it ended without naming its output, while it may have answered something? Then it is looked at again.
+    """Tell whether a batch has ended without naming its output although it may have answered something.
 
-    Counts that are absent say nothing. Of a batch that completed, every request is in one of its files; of one that
-    ended otherwise, only what was completed was paid for.
+    Absent counts say nothing. A batch that completed has every request in one of its files; of a batch that ended
+    otherwise, only completed requests were paid for.
     """
     if not batch.ended or batch.output_ref is not None:
         return False
@@ -53,12 +53,12 @@ def may_yet_name_files(batch: ProviderBatch) -> bool:
 
 
 def waits_for_names(row: BatchRow, seen: ProviderBatch, now: datetime) -> bool:
-    """Is it too early to take what this ended batch does not name for missing?"""
+    """Tell whether an ended batch is looked at again before its lines count as missing."""
     return may_yet_name_files(seen) and (row.unnamed_since is None or now < row.unnamed_since + NAMED_WITHIN)
 
 
 def why_away(error: ProviderRefused | Unreachable) -> Away | None:
-    """None: not this file, but the account or its key is at fault, and an operator has to act."""
+    """Return why a file could not be read. None: the account or its key is at fault, and an operator has to act."""
     match error:
         case KeyUnreadable():
             return None
@@ -79,13 +79,13 @@ def why_away(error: ProviderRefused | Unreachable) -> Away | None:
 
 
 def may_be_left(row: BatchRow, error: ProviderRefused, now: datetime) -> bool:
-    """Were its files to be deleted for so long that they are left to expire at the provider?"""
+    """Tell whether the provider refused for so long to delete a batch's files that they are left to expire there."""
     waited = row.collected_at is not None and now >= row.collected_at + PATIENCE[Away.UNWELL]
     return waited and why_away(error) is not None
 
 
 def lost(row: BatchRow) -> str | None:
-    """Why lines that are in no file may have been answered all the same; None where there is no such reason."""
+    """Return why lines that are in no file may have been answered all the same, or None."""
     given_up = next((each for each in row.away if each.given_up), None)
     if given_up is not None:
         return f"its result file {given_up.ref} could not be had: {given_up.reason}"
@@ -95,11 +95,11 @@ def lost(row: BatchRow) -> str | None:
 
 
 def since_when(row: BatchRow, ref: str, why: Away, now: datetime) -> datetime:
-    """Since when this file is away for this reason."""
+    """Return since when this file is away for this reason."""
     known = next((each for each in row.away if each.ref == ref and each.why == why), None)
     return now if known is None else known.since
 
 
 def given_up_at(file: AwayFile) -> datetime:
-    """When a file that stays away is given up."""
+    """Return when a file that stays away is given up."""
     return file.since + PATIENCE[file.why]

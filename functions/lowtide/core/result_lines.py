@@ -1,7 +1,7 @@
-"""A line of a batch's output or error file, read as leniently as it can be understood: it was paid for.
+"""Lines of a batch's output and error files, read as leniently as they can be understood: they were paid for.
 
-Whatever compatible servers do to the fields of a line is undone here, once: a status that is text, an error that is a
-sentence, a body that is a JSON text. What cannot be read is said with its place and its reason.
+Compatible servers write the fields of a line in their own ways: a status as text, an error as a sentence, a body as a
+JSON text. This module undoes that. A line that cannot be read is reported with its place and a reason.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from .outcomes import Response
 from .provider_words import code_text
 
 _ANSWERS = ("choices", "output", "data")
-"""What an answer's body has, by endpoint. By it an answer is known where its status is missing."""
+"""Fields of an answer's body, one for each endpoint. They tell an answer where the status is missing."""
 _STATUS = re.compile(r"\s*(\d{3})(?!\d)")
-_LARGEST_STATUS = 999
+_STATUSES = range(100, 600)
 _OK = 200
+_SUCCESS = range(200, 300)
 _ID = b"custom_id"
 _NAMED = re.compile(rb'"custom_id"\s*:\s*(?:"([^"\\]{1,200})"|(\d{1,20}))')
 _NAMED_WITHIN = 100_000
-"""Bytes of an unreadable line in which its task's id is looked for."""
+"""Bytes of an unreadable line that are searched for its task's id."""
 _LONGEST_HELD = 50_000_000
-"""Bytes of an object that is written over several lines."""
+"""Bytes of an object that is written over several lines; a longer one is given up."""
 NO_ID = "it names no custom_id"
 
 
@@ -44,8 +45,8 @@ class ResultLine:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A line, from ``line`` on (counted from 1), that settles nothing: ``reason`` says why, without quoting it.
-    ``custom_id`` is what it seems to be about, where that can be seen."""
+    """A line that settles nothing. ``line`` is its number from 1, ``reason`` says why and quotes nothing of it, and
+    ``custom_id`` is the id that it shows, if any."""
 
     line: int
     reason: str
@@ -58,13 +59,13 @@ class Unread:
 
 
 def named_in(raw: bytes) -> str | None:
-    """The ``custom_id`` that a broken line shows."""
+    """Return the ``custom_id`` that a broken line shows, or None."""
     found = _NAMED.search(raw, 0, _NAMED_WITHIN)
     return None if found is None else code_text((found[1] or found[2]).decode("utf-8", errors="replace"))
 
 
 def parse_result_line(raw: bytes) -> ResultLine | None:
-    """The first task's line in it. None: it names no task."""
+    """Return the first task's line in it, or None where it names no task."""
     strict = _strictly(raw)
     if strict is not None:
         return strict
@@ -72,21 +73,21 @@ def parse_result_line(raw: bytes) -> ResultLine | None:
 
 
 class ResultReader:
-    """Reads a file's lines, one after the other. Lines that stand for themselves come back at once; an object that
-    is written over several lines comes back with the last of them."""
+    """Reads a file's lines one after the other. A line with a whole object comes back at once; an object that is
+    written over several lines comes back with the last of them."""
 
     def __init__(self) -> None:
         self.line = 0
-        """The number of the line that was fed last, from 1."""
+        """Number of the line that was fed last, from 1."""
         self.read = 0
-        """Lines so far that name a task."""
+        """Count of lines that name a task."""
         self._held: list[bytes] = []
         self._held_from = 0
         self._held_bytes = 0
         self._braces = Braces()
 
     def feed(self, raw: bytes) -> Iterator[ResultLine | Unread]:
-        """``raw``: the next line, without its end. Blank ones count."""
+        """Read the next line, without its line end. Blank lines are fed too, so that numbers are right."""
         self.line += 1
         if self._held and _ID not in raw:
             yield from self._hold(raw)
@@ -100,7 +101,7 @@ class ResultReader:
             yield from self._leniently(raw)
 
     def end(self) -> Iterator[Unread]:
-        """What is left at the end of the file."""
+        """Return what is left at the end of the file."""
         return self._given_up()
 
     def _leniently(self, raw: bytes) -> Iterator[ResultLine | Unread]:
@@ -117,7 +118,7 @@ class ResultReader:
     def _told(
         self, number: int, raw: bytes, got: Objects, lines: Sequence[ResultLine | None]
     ) -> Iterator[ResultLine | Unread]:
-        """The lines that were found in one text, and at most one word about what was not."""
+        """Return the lines that were found in one text, and at most one Unread for the rest of it."""
         for line in lines:
             if line is not None:
                 self.read += 1
@@ -128,7 +129,7 @@ class ResultReader:
             yield Unread.of(number, NO_ID, raw)
 
     def _hold(self, raw: bytes) -> Iterator[ResultLine | Unread]:
-        """Keeps a piece of an object, until its braces are closed."""
+        """Keep a piece of an object until its braces are closed."""
         if not self._held:
             self._held_from, self._held_bytes, self._braces = self.line, 0, Braces()
         self._held.append(raw)
@@ -155,7 +156,7 @@ def _strictly(raw: bytes) -> ResultLine | None:
 
 
 def _line(value: Any) -> ResultLine | None:
-    """None: it names no task."""
+    """Return the line, or None where it names no task."""
     if not isinstance(value, dict):
         return None
     custom_id = value.get("custom_id")
@@ -167,15 +168,19 @@ def _line(value: Any) -> ResultLine | None:
     code, message = _error(value.get("error"))
     if isinstance(response, dict):
         read = _response(response)
-        if read is None and code is None and message is None:
+        told = code is not None or message is not None
+        if read is None and not told:
             body = _given(response.get("body"))
             code, message = _error(_at(body, "error") or response.get("error"))
+        if read is not None and not read.body and told:
+            # The sentence stands beside an empty response: it is the response's.
+            read = None if read.status in _SUCCESS else _saying(read, code, message)
         return ResultLine(custom_id, read, code, message)
     return ResultLine(custom_id, None, code, message)
 
 
 def _response(response: dict[str, Any]) -> Response | None:
-    """None where there is neither a status nor, without one, an answer."""
+    """Return the response, or None where it has no status and is no answer either."""
     body = _given(response.get("body"))
     status = _status(response.get("status_code", response.get("status")))
     if status is None:
@@ -187,17 +192,19 @@ def _response(response: dict[str, Any]) -> Response | None:
     return Response(status=status, body=body, request_id=_text(response.get("request_id")))
 
 
+def _saying(response: Response, code: str | None, message: str | None) -> Response:
+    return replace(response, body={"error": {"code": code, "message": message}})
+
+
 def _status(value: Any) -> int | None:
-    """200, 200.0, ``"200"`` or ``"200 OK"``."""
+    """Return the status of 200, 200.0, ``"200"`` or ``"200 OK"``; None for anything else."""
     match value:
         case bool():
             return None
-        case int():
-            return value
-        case float() if value.is_integer() and 0 <= value <= _LARGEST_STATUS:
+        case int() | float() if value in _STATUSES:
             return int(value)
         case str() if (found := _STATUS.match(value)) is not None:
-            return int(found[1])
+            return _status(int(found[1]))
         case _:
             return None
 
@@ -207,7 +214,7 @@ def _answers(body: Any) -> bool:
 
 
 def _error(value: Any) -> tuple[str | None, str | None]:
-    """Code and message of an error, whatever shape the server gives it: an object, a sentence, a list of them."""
+    """Return code and message of an error that is an object, a sentence, or a list of either."""
     value = _given(value)
     while isinstance(value, list) and value:
         value = _given(value[0])
@@ -232,7 +239,7 @@ def _said(value: Any) -> str | None:
 
 
 def _given(value: Any) -> Any:
-    """The value, or the object that it spells out as a JSON text."""
+    """Return the value, or what it spells out where it is the JSON text of an object or an array."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with suppress(ValueError):
             return value_of(value)

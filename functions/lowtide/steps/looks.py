@@ -1,4 +1,4 @@
-"""Looks: when a batch is looked at again, and when a step that the provider failed is tried again."""
+"""Looks: when to look at a batch again, and when to try a step again that the provider failed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .rescue import longest_wait_s
 
 
 def put_off(system: System, batch: LeasedBatch) -> None:
-    """The provider fails us: what is under way is left alone for longer each time."""
+    """Leave a batch alone that the provider fails, for longer each time."""
     if batch.row.state is BatchState.RUNNING:
         look_later(system, batch, batch.row.provider_batch)
         return
     batching, now = system.routes.batching, system.clock.now()
     wait = min(batching.poll_max_s, batching.poll_first_s * 2.0 ** min(batch.row.setbacks, 20))
-    # A file that stays away is asked for once more at the moment at which it is given up, and no later.
+    # The last try for a file that stays away is at the moment at which it is given up.
     ends = [end for file in batch.row.away if (end := given_up_at(file)) > now]
     batch.apply(Postpone(batch.owner, min([now + timedelta(seconds=wait), *ends]), Made.NOTHING))
 
 
 def look_later(system: System, batch: LeasedBatch, seen: ProviderBatch | None) -> None:
-    """A running batch has not ended, or does not name its files yet: less often each time."""
+    """Plan the next look at a batch that has not ended, or does not name its files yet: less often each time."""
     batching, now = system.routes.batching, system.clock.now()
     if batch.row.state is not BatchState.RUNNING or seen is None:
         return

@@ -1,7 +1,7 @@
-"""Result files: those that an ended batch names, read one after the other, each with a patience of its own.
+"""Result files: the files that an ended batch names, read one after the other.
 
-One that stays away is given up alone: what the other holds is settled, and the lines of this one are missing. Since
-when it is away is on the batch's row, so that another process goes on waiting and does not begin to.
+A file that cannot be read is given up alone: the other file is settled, and the lines of this one are missing. The
+batch's row says since when it is away, so that another process goes on waiting where this one stopped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .lease import LeasedBatch
 from .unread import UnreadLines
 
 _REASON_CHARACTERS = 200
-"""Of the provider's sentence, in the row."""
+"""Characters of the provider's sentence that the row keeps."""
 _STRANGER = "it is about no line of this batch"
 
 
 class ResultFiles:
-    """One pass over the files of ``named``. ``sent``: the batch's lines, by ``custom_id``."""
+    """One pass over the files that ``named`` names. ``sent`` holds the ``custom_id`` of every line of the batch."""
 
     def __init__(
         self, system: System, batch: LeasedBatch, named: ProviderBatch, sent: Container[str], unread: UnreadLines
@@ -38,8 +38,8 @@ class ResultFiles:
         self._unread = unread
 
     async def lines(self) -> AsyncGenerator[tuple[ResultLine, int]]:
-        """Every line about a task of this batch, with its bytes. Raises Unreachable or ProviderRefused where a file is
-        away and not given up yet, once it has asked for the others too."""
+        """Return every line about a task of this batch, with its size in bytes. Raises Unreachable or ProviderRefused
+        where a file is away and not given up yet, after the others were asked for too."""
         away: ProviderRefused | Unreachable | None = None
         for ref in self._named.result_refs or ("",):  # a provider that names no files may have results all the same
             begun = self._unread.mark()
@@ -60,7 +60,8 @@ class ResultFiles:
             raise away
 
     async def _file(self, ref: str, *, partial: bool = False) -> AsyncGenerator[tuple[ResultLine, int]]:
-        """``partial``: of a download that breaks off, what came. Raises Garbled where not one line can be read."""
+        """Read one file; with ``partial``, whatever came of a download that breaks off. Raises Garbled where not one
+        line can be read."""
         alone, reader = self._named.with_only(ref) if ref else self._named, ResultReader()
         broken: ProviderRefused | Unreachable | None = None
         begun = self._unread.count
@@ -78,14 +79,17 @@ class ResultFiles:
             broken = error
         for unread in reader.end():
             self._unread.add(ref, unread)
-        if broken is None and reader.read == 0 and self._unread.count > begun:
+        if broken is None and reader.read == 0 and (self._unread.count > begun or self._should_hold_answers(ref)):
             broken = Garbled(f"the result file {ref} came, and not one line of it can be read")
         if broken is not None:
             raise broken
 
+    def _should_hold_answers(self, ref: str) -> bool:
+        return ref == self._named.output_ref and (self._named.counts.completed or 0) > 0
+
     def _gives_up(self, ref: str, error: ProviderRefused | Unreachable) -> bool:
-        """Notes on the row that the file is away. Raises the error again where the account is at fault, for which
-        nothing is given up."""
+        """Note on the row that the file is away, and tell whether it is given up. Raises the error again where the
+        account is at fault: then nothing is given up."""
         row, now = self._batch.row, self._system.clock.now()
         why = why_away(error)
         if why is None:
@@ -110,8 +114,8 @@ class ResultFiles:
 
 
 async def delete_files(system: System, api: BatchApi, row: BatchRow) -> None:
-    """Deletes what a collected batch has at the provider. A file that was given up may be refused for good, and so may
-    any file for two days: it is named, and left to expire there."""
+    """Delete the files of a collected batch at the provider. A file that was given up may stay, and any file may after
+    two days of refusals: the log names it, and it expires there."""
     seen = row.provider_batch
     given_up = [file.ref for file in row.away if file.given_up]
     named = (row.input_ref, *(() if seen is None else seen.result_refs))

@@ -1,6 +1,6 @@
-"""Lines of result files that settle nothing: kept as they came, where an operator can look at them.
+"""Unread lines: lines of result files that settle nothing, kept as they came where an operator can look at them.
 
-They may hold answers, and answers are nobody's to log: a log says where a line stands and what is wrong with it.
+They may hold answers, so the log says only where a line stands and what is wrong with it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from lowtide.core.result_lines import Unread
 from lowtide.ports import System
 
 SHOWN = 5
-"""Lines that are told of, one by one; all of them are in the object."""
+"""Lines whose places are logged; all of them are in the object."""
 
 
 def unread_key(batch_id: str) -> str:
-    """The object with a batch's unread lines, one JSON object each: ``file``, ``line`` (from 1), ``reason``,
-    ``custom_id`` where it shows, and ``raw``, or ``raw_base64`` where that is no UTF-8."""
+    """Return the key of the object with a batch's unread lines. Each of its lines is a JSON object: ``file``, ``line``
+    (from 1), ``reason``, ``custom_id`` or null, and ``raw``, or ``raw_base64`` where the line is no UTF-8."""
     return f"raw/{batch_id}.jsonl"
 
 
 class UnreadLines:
-    """On disk until the files are read: a file that is not what it should be has nothing else."""
+    """Unread lines of one pass, on disk: a file that is not what it should be consists of them."""
 
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
@@ -50,18 +50,19 @@ class UnreadLines:
             self._places.append(f"{ref}, line {unread.line}{about}: {unread.reason}")
 
     def mark(self) -> tuple[int, int]:
-        """Where it stands now, for ``back_to``."""
+        """Return a mark for ``back_to``."""
         return self.count, self._file.tell()
 
     def back_to(self, mark: tuple[int, int]) -> None:
-        """Forgets what was added since."""
+        """Forget what was added since the mark."""
         self.count, end = mark
         self._file.seek(end)
         self._file.truncate()
         del self._places[self.count :]
 
     def keep(self, system: System, row: BatchRow) -> None:
-        """Durable before the provider's files are deleted, and counted where there are any."""
+        """Write the object, count and log; call it before the provider's files are deleted. Does nothing where every
+        line was read."""
         if not self.count:
             return
         kept = unread_key(row.batch_id)

@@ -125,9 +125,9 @@ class _Fetch:
         return self._measured(self._here())
 
     async def _from_the_start(self, response: httpx2.Response) -> str | None:
+        self._began = True
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             return "brought a part that nobody asked for"
-        self._began = True
         self._into.seek(0)
         self._into.truncate()
         length = response.headers.get("content-length")

@@ -1,7 +1,7 @@
-r"""A downloaded result file as lines of UTF-8, however its server wrote it.
+r"""Lines of UTF-8 out of a downloaded result file, however its server wrote it.
 
-OpenAI writes UTF-8 with ``\n``. Compatible servers were seen to pack the file (gzip without a Content-Encoding), to
-write UTF-16, and to end lines with ``\r`` alone. Anything else comes as it is.
+OpenAI writes UTF-8 with ``\n``. Compatible servers pack the file (gzip without a Content-Encoding), write UTF-16, or
+end lines with ``\r`` alone. Anything else comes as it is.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lowtide.core.leniency import Braces
 
 _CHUNK = 1 << 20
 _PIECE = 8 << 20
-"""Bytes. A longer line comes in pieces, cut between two objects, so that memory does not grow with it."""
+"""Bytes of a line that comes whole. A longer one comes in pieces, cut between two objects, to bound memory."""
 _GZIP = b"\x1f\x8b"
 _MOST_UNPACKED = 1_500_000_000
-"""Bytes: what a function's disk takes beside the download, and several times the largest file that OpenAI writes."""
+"""Bytes that a function's disk takes beside the download; several times the largest file that OpenAI writes."""
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -31,18 +31,18 @@ _ENCODINGS = (
     (b"\0{", "utf-16-be"),
     (b"\0[", "utf-16-be"),
 )
-"""By a file's first bytes. The UTF-32 mark begins like the UTF-16 one, and comes first."""
+"""Encodings by a file's first bytes. The UTF-32 mark begins like the UTF-16 one, and so comes first."""
 
 
 def is_packed(file: IO[bytes]) -> bool:
-    """Is it no text of UTF-8, so that its last bytes say nothing of its last line?"""
+    """Tell whether a file is no UTF-8, so that its last bytes say nothing of its last line."""
     head = _head(file)
     return head.startswith(_GZIP) or any(head.startswith(mark) for mark, _ in _ENCODINGS)
 
 
 def lines(file: IO[bytes], *, partial: bool = False) -> Iterator[bytes]:
-    r"""Every line without its ``\n`` and ``\r``, blank ones too. Raises BrokenOff where a packed file does not unpack
-    to its end; ``partial``: after the lines that could be unpacked."""
+    r"""Return every line without its ``\n`` and ``\r``, blank ones too. Raises BrokenOff where a packed file does not
+    unpack to its end; with ``partial``, after the lines that could be unpacked."""
     if not _head(file).startswith(_GZIP):
         yield from _text_lines(file)
         return
@@ -84,7 +84,7 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _ends_lines_with_cr(file: IO[bytes]) -> bool:
-    r"""Has it a ``\r`` and not one ``\n``? Nearly every file says no with its first chunk."""
+    r"""Tell whether a file has a ``\r`` and not one ``\n``. Nearly every file has a ``\n`` in its first chunk."""
     cr = False
     for chunk in _chunks(file):
         if b"\n" in chunk:
@@ -94,7 +94,7 @@ def _ends_lines_with_cr(file: IO[bytes]) -> bool:
 
 
 def _unpack(file: IO[bytes], into: IO[bytes]) -> str | None:
-    """What is wrong with it, or None. What could be unpacked is there in any case."""
+    """Unpack as much as can be unpacked; return what is wrong with the rest, or None."""
     unpacker = zlib.decompressobj(wbits=31)
     try:
         for chunk in _chunks(file):
