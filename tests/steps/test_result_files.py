@@ -444,6 +444,30 @@ def test_a_web_page_in_place_of_a_file_is_asked_for_again_shown_and_given_up(tmp
     world.live(story)
 
 
+@pytest.mark.parametrize("seconds", [200, DAY])
+def test_a_file_of_another_batch_is_asked_for_again_and_settles_nothing(tmp_path, seconds):
+    world = begin(tmp_path, a="Hello.", b="Hello too.")
+
+    class AnothersAtFirst(RefusedKey):
+        async def results(self, batch):
+            async for line in self._api.results(batch):
+                first = (world.clock.now() - START).total_seconds() < seconds and batch.id == batches(world)[0]
+                yield line.replace(b'"custom_id":"', b'"custom_id":"z') if first else line
+
+    async def story(life: Life) -> None:
+        api = AnothersAtFirst(life.system.batch_apis["openai"])
+        life = replace(life, system=replace(life.system, batch_apis={"openai": api}))
+        await all_of_it(life)
+        assert ends(life) == dict.fromkeys("ab", (ANSWERED, 1 if seconds == 200 else 2))
+        assert {life.row(name).repaid for name in "ab"} == {0 if seconds == 200 else 1}
+
+    world.live(story)
+
+
+def batches(world) -> list[str]:
+    return list(world.provider._batches)
+
+
 def test_an_output_file_that_is_empty_although_requests_completed_is_asked_for_again(tmp_path):
     world = begin(tmp_path, a="Hello.", b="Hello too.")
 

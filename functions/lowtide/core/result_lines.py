@@ -79,8 +79,6 @@ class ResultReader:
     def __init__(self) -> None:
         self.line = 0
         """Number of the line that was fed last, from 1."""
-        self.read = 0
-        """Count of lines that name a task."""
         self._held: list[bytes] = []
         self._held_from = 0
         self._held_bytes = 0
@@ -95,7 +93,6 @@ class ResultReader:
         strict = _strictly(raw)
         if strict is not None:
             yield from self._given_up()
-            self.read += 1
             yield strict
         elif not blank(raw):
             yield from self._leniently(raw)
@@ -121,7 +118,6 @@ class ResultReader:
         """Return the lines that were found in one text, and at most one Unread for the rest of it."""
         for line in lines:
             if line is not None:
-                self.read += 1
                 yield line
         if got.fault is not None and not got.open:
             yield Unread.of(number, got.fault, raw)

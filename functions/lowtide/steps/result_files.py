@@ -61,8 +61,9 @@ class ResultFiles:
 
     async def _file(self, ref: str, *, partial: bool = False) -> AsyncGenerator[tuple[ResultLine, int]]:
         """Read one file; with ``partial``, whatever came of a download that breaks off. Raises Garbled where not one
-        line can be read."""
+        line of it is about this batch."""
         alone, reader = self._named.with_only(ref) if ref else self._named, ResultReader()
+        ours = 0
         broken: ProviderRefused | Unreachable | None = None
         begun = self._unread.count
         try:
@@ -72,6 +73,7 @@ class ResultFiles:
                     if isinstance(each, Unread):
                         self._unread.add(ref, each)
                     elif each.custom_id in self._sent:
+                        ours += 1
                         yield each, len(raw) // len(given)
                     else:
                         self._unread.add(ref, Unread(reader.line, _STRANGER, raw, code_text(each.custom_id)))
@@ -79,8 +81,8 @@ class ResultFiles:
             broken = error
         for unread in reader.end():
             self._unread.add(ref, unread)
-        if broken is None and reader.read == 0 and (self._unread.count > begun or self._should_hold_answers(ref)):
-            broken = Garbled(f"the result file {ref} came, and not one line of it can be read")
+        if broken is None and ours == 0 and (self._unread.count > begun or self._should_hold_answers(ref)):
+            broken = Garbled(f"the result file {ref} came, and not one line of it is about this batch")
         if broken is not None:
             raise broken
 
