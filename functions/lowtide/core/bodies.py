@@ -9,6 +9,9 @@ from .refusals import RefusalCode
 from .task import Endpoint
 from .wording import kind, shown
 
+MODEL_CHARACTERS = 256
+"""The longest name of a model. It is part of the key of a row, of which DynamoDB takes 2,048 bytes."""
+
 TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Body fields that bound how much an answer may say, in tokens."""
 
@@ -25,7 +28,7 @@ DENIED = {
 RULES: dict[str, Any] = {
     "required": ["model"],
     "properties": {
-        "model": {"type": "string", "minLength": 1},
+        "model": {"type": "string", "minLength": 1, "maxLength": MODEL_CHARACTERS},
         **{name: {"type": ["integer", "null"], "minimum": 1} for name in (*TOKEN_LIMITS, "n")},
         "service_tier": {"enum": [*SERVICE_TIERS, None]},
         **{name: {"enum": [False, None]} for name in DENIED},
@@ -59,8 +62,8 @@ def check_body(endpoint: Endpoint, body: dict[str, Any], at: str) -> None:
 
 def _check_settings(body: dict[str, Any], at: str) -> None:
     model = body.get("model")
-    if not isinstance(model, str) or not model.strip() or not model.isprintable():
-        _refuse(body, at, "model", "give the name of a model")
+    if not isinstance(model, str) or not model.strip() or not model.isprintable() or len(model) > MODEL_CHARACTERS:
+        _refuse(body, at, "model", f"give the name of a model, at most {MODEL_CHARACTERS} printable characters")
     for name in (*TOKEN_LIMITS, "n"):
         limit = body.get(name)
         # bool is an int in Python, and is not one in JSON.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -20,13 +21,13 @@ DEEPEST = 100
 
 
 class Twice(dict[str, Any]):
-    """An object in which a name was given twice. Which of the two was meant, nobody knows."""
+    """An object in which ``name`` was given twice. Its text does not say which of the two values is meant."""
 
     name: str
 
 
 def decode(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises Refused (``invalid_json``) where it is none.
+    """Return the value of a JSON text. Raises Refused (``invalid_json``) where it is none.
 
     What is JSON and yet cannot be passed on unchanged is found by ``canonical``, task by task: one such task in a pack
     must not take the others with it.
@@ -41,8 +42,9 @@ def decode(text: str | bytes) -> Any:
         raise Refused(RefusalCode.INVALID_JSON, "not JSON: the text is not UTF-8; encode it as UTF-8") from None
     except RecursionError:
         raise Refused(RefusalCode.INVALID_JSON, "not JSON that can be carried: nested too deeply; flatten it") from None
-    except ValueError as fault:
-        raise Refused(RefusalCode.INVALID_JSON, f"not JSON that can be carried: {fault}") from None
+    except ValueError:  # the one that is left: Python reads no whole number of more than so many digits
+        problem = f"it holds a number of more than {sys.get_int_max_str_digits()} digits; send it as a text"
+        raise Refused(RefusalCode.INVALID_JSON, f"not JSON that can be carried: {problem}") from None
 
 
 def canonical(value: Any) -> bytes:
@@ -95,7 +97,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
-    names = [name for name, _ in pairs]
     twice = Twice(value)
-    twice.name = next(name for name in names if names.count(name) > 1)
+    twice.name = _repeated(name for name, _ in pairs)
     return twice
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """The first name that comes a second time; each is looked up once, so that a hostile object costs no more."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("no name comes twice")

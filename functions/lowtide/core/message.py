@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +30,10 @@ from .wording import kind, path
 
 MESSAGE_BYTES = 1_048_576
 """The most that one SQS message holds, in bytes of UTF-8 (SQS quotas)."""
+
+MOST_TASKS = 5_000
+"""Tasks in one pack. Each is judged by itself and may become a dead letter of its own, and ingest has ten seconds for a
+delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
 
 LONGEST_DEADLINE_S = 10 * 366 * 86_400
 """Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
@@ -60,8 +65,10 @@ def _printable(value: str) -> str:
     return value
 
 
-Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
-"""Printable ASCII without spaces. Both halves of a task's key are one, so that the key cannot be read two ways."""
+TENANT = re.compile("[!-~]{1,128}")
+"""Printable ASCII without spaces: what SQS takes as a message's group."""
+Id = Annotated[str, Field(pattern=f"^{TENANT.pattern}$")]
+"""Both halves of a task's key are one, so that the key cannot be read two ways."""
 
 Priority = Annotated[
     Tier,
@@ -190,12 +197,16 @@ def split_message(body: str | bytes) -> list[Any]:
         return [content]
     tasks = content["tasks"]
     if isinstance(content, Twice):
-        raise Refused(RefusalCode.INVALID_JSON, f"{content.name} is given twice beside tasks; keep one", field="tasks")
+        name = path([content.name])
+        raise Refused(RefusalCode.INVALID_JSON, f"{name} is given twice beside tasks; keep one", field="tasks")
     if len(content) > 1:
         stray = path([next(name for name in content if name != "tasks")])
         raise Refused(RefusalCode.UNKNOWN_FIELD, f"{stray} is given beside tasks: remove it", field=stray)
     if not isinstance(tasks, list) or not tasks:
         raise broken("tasks", f"is {kind(tasks)}: give a list of at least one task")
+    if len(tasks) > MOST_TASKS:
+        problem = f"tasks is {kind(tasks)}: send at most {MOST_TASKS} in one message"
+        raise Refused(RefusalCode.TOO_LARGE, problem, field="tasks")
     return tasks
 
 
