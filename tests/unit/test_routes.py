@@ -9,10 +9,11 @@ import orjson
 import pytest
 
 import lowtide
+from lowtide.core.batching import Batching
 from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.pace_events import Ceiling
-from lowtide.core.routes import Auto, Batching, Lanes, ProviderSpec, Retries, Routes
+from lowtide.core.routes import Auto, Lanes, ProviderSpec, Retries, Routes
 from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
 

@@ -8,7 +8,8 @@ from typing import Any
 from .bodies import TOKEN_LIMITS
 from .errors import Refused
 from .lanes import Lane
-from .message import LONGEST_DEADLINE_S, TaskMessage, content_hash, parse_task
+from .message import TaskMessage, content_hash, parse_task
+from .model import LONGEST_S
 from .prompts import cache_key, system_text
 from .refusals import RefusalCode
 from .routes import AUTO, PROFILES, STANDARD, ModelSpec, Routes
@@ -139,7 +140,7 @@ def _check_limits(message: TaskMessage, model: str, at: str, routes: Routes) -> 
 def _deadline(message: TaskMessage, tier: Tier, sent_at: datetime, routes: Routes) -> datetime:
     if message.deadline_at is None:
         return sent_at + timedelta(seconds=message.deadline_seconds or routes.tiers[tier].deadline_s)
-    if not timedelta(0) < message.deadline_at - sent_at <= timedelta(seconds=LONGEST_DEADLINE_S):
+    if not timedelta(0) < message.deadline_at - sent_at <= timedelta(seconds=LONGEST_S):
         sent = sent_at.isoformat(timespec="seconds")
         problem = f"deadline_at is not ahead of {sent}, when the task was sent: give a later time, within ten years"
         raise Refused(RefusalCode.INVALID_DEADLINE, problem, field="deadline_at")

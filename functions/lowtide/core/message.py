@@ -22,7 +22,7 @@ from .bodies import RULES, check_body
 from .errors import Refused
 from .faults import broken, refusal_of
 from .jsontext import Twice, canonical, decode
-from .model import Value
+from .model import LONGEST_S, Value
 from .refusals import RefusalCode
 from .task import Endpoint
 from .tiers import Tier
@@ -34,9 +34,6 @@ MESSAGE_BYTES = 1_048_576
 MOST_TASKS = 5_000
 """Tasks in one pack. Each is judged by itself and may become a dead letter of its own, and ingest has ten seconds for a
 delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
-
-LONGEST_DEADLINE_S = 10 * 366 * 86_400
-"""Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
 
 UNHASHED = frozenset({"created_at", "retry_count", "tags"})
 """What may differ when the same task is sent again."""
@@ -123,7 +120,7 @@ class TaskMessage(_Message):
         description="CRITICAL, HIGH, NORMAL or LOW, or 1 (premium, CRITICAL), 2 (standard, NORMAL), 3 (bulk, LOW); "
         "it wins over the type",
     )
-    deadline_seconds: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_S)] | None = Field(
+    deadline_seconds: Annotated[float, Field(gt=0, le=LONGEST_S)] | None = Field(
         None,
         description="a number of seconds greater than 0, counted from when the message was sent; ten years at most",
     )
