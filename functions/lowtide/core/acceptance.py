@@ -13,6 +13,7 @@ from .model import LONGEST_S
 from .prompts import cache_key, system_text
 from .refusals import RefusalCode
 from .routes import AUTO, PROFILES, STANDARD, ModelSpec, Routes
+from .structured import SCHEMA_AT, unjudgeable
 from .task import AcceptedTask, Endpoint
 from .task_rows import ModelChoice
 from .tiers import Tier, classify
@@ -63,6 +64,7 @@ def _accepted(
         problem = f"{at}url is {endpoint}: model {model.name} answers {answered}; change the one or the other"
         raise Refused(RefusalCode.UNSUPPORTED_ENDPOINT, problem, field=f"{at}url")
     _check_limits(message, model.name, f"{at}body", routes)
+    _check_schema(message, endpoint, f"{at}body", routes)
     tier, reason = (decided := classify(message, routes)).tier, decided.reason
     deadline_at = _deadline(message, tier, sent_at, routes)
     obstacle = _unbatchable(message.type, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
@@ -135,6 +137,14 @@ def _check_limits(message: TaskMessage, model: str, at: str, routes: Routes) -> 
             f"reply_to is {shown(message.reply_to)}, which is not on the allow-list: have it added or leave it out"
         )
         raise Refused(RefusalCode.REPLY_TO_NOT_ALLOWED, problem, field="reply_to")
+
+
+def _check_schema(message: TaskMessage, endpoint: Endpoint, at: str, routes: Routes) -> None:
+    if message.request is None or not routes.validates(message.type):
+        return
+    if (why := unjudgeable(message.request.body, endpoint)) is not None:
+        field = f"{at}.{SCHEMA_AT[endpoint]}"
+        raise Refused(RefusalCode.INVALID_REQUEST, f"{field} {why}", field=field)
 
 
 def _deadline(message: TaskMessage, tier: Tier, sent_at: datetime, routes: Routes) -> datetime:
