@@ -225,3 +225,13 @@ def test_a_fallback_is_another_model_of_the_table(fallback):
     text = changed('"gpt-5-nano" = { flex = true }', f'"gpt-5-nano" = {{ fallback = "{fallback}" }}')
     with pytest.raises(ConfigError, match="falls back on"):
         Routes.load(text)
+
+
+@pytest.mark.parametrize(
+    "other", ["Email_Draft", "email-draft", "email draft", '"email\u2010draft"', '"\uff45mail_draft"']
+)
+def test_two_spellings_of_one_type_are_refused(other):
+    name = other if other.startswith('"') else f'"{other}"'
+    text = changed("email_draft = {", f'{name} = {{ tier = "LOW" }}\nemail_draft = {{')
+    with pytest.raises(ConfigError, match=r"line \d+: types\..* is compared as .* keep one of the two"):
+        Routes.load(text)

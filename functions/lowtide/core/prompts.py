@@ -19,7 +19,7 @@ CHARS_PER_TOKEN = 4
 
 def system_text(kind: str | None, routes: Routes) -> str:
     """What a payload of this type is rendered under: its template, or the generic one."""
-    spec = routes.types.get(kind) if kind is not None else None
+    spec = routes.type_spec(kind)
     template = routes.templates[spec.template if spec is not None and spec.template is not None else GENERIC]
     return template.replace("{type}", kind or "general").strip()
 

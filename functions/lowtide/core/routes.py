@@ -27,6 +27,7 @@ from .bounds import (
 from .errors import ConfigError
 from .lanes import Lane
 from .model import Value
+from .names import by_spelling, folded
 from .offpeak import OffPeak
 from .pace_events import Ceiling
 from .preemption import Preemption
@@ -84,13 +85,16 @@ class NeverBatch(Value):
     tags: frozenset[Name] = frozenset()
 
     def covers(self, kind: str | None, tenant: str, tags: Mapping[str, str]) -> str | None:
-        """What protects such a task, in words for a reason; None where nothing does."""
-        if kind in self.types:
-            return kind
-        if tenant in self.tenants:
-            return f"tenant {tenant}"
-        tagged = (text for key, value in tags.items() for text in (key, f"{key}={value}"))
-        return next((f"tag {text}" for text in tagged if text in self.tags), None)
+        """What protects such a task, in words for a reason, however the task spells it; None where nothing does."""
+        if kind is not None and (listed := by_spelling(self.types).get(folded(kind))) is not None:
+            return listed
+        if (listed := by_spelling(self.tenants).get(folded(tenant))) is not None:
+            return f"tenant {listed}"
+        if not self.tags:
+            return None
+        by_tag = by_spelling(self.tags)
+        tagged = (folded(text) for key, value in tags.items() for text in (key, f"{key}={value}"))
+        return next((f"tag {by_tag[text]}" for text in tagged if text in by_tag), None)
 
 
 class LaneSpec(Value):
@@ -250,7 +254,10 @@ class Routes(Value):
         ):
             if needed not in table:
                 raise _Misfit((name,), f'[{name}] has no "{needed}" entry, which is the one to fall back on; add it')
+        spelt = by_spelling(frozenset(self.types))
         for kind, spec in self.types.items():
+            if (other := spelt[folded(kind)]) != kind:
+                raise _Misfit(("types", kind), f"type {kind} is compared as {other} is: keep one of the two")
             if spec.template is not None and spec.template not in self.templates:
                 problem = f"type {kind} names the template {spec.template}; add it to [templates]"
                 raise _Misfit(("types", kind, "template"), problem)
@@ -331,14 +338,21 @@ class Routes(Value):
             tokens=model.tokens_per_minute or provider.tokens_per_minute,
         )
 
+    def type_spec(self, kind: str | None) -> TypeSpec | None:
+        """A type's entry, however a task spells it."""
+        if kind is None or kind in self.types:
+            return None if kind is None else self.types[kind]
+        listed = by_spelling(frozenset(self.types)).get(folded(kind))
+        return None if listed is None else self.types[listed]
+
     def lanes_of(self, kind: str | None, tier: Tier) -> tuple[Lane, ...]:
         """The lanes to try for a task of this type in this tier, in order."""
-        spec = self.types.get(kind) if kind is not None else None
+        spec = self.type_spec(kind)
         return spec.lanes if spec is not None and spec.lanes is not None else self.tiers[tier].lanes
 
     def validates(self, kind: str | None) -> bool:
         """Is an answer to a task of this type held to its request's schema."""
-        spec = self.types.get(kind) if kind is not None else None
+        spec = self.type_spec(kind)
         return spec is not None and spec.validate_output
 
     def without_batch(self) -> Routes:
