@@ -10,7 +10,9 @@ from typing import Any
 
 Steps = tuple[str | int, ...]
 
-_OPAQUE = frozenset({"messages", "instructions", "metadata", "prompt", "schema", "parameters", "input_schema", "headers"})
+_OPAQUE = frozenset(
+    {"messages", "instructions", "metadata", "prompt", "schema", "parameters", "input_schema", "headers"}
+)
 """Texts, schemas, and what goes on to somebody else."""
 _IMAGES = "image_generation"
 
