@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test build sweep sweep-rules sweep-consumer bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ sweep-consumer: $(READY)  ## a consumer killed before and after each of its call
 
 bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB collected (ARGS="--tasks 10000")
 	@$(RUN) python -m bench.memory $(ARGS)
+
+bench-bounds: $(READY)  ## CPU that a hostile megabyte costs each parser of what strangers send (ARGS="--limit-s 0.5")
+	@$(RUN) python -m bench.bounds $(ARGS)
 
 bench-auto: $(READY)  ## dollars with and without `auto` on a mixed workload (ARGS="--tasks 5000 --hard 0.4")
 	@$(RUN) python -m bench.auto $(ARGS)

@@ -20,8 +20,8 @@ from pydantic import (
 
 from .bodies import RULES, check_body
 from .errors import Refused
-from .faults import broken, refusal_of
-from .jsontext import Twice, canonical, decode
+from .faults import broken, refusal_of, unknown
+from .jsontext import Twice, canonical, decode, sorted_text
 from .model import LONGEST_S, Value
 from .refusals import RefusalCode
 from .task import Endpoint
@@ -34,6 +34,9 @@ MESSAGE_BYTES = 1_048_576
 MOST_TASKS = 5_000
 """Tasks in one pack. Each is judged by itself and may become a dead letter of its own, and ingest has ten seconds for a
 delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
+
+MOST_FIELDS = 100
+"""Of one task, known or not. Beyond it the first that is not known is the one that is told."""
 
 UNHASHED = frozenset({"created_at", "retry_count", "tags"})
 """What may differ when the same task is sent again."""
@@ -54,6 +57,16 @@ def _moment(value: Any) -> Any:
         return moment.astimezone(UTC) if moment.tzinfo else moment
     except OverflowError:
         raise ValueError("beyond the calendar") from None
+
+
+def _first_bad_tag(tags: Any) -> Any:
+    """The first tag that is no text is the one that is told; a list of 60,000 would be put together for nothing."""
+    bad = (
+        next(((name, value) for name, value in tags.items() if not isinstance(value, str)), None)
+        if isinstance(tags, dict)
+        else None
+    )
+    return tags if bad is None else dict([bad])
 
 
 def _printable(value: str) -> str:
@@ -134,7 +147,9 @@ class TaskMessage(_Message):
     tenant: Id = Field(
         "default", description="1 to 128 printable ASCII characters without spaces; it says whose budget and fair share"
     )
-    tags: dict[str, str] = Field(default_factory=dict, description="an object whose values are all strings")
+    tags: Annotated[dict[str, str], BeforeValidator(_first_bad_tag)] = Field(
+        default_factory=dict, description="an object whose values are all strings"
+    )
     created_at: str | None = Field(
         None, description="a text; it is recorded and decides nothing", json_schema_extra={"format": "date-time"}
     )
@@ -222,6 +237,9 @@ def parse_task(raw: Any) -> TaskMessage:
     except ValueError as fault:
         problem = f"the task is not JSON that can be carried: {fault}"
         raise Refused(RefusalCode.INVALID_JSON, problem, task_id=task_id) from None
+    if len(raw) > MOST_FIELDS:
+        stray = next(name for name in raw if name not in model.model_fields)
+        raise Refused(RefusalCode.UNKNOWN_FIELD, unknown(path([stray]), model), field=path([stray]), task_id=task_id)
     try:
         message = model.model_validate(
             {name: value for name, value in raw.items() if value is not None or name not in model.model_fields}
@@ -236,8 +254,8 @@ def parse_task(raw: Any) -> TaskMessage:
 
 
 def content_hash(message: dict[str, Any]) -> str:
-    """SHA-256 in hex of the canonical JSON of a raw task, without what may differ when it is sent again."""
-    return sha256(canonical({name: value for name, value in message.items() if name not in UNHASHED})).hexdigest()
+    """SHA-256 in hex of the canonical JSON of a parsed task, without what may differ when it is sent again."""
+    return sha256(sorted_text({name: value for name, value in message.items() if name not in UNHASHED})).hexdigest()
 
 
 def _readable_id(raw: dict[str, Any]) -> str | None:

@@ -30,7 +30,8 @@ _LOOKALIKES: dict[int, str | None] = {
 def folded(name: str) -> str:
     """Return the spelling that a name is compared by: of ``key=value`` each half for itself. A name too long for any
     list is returned as it is, because to put its accents in order takes quadratic time."""
-    return "=".join(_folded(part) for part in name.split("="))
+    key, equals, value = name.partition("=")
+    return _folded(key) + equals + _folded(value)
 
 
 @lru_cache(maxsize=64)

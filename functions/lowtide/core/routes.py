@@ -90,11 +90,14 @@ class NeverBatch(Value):
             return listed
         if (listed := by_spelling(self.tenants).get(folded(tenant))) is not None:
             return f"tenant {listed}"
-        if not self.tags:
-            return None
-        by_tag = by_spelling(self.tags)
-        tagged = (folded(text) for key, value in tags.items() for text in (key, f"{key}={value}"))
-        return next((f"tag {by_tag[text]}" for text in tagged if text in by_tag), None)
+        listed_tags = by_spelling(self.tags)
+        keys = {tag.partition("=")[0] for tag in listed_tags}
+        for key, value in tags.items() if keys else ():
+            if (name := folded(key)).partition("=")[0] in keys:
+                for tag in (name, f"{name}={folded(value)}"):
+                    if tag in listed_tags:
+                        return f"tag {listed_tags[tag]}"
+        return None
 
 
 class LaneSpec(Value):

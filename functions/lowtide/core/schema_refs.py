@@ -10,6 +10,8 @@ from .jsontext import layers
 
 _INDEX_DIGITS = 9
 """Of a place in a list that a reference names; Python reads no number of more than 4,300 digits."""
+_COMBINED = ("anyOf", "oneOf", "allOf")
+_LEADS_ON = frozenset({"$ref", *_COMBINED})
 
 
 def resolved(root: Any, ref: str) -> Any:
@@ -33,7 +35,7 @@ def goes_round(root: Any) -> bool:
     targets: dict[str, Any] = {}
     done: set[int] = set()
     for start in (each for layer in layers(root) for each in layer if isinstance(each, dict)):
-        if id(start) in done:
+        if id(start) in done or _LEADS_ON.isdisjoint(start):
             continue
         way, entered = [(start, _same_value(start, root, targets))], {id(start)}
         while way:
@@ -45,7 +47,7 @@ def goes_round(root: Any) -> bool:
                 done.add(id(schema))
             elif id(after) in entered:
                 return True
-            elif id(after) not in done:
+            elif id(after) not in done and not _LEADS_ON.isdisjoint(after):
                 way.append((after, _same_value(after, root, targets)))
                 entered.add(id(after))
     return False
@@ -58,6 +60,6 @@ def _same_value(schema: dict[str, Any], root: Any, targets: dict[str, Any]) -> I
             targets[ref] = resolved(root, ref)
         if isinstance(targets[ref], dict):
             yield targets[ref]
-    for name in ("anyOf", "oneOf", "allOf"):
+    for name in _COMBINED:
         each = schema.get(name)
         yield from (inner for inner in each if isinstance(inner, dict)) if isinstance(each, list) else ()
