@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build sweep sweep-rules sweep-consumer bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ sweep-rules: $(READY)  ## what the sweep finds when one rule after the other is 
 
 sweep-consumer: $(READY)  ## a consumer killed before and after each of its calls: what is lost, dies, or is paid twice
 	@$(RUN) python -m tests.sweep --consumer
+
+fuzz: $(READY)  ## garbled task lines, deliveries, output lines and routes files, 10,000 each (ARGS="--lines 500 --seed 7")
+	@$(RUN) python -m tests.garbled $(ARGS)
 
 bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB collected (ARGS="--tasks 10000")
 	@$(RUN) python -m bench.memory $(ARGS)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .bodies import FAN_OUTS, FOREIGN_LIMITS, TOKEN_LIMITS, answers_asked
-from .body_models import other_models
+from .body_models import other_models, steps_of
 from .errors import Refused
 from .lanes import Lane
 from .message import TaskMessage, content_hash, parse_task
@@ -147,9 +147,9 @@ def _check_models(body: dict[str, Any], model: str, at: str | None, allowed: fro
     if model not in allowed:
         problem = f"model {model} is not allowed here: ask for one of {listed}"
         raise Refused(RefusalCode.MODEL_NOT_ALLOWED, problem, field=None if at is None else f"{at}.model")
-    for steps, other in other_models(body):
+    for way, other in other_models(body):
         if other not in allowed:
-            field = f"{at}.{path(steps)}"
+            field = f"{at}.{path(steps_of(way))}"
             told = f"is {shown(other)}, which is not allowed here" if other else "is left open"
             problem = f"{field} {told}: name one of {listed}, or leave it out"
             raise Refused(RefusalCode.MODEL_NOT_ALLOWED, problem, field=field)

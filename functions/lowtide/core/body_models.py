@@ -20,7 +20,7 @@ _NAMES = ("model", "models", "model_id", "fallback", "fallbacks")
 """How the name of a field ends whose text is a model."""
 
 
-def other_models(body: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def other_models(body: dict[str, Any]) -> Iterator[tuple[Way, str]]:
     """Yield (way to it inside the body, model). The model is empty where a tool chooses one that the request leaves
     open."""
     waiting = _fields(body)
@@ -28,12 +28,12 @@ def other_models(body: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], 
         way, value, named = waiting.pop()
         if isinstance(value, str):
             if named:
-                yield _steps(way), value
+                yield way, value
         elif isinstance(value, list):
             waiting += [((way, at), inner, named) for at, inner in enumerate(value) if named or _holds_more(inner)]
         elif isinstance(value, dict):
             if value.get("type") == _IMAGES and not value.get("model"):
-                yield (*_steps(way), "model"), ""
+                yield (way, "model"), ""
             # {"gpt-a": ["gpt-b"]} names fallbacks, {"model": "gpt-b", "user": "…"} has one among other settings.
             named = named and "model" not in value
             for name, inner in value.items():
@@ -62,7 +62,7 @@ def _holds_more(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
-def _steps(way: Way) -> tuple[str | int, ...]:
+def steps_of(way: Way) -> tuple[str | int, ...]:
     steps: list[str | int] = []
     while way:
         way, step = way
