@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build sweep sweep-rules sweep-consumer bench-memory bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,14 @@ sweep-rules: $(READY)  ## what the sweep finds when one rule after the other is 
 sweep-consumer: $(READY)  ## a consumer killed before and after each of its calls: what is lost, dies, or is paid twice
 	@$(RUN) python -m tests.sweep --consumer
 
+fuzz: $(READY)  ## garbled task lines, deliveries, output lines and routes files, 10,000 each (ARGS="--lines 500 --seed 7")
+	@$(RUN) python -m tests.garbled $(ARGS)
+
 bench-memory: $(READY)  ## peak memory of 50,000 tasks assembled and 400 MB collected (ARGS="--tasks 10000")
 	@$(RUN) python -m bench.memory $(ARGS)
+
+bench-bounds: $(READY)  ## CPU that a hostile megabyte costs each parser of what strangers send (ARGS="--limit-s 0.5")
+	@$(RUN) python -m bench.bounds $(ARGS)
 
 bench-auto: $(READY)  ## dollars with and without `auto` on a mixed workload (ARGS="--tasks 5000 --hard 0.4")
 	@$(RUN) python -m bench.auto $(ARGS)

@@ -154,7 +154,7 @@ def strangers(paths: list[Path], known: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize(
     ("pattern", "known"),
     [
-        ("lowtide/core/*.py", ("lowtide.core", "pydantic", "orjson")),
+        ("lowtide/core/*.py", ("lowtide.core", "pydantic", "orjson", "re2")),
         ("lowtide/ports.py", ("lowtide.core",)),
         ("lowtide/steps/*.py", ("lowtide.core", "lowtide.ports", "lowtide.steps", "pydantic", "orjson")),
         ("*.py", ("lowtide", "aws_lambda_powertools")),

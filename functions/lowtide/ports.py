@@ -47,7 +47,9 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """``group`` is the tenant (SQS fair queues, MessageGroupId). ``body`` is at most 1 MiB of UTF-8."""
+    """``group`` is the tenant (SQS fair queues, MessageGroupId). ``body`` is at most 1 MiB of UTF-8 with its
+    ``attributes``, of which there are ten at most. Neither may hold a character that SQS refuses
+    (``core.attributes``): such a message is an error each time it is sent."""
 
     body: str
     group: str = "default"

@@ -27,8 +27,14 @@ STRANDED = "stranded"
 UNLIMITED = frozenset({STRANDED, "dead-letters"})
 """Queues without a redrive policy."""
 
-_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
-"""Control characters that SQS takes in no message (its list follows XML's). JSON escapes them."""
+_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+"""Characters that SQS takes in no message (its list follows XML's). JSON escapes them. The two that are missing here,
+U+FFFE and U+FFFF, the adapter for SQS escapes itself."""
+MOST_ATTRIBUTES = 10
+"""SQS's limit for the attributes of one message."""
+
+_NAME = re.compile(r"(?!.{257})[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)*")
+"""What SQS takes as an attribute's name: 256 characters at most."""
 
 
 class SqliteQueue:
@@ -214,17 +220,25 @@ def _receipt(message: Message) -> tuple[int, int]:
 
 
 def _check(message: Outgoing) -> None:
-    attributes = [text for name, value in message.attributes.items() if value for text in (name, "String", value)]
-    texts = (message.body, *attributes)
+    attributes = _carried(message)
+    texts = (message.body, *(text for name, value in attributes.items() for text in (name, "String", value)))
+    if not message.body or any(_REFUSED.search(text) for text in texts):
+        raise LowtideError("a message that is empty or holds control characters; send JSON")
     size = sum(len(text.encode()) for text in texts)
     if size > MESSAGE_BYTES:
         raise TooLarge(f"a message of {size} bytes; a queue takes {MESSAGE_BYTES}: let an object carry it")
+    if len(attributes) > MOST_ATTRIBUTES or not all(map(_NAME.fullmatch, attributes)):
+        raise LowtideError(
+            f"attributes {sorted(attributes)}; a queue takes {MOST_ATTRIBUTES}, named in A-Z, a-z, 0-9, _-."
+        )
     if not 0 <= message.delay_s <= LONGEST_DELAY_S:
         raise LowtideError(f"a delay of {message.delay_s} s; a queue takes 0 to {LONGEST_DELAY_S}")
-    if not message.body or any(_REFUSED.search(text) for text in texts):
-        raise LowtideError("a message that is empty or holds control characters; send JSON")
+
+
+def _carried(message: Outgoing) -> dict[str, str]:
+    """Without the empty attributes: SQS has none."""
+    return {name: value for name, value in message.attributes.items() if value}
 
 
 def _attributes_json(message: Outgoing) -> str:
-    """Without the empty ones: SQS has none."""
-    return orjson.dumps({name: value for name, value in message.attributes.items() if value}).decode()
+    return orjson.dumps(_carried(message)).decode()

@@ -8,6 +8,7 @@ from .endpoints import Endpoint
 
 _DEEPEST = 20
 """A recursive schema ends where it may."""
+_MOST_ITEMS = 100
 _PLAIN: dict[str, Any] = {"string": "tide", "integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
@@ -41,9 +42,13 @@ def sample(schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
     kind = schema.get("type")
     match kind[-1] if isinstance(kind, list) else kind:
         case "object":
-            return {name: sample(each, root, depth + 1) for name, each in schema.get("properties", {}).items()}
+            properties = schema.get("properties")
+            named = properties.items() if isinstance(properties, dict) else ()
+            return {name: sample(each, root, depth + 1) for name, each in named}
         case "array":
-            return [sample(schema.get("items"), root, depth + 1) for _ in range(schema.get("minItems", 0))]
+            least = schema.get("minItems")
+            items = min(least, _MOST_ITEMS) if isinstance(least, int) else 0
+            return [sample(schema.get("items"), root, depth + 1) for _ in range(items)]
         case "integer" | "number" as number:
             return schema.get("minimum", schema.get("maximum", _PLAIN[number]))
         case plain:

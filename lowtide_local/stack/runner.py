@@ -31,6 +31,7 @@ from .delivery import scheduled_event
 from .hands import Hands, standing_still
 from .queues import MotoQueue
 from .sources import EventSource, Schedule
+from .strict_sqs import strict_sqs
 from .template import Template, load, transform
 from .view import StackView
 
@@ -223,6 +224,7 @@ def deployed(
     with ExitStack() as held:
         held.enter_context(_environment(_ENVIRONMENT))
         held.enter_context(mock_aws())
+        held.enter_context(strict_sqs())
         hands = held.enter_context(standing_still(start))
         # The secret first: the template takes its ARN.
         secret = boto3.client("secretsmanager").create_secret(Name="provider", SecretString="simulated")

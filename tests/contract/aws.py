@@ -22,6 +22,7 @@ from lowtide.adapters.aws.queue import SqsQueue
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
 from lowtide.ports import Message
+from lowtide_local.stack.strict_sqs import strict_sqs
 
 REGION = "eu-central-1"
 TABLE = "lowtide"
@@ -64,7 +65,7 @@ def one_write_at_a_time() -> Iterator[None]:
 
 @contextmanager
 def stand() -> Iterator[Stand]:
-    with mock_aws(), one_write_at_a_time():
+    with mock_aws(), strict_sqs(), one_write_at_a_time():
         names = ("sqs", "s3", "dynamodb", "ssm", "secretsmanager")
         made = Stand(*(boto3.client(name, region_name=REGION) for name in names))
         made.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})

@@ -211,3 +211,37 @@ def test_sent_at_is_when_it_was_sent_not_when_it_was_received(store: Store, queu
     assert message.sent_at == NOW + timedelta(seconds=5)
     assert isinstance(message.sent_at, datetime)
     assert message.sent_at.utcoffset() == timedelta(0)
+
+
+NO_QUEUE_TAKES = {
+    "an empty body": Outgoing(""),
+    "a NUL": Outgoing("a\x00b"),
+    "an escape in an attribute": Outgoing("{}", attributes={"type": "\x1b[31m"}),
+    "a form feed in an attribute": Outgoing("{}", attributes={"type": "\x0c"}),
+    "a space in a name": Outgoing("{}", attributes={"two words": "1"}),
+    "a name that begins with a dot": Outgoing("{}", attributes={".hidden": "1"}),
+    "two dots in a name": Outgoing("{}", attributes={"a..b": "1"}),
+    "a name of 257 characters": Outgoing("{}", attributes={"x" * 257: "1"}),
+    "eleven attributes": Outgoing("{}", attributes={f"a{n}": "1" for n in range(11)}),
+}
+EVERY_QUEUE_TAKES = ["\t\n\r", "\x7f\x85", "\ue000\ufffd", "\U0001fffe", "größe", "'\"<&>"]
+
+
+def test_a_message_that_no_queue_takes_is_an_error_and_is_not_sent(queue: Queue) -> None:
+    for what, message in NO_QUEUE_TAKES.items():
+        with pytest.raises(LowtideError):
+            queue.send([message])
+        assert receive(queue) == [], what
+
+
+def test_every_character_that_a_queue_takes_comes_out_as_it_went_in(queue: Queue) -> None:
+    queue.send([Outgoing(text, attributes={"type": text}) for text in EVERY_QUEUE_TAKES])
+    messages = receive(queue)
+    assert {message.body for message in messages} == set(EVERY_QUEUE_TAKES)
+    assert all(message.attributes == {"type": message.body} for message in messages)
+
+
+def test_ten_attributes_are_carried(queue: Queue) -> None:
+    attributes = {f"a_{n}.b-c": str(n) for n in range(10)}
+    queue.send([Outgoing("{}", attributes=attributes)])
+    assert receive(queue)[0].attributes == attributes

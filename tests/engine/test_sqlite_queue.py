@@ -50,8 +50,8 @@ def test_a_visibility_that_sqs_would_refuse_is_refused(engine: Engine, visibilit
         engine.queue("low").receive(1, visibility_s=visibility_s)
 
 
-@pytest.mark.parametrize("message", [Outgoing(""), Outgoing("a\x00b"), Outgoing("{}", attributes={"code": "\x1b"})])
-def test_a_text_that_sqs_would_refuse_is_refused(engine: Engine, message: Outgoing) -> None:
+@pytest.mark.parametrize("message", [Outgoing(""), Outgoing("{}", attributes={"code": "\x1b"}), Outgoing("\ud800")])
+def test_one_text_that_sqs_would_refuse_stops_all_before_any_is_sent(engine: Engine, message: Outgoing) -> None:
     with pytest.raises(LowtideError):
         engine.queue("low").send([Outgoing("good"), message])
     assert engine.queue("low").depth().visible == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from importlib.resources import files
@@ -201,6 +202,41 @@ def test_a_poison_message_is_one_dead_letter_with_its_raw_text_and_stops_nobody(
     assert [letter["error"]["code"] for letter in letters] == ["invalid_task"] * len(poison)
     assert {"not json", '{"task_id": "cut'} <= {letter["task"] for letter in letters if isinstance(letter["task"], str)}
     assert played.stack.system().ledger.total().refused == len(poison)
+    assert played.stack.failures == []
+
+
+def test_a_delivery_with_hostile_megabytes_in_it_is_over_at_once_and_its_neighbours_are_answered(stage):
+    """A function has ten seconds: the names alone used to take it half a minute."""
+    names = ",".join(f'"{number}":0' for number in range(60_000))
+    hostile = [
+        f'{{{names},"x":0,"x":0}}',
+        '{"tasks":[' + "1," * 400_000 + "1]}",
+        "[" * 1_000_000,
+        json.dumps(task("tags", type=7) | {"tags": {str(number): number for number in range(50_000)}}),
+    ]
+    played = stage()
+    records = played.play(*hostile, *[task(f"good-{number}") for number in range(6)])
+    assert records.keys() == {f"good-{number}" for number in range(6)}
+    assert len(played.stack.letters()) == len(hostile)
+    assert played.stack.failures == []
+
+
+def test_control_characters_in_a_refused_task_are_a_dead_letter_each_and_stop_nobody(stage):
+    hostile = [
+        json.dumps(task(f"bad-{field}", request={"url": "/v1/nope", "body": {}}) | {field: text})
+        for field, text in {
+            "type": "\x1b[31m",
+            "tenant": "\x00",
+            "traceparent": "\x07",
+            "tags": {"\x01": "\ufffe"},
+        }.items()
+    ]
+    played = stage()
+    records = played.play(*hostile[:2], task("fine"), *hostile[2:], task("fine-too"))
+    assert records.keys() == {"fine", "fine-too"}
+    attributes = [beside for _, beside in played.stack.letters()]
+    assert sorted(beside["type"] for beside in attributes) == ["?[31m", "email_draft", "email_draft", "email_draft"]
+    assert sorted(beside["tenant"] for beside in attributes) == ["?", "acme", "acme", "acme"]
     assert played.stack.failures == []
 
 

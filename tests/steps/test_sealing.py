@@ -13,11 +13,12 @@ from typing import Any
 import orjson
 import pytest
 
+from lowtide.core.batching import Step
 from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import OffPeak
 from lowtide.core.parts import PartLine
 from lowtide.core.records import Status, Usage
-from lowtide.core.routes import Routes, Step
+from lowtide.core.routes import Routes
 from lowtide.steps.drain import drain
 from lowtide.steps.seal import seal
 from lowtide.steps.sent import Sent

@@ -11,6 +11,7 @@ import lowtide
 from lowtide.core.acceptance import accept, queue_for
 from lowtide.core.errors import Refused
 from lowtide.core.message import content_hash
+from lowtide.core.prompts import request_body
 from lowtide.core.routes import Limits, Routes
 from lowtide.core.task import AcceptedTask, Endpoint
 from lowtide.core.tiers import Tier
@@ -170,6 +171,156 @@ def test_a_request_for_more_tokens_than_the_cap_is_refused(name):
     refused = refusal(asking(1001), limited(max_tokens=1000))
     assert (refused.code, refused.field) == ("max_tokens_over_cap", f"request.body.{name}")
     assert accepted(asking(1000), limited(max_tokens=1000))
+
+
+CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
+
+
+def asking(url=CHAT, **body):
+    own = {"messages": BODY["messages"]} if url == CHAT else {"input": "?"}
+    model = "text-embedding-3-small" if url == EMBEDDINGS else "gpt-5-mini"
+    return task(request={"url": url, "body": {"model": model} | own | body})
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (asking(n=2, max_completion_tokens=501), "max_completion_tokens"),
+        (asking(n=128, max_tokens=100), "max_tokens"),
+        (asking(best_of=4, max_tokens=300), "max_tokens"),
+        (asking(n=2, best_of=11, max_tokens=100), "max_tokens"),
+        (asking(n=1001), "n"),
+        (asking(best_of=5_000, max_tokens=1), "best_of"),
+        (asking(RESPONSES, n=3, max_output_tokens=400), "max_output_tokens"),
+        (asking(max_tokens=10_000_000), "max_tokens"),
+        (asking(max_completion_tokens=5, max_tokens=1001), "max_tokens"),
+        (asking(max_new_tokens=5), "max_new_tokens"),
+        (asking(n_predict=-1), "n_predict"),
+        (asking(max_tokens=5, num_predict=9_000), "num_predict"),
+    ],
+)
+def test_all_the_answers_to_one_request_share_the_cap(raw, field):
+    refused = refusal(raw, limited(max_tokens=1000))
+    assert (refused.code, refused.field) == ("max_tokens_over_cap", f"request.body.{field}")
+    assert "1000" in refused.message or "at most" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("raw", "share"),
+    [
+        (asking(), 1000),
+        (asking(n=3), 333),
+        (asking(n=1000), 1),
+        (asking(n=None, max_tokens=None), 1000),
+        (asking(RESPONSES), 1000),
+    ],
+)
+def test_a_request_without_a_limit_has_its_answers_share_of_the_cap(raw, share):
+    body = request_body(accepted(raw, limited(max_tokens=1000)))
+    assert body["max_output_tokens" if "input" in body else "max_completion_tokens"] == share
+
+
+def test_without_a_cap_nothing_is_shared_and_foreign_limits_pass():
+    assert request_body(accepted(asking(n=128, max_tokens=9_000_000)))["max_tokens"] == 9_000_000
+    assert request_body(accepted(asking(n_predict=-1)))["n_predict"] == -1
+    assert "max_completion_tokens" not in request_body(accepted(asking(n=500)))
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (asking(max_output_tokens=50), "max_output_tokens"),
+        (asking(RESPONSES, max_tokens=50), "max_tokens"),
+        (asking(RESPONSES, max_completion_tokens=50), "max_completion_tokens"),
+        (asking(EMBEDDINGS, max_tokens=50), "max_tokens"),
+    ],
+)
+def test_the_limit_of_another_endpoint_is_refused_with_the_one_to_give(raw, field):
+    refused = refusal(raw)
+    assert (refused.code, refused.field) == ("invalid_request", f"request.body.{field}")
+    assert "is no field of" in refused.message
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "100", 100.0, 1e400, 10_000_001, 2**63, [5], {}, ""])
+@pytest.mark.parametrize("name", ["max_tokens", "n", "best_of"])
+def test_a_limit_that_is_no_whole_number_in_reach_is_refused(name, value):
+    assert refusal(asking(**{name: value})).code in ("invalid_request", "invalid_json")
+
+
+LISTED = limited(models=["gpt-5-mini", "gpt-image-1-mini"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "at"),
+    [
+        (asking(RESPONSES, tools=[{"type": "image_generation", "model": "gpt-image-1"}]), "tools.0.model"),
+        (asking(RESPONSES, tools=[{"type": "image_generation"}]), "tools.0.model"),
+        (asking(RESPONSES, tools=[{"type": "image_generation", "model": None}]), "tools.0.model"),
+        (
+            asking(
+                RESPONSES, tools=[{"type": "image_generation", "model": "gpt-image-1-mini", "svg": {"model": "gpt-5"}}]
+            ),
+            "tools.0.svg.model",
+        ),
+        (
+            asking(RESPONSES, input=[{"type": "tool_search_output", "tools": [{"model": "gpt-5"}]}]),
+            "input.0.tools.0.model",
+        ),
+        (asking(moderation={"model": "omni-moderation-latest"}), "moderation.model"),
+        (asking(models=["gpt-5-mini", "gpt-5"]), "models.1"),
+        (asking(fallback="gpt-5"), "fallback"),
+        (asking(fallbacks=[{"gpt-5-mini": ["gpt-5"]}]), "fallbacks.0.gpt-5-mini.0"),
+        (asking(fallbacks=[{"model": "gpt-5", "user": "anybody"}]), "fallbacks.0.model"),
+        (asking(extra_body={"speculative_model": "gpt-5"}), "extra_body.speculative_model"),
+        (asking(plugins=[{"id": "web", "model": "gpt-5"}]), "plugins.0.model"),
+        (asking(draft_model="gpt-5"), "draft_model"),
+        (asking(options={"a": [[{"Model_ID": "gpt-5"}]]}), "options.a.0.0.Model_ID"),
+    ],
+)
+def test_every_other_model_that_a_request_names_must_be_on_the_list_too(raw, at):
+    refused = refusal(raw, LISTED)
+    assert (refused.code, refused.field) == ("model_not_allowed", f"request.body.{at}")
+    assert "gpt-5-mini" in refused.message
+    assert accepted(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        asking(
+            RESPONSES,
+            tools=[{"type": "image_generation", "model": "gpt-image-1-mini"}],
+            tool_choice={"type": "image_generation"},
+        ),
+        asking(
+            tools=[
+                {
+                    "type": "function",
+                    "function": {"name": "f", "parameters": {"properties": {"model": {"const": "gpt-5"}}}},
+                }
+            ]
+        ),
+        asking(
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "f", "schema": {"default": {"model": "gpt-5"}}},
+            }
+        ),
+        asking(metadata={"model": "gpt-5"}),
+        asking(messages=[{"role": "user", "content": "?", "model": "gpt-5"}]),
+        asking(RESPONSES, input=[{"type": "image_generation_call", "svg_usage": {"model": "gpt-5"}}]),
+        asking(RESPONSES, tools=[{"type": "mcp", "headers": {"x-model": "gpt-5"}}]),
+        asking(RESPONSES, prompt={"id": "pmpt_1", "variables": {"model": "gpt-5"}}),
+        asking(provider={"allow_fallbacks": True}, models=["gpt-5-mini"], models_seen=7),
+    ],
+)
+def test_a_word_in_a_prompt_or_a_schema_is_no_request_for_a_model(raw):
+    assert accepted(raw, LISTED)
+
+
+@pytest.mark.parametrize("model", ["x" * 257, "a\u0000b", "a\u200bb", " ", ""])
+def test_a_model_without_a_name_that_can_be_kept_is_refused(model):
+    assert refusal(task(model=model)).code == "invalid_request"
 
 
 def test_a_reply_queue_must_be_on_the_list():

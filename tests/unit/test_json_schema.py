@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from lowtide.core.json_schema import first_fault
+from lowtide.core.json_schema import Effort, first_fault
+from lowtide.core.schema_refs import goes_round
 
 PERSON = {
     "type": "object",
@@ -26,6 +29,14 @@ LIST = {
         }
     },
 }
+
+
+def nested(levels: int, inner: object = 7) -> object:
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
 TREE = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
 
 
@@ -103,7 +114,8 @@ def test_a_fault_quotes_nothing_that_the_model_wrote():
         {"type": "tuple"},
         {"not": {}},
         {"pattern": "("},
-        {"pattern": "(a+)+$"},
+        {"pattern": "(?=a)b"},
+        {"pattern": "a{4294967296}"},
         {"pattern": r"(a)\1"},
         {"$ref": "https://elsewhere/schema"},
         {"$ref": "#/nowhere/at/all"},
@@ -127,16 +139,89 @@ def test_what_is_not_known_is_not_judged(schema, value):
         {"oneOf": [{"$ref": "#"}, {"$ref": "#"}]},
     ],
 )
-def test_a_schema_that_never_ends_is_not_judged(schema):
-    assert first_fault(7, schema) is None
+def test_a_schema_that_never_ends_is_given_up_and_goes_round(schema):
+    effort = Effort()
+    assert first_fault(7, schema, effort) is None
+    assert effort.given_up
+    assert goes_round(schema)
+
+
+@pytest.mark.parametrize(
+    "schema", [LIST, TREE, PERSON, {"$ref": "#/nowhere"}, {"anyOf": [{"$ref": "#/$defs/a"}] * 9}, 7]
+)
+def test_a_schema_that_goes_into_the_value_each_time_does_not_go_round(schema):
+    assert not goes_round(schema)
 
 
 def test_a_schema_that_would_take_exponential_time_is_given_up():
-    deep: object = 7
+    deep: object = "text"
     for _ in range(40):
         deep = [deep]
-    bush = {"anyOf": [{"type": "array", "items": {"$ref": "#"}}] * 4}
-    assert first_fault(deep, bush) is None
+    bush = {"anyOf": [{"type": "null"}, *[{"type": "array", "items": {"$ref": "#"}}] * 4]}
+    effort = Effort()
+    assert first_fault(deep, bush, effort) is None
+    assert effort.given_up
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"),
+    [
+        ([7] * 2_000, {"items": {"required": ["a"] * 50_000, "type": ["string"] * 50_000 + ["integer"]}}),
+        ([{}] * 2_000, {"items": {"required": [1] * 50_000}}),
+        ([7] * 2_000, {"items": {f"x{number}": number for number in range(20_000)}}),
+        ([7] * 2_000, {"items": {"anyOf": [False] * 1_000 + [True]}}),
+        (nested(900), {"uniqueItems": True, "items": {"$ref": "#"}}),
+        (nested(900), {"enum": [nested(900)]}),
+        (nested(70, "x" * 100_000), {"anyOf": [{"enum": [1]}, {"items": {"$ref": "#"}}]}),
+        ("x", {"enum": ["y" * 4_000_000]}),
+    ],
+    ids=["types", "required", "keywords", "anyOf", "depth", "depth of an enum", "copies", "a large enum"],
+)
+def test_what_costs_too_many_steps_is_given_up(value, schema):
+    effort = Effort()
+    assert first_fault(value, schema, effort) is None
+    assert effort.given_up
+
+
+def test_an_answer_has_steps_for_its_size():
+    answer = [{"name": "Ada", "age": 36}] * 60_000
+    effort = Effort(len(json.dumps(answer)))
+    assert first_fault(answer, {"type": "array", "items": PERSON}, effort) is None
+    assert not effort.given_up
+
+
+def test_one_effort_bounds_all_the_choices_of_an_answer():
+    effort = Effort()
+    wide = {"anyOf": [False] * 30_000 + [{"type": "integer"}]}
+    assert [first_fault(7, wide, effort) for _ in range(3)] == [None] * 3
+    assert not effort.given_up
+    assert first_fault(7, wide, effort) is None
+    assert effort.given_up
+
+
+def test_a_fault_is_told_in_short_however_long_the_names_are():
+    fault = first_fault({"a" * 9_000: {"b" * 9_000: 1}}, {"additionalProperties": {"required": ["c" * 9_000]}})
+    assert fault is not None
+    assert len(fault) < 200
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [
+        ([1, 1.0], False),
+        ([1, True, "1", None, "null", "true", [1], ["1"]], True),
+        ([{"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}], False),
+        ([0, -0.0], False),
+        ([1e300, 1e300], False),
+        (["é", "e\u0301"], True),
+        ([2**53, float(2**53)], False),
+        ([list(range(300))] + [[number] for number in range(20_000)], True),
+    ],
+)
+def test_items_are_the_same_where_json_says_so(items, unique):
+    assert (first_fault(items, {"uniqueItems": True}) is None) is unique
+    assert first_fault(items[0], {"enum": items}) is None
+    assert first_fault(items[0], {"const": items[0]}) is None
 
 
 def test_numbers_beyond_what_decimals_hold_are_let_pass():

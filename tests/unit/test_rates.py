@@ -103,6 +103,14 @@ def test_a_call_of_more_tokens_than_a_minute_has_is_let_through_alone():
     assert transition(first.row, take(1, ceiling=ceiling), at(301)).verdict is PaceVerdict.APPLIED
 
 
+@pytest.mark.parametrize("wanted", [100_000, 10_000_000, 10**15])
+def test_a_call_that_asks_for_more_tokens_than_there_are_holds_others_back_for_minutes_and_not_for_hours(wanted):
+    ceiling = Ceiling(requests=600, tokens=1_000)
+    first = transition(None, Take(KEY, "call", (wanted, 10), 0.0, 60.0, ceiling=ceiling), NOW)
+    assert len(first.moments) == 1
+    assert transition(first.row, take(1, ceiling=ceiling), at(301)).verdict is PaceVerdict.APPLIED
+
+
 def test_a_limit_in_the_headers_is_the_ceiling_where_none_is_configured_or_a_higher_one():
     told = end(Sign.ANSWERED, 0, headroom=Headroom(requests_limit=500, tokens_limit=30_000))
     row = after(None, (0, told), ceiling=Ceiling())

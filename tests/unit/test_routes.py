@@ -9,10 +9,11 @@ import orjson
 import pytest
 
 import lowtide
+from lowtide.core.batching import Batching
 from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.pace_events import Ceiling
-from lowtide.core.routes import Auto, Batching, Lanes, ProviderSpec, Retries, Routes
+from lowtide.core.routes import Auto, Lanes, ProviderSpec, Retries, Routes
 from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
 
@@ -223,4 +224,14 @@ def test_a_model_s_ceiling_is_its_own_or_else_its_provider_s():
 def test_a_fallback_is_another_model_of_the_table(fallback):
     text = changed('"gpt-5-nano" = { flex = true }', f'"gpt-5-nano" = {{ fallback = "{fallback}" }}')
     with pytest.raises(ConfigError, match="falls back on"):
+        Routes.load(text)
+
+
+@pytest.mark.parametrize(
+    "other", ["Email_Draft", "email-draft", "email draft", '"email\u2010draft"', '"\uff45mail_draft"']
+)
+def test_two_spellings_of_one_type_are_refused(other):
+    name = other if other.startswith('"') else f'"{other}"'
+    text = changed("email_draft = {", f'{name} = {{ tier = "LOW" }}\nemail_draft = {{')
+    with pytest.raises(ConfigError, match=r"line \d+: types\..* is compared as .* keep one of the two"):
         Routes.load(text)

@@ -79,6 +79,85 @@ def test_tenants_and_tags_protect_even_a_low_type(lists, protected):
     assert decided.reason == f"type content_generation is LOW, but {protected} is never batched, so NORMAL"
 
 
+SPELT = [
+    *(
+        "Fraud_Detection",
+        "FRAUD_DETECTION",
+        "fraud-detection",
+        "Fraud-Detection ",
+        " fraud_detection",
+        "fraud detection",
+    ),
+    *("\tfraud_detection\n", "fraud__detection", "_fraud_detection_", "fraud - detection", "fraud\u2010detection"),
+    *(
+        "fraud\u2013detection",
+        "fraud\u2212detection",
+        "fraud\u00a0detection",
+        "fraud\u3000detection",
+        "fraud_detection\u200b",
+    ),
+    *(
+        "fr\u00adaud_detection",
+        "\ufefffraud_detection",
+        "fraud_detection\ufe0f",
+        "fraud\u203fdetection",
+        "fr\u0430ud_detection",
+    ),
+    *(
+        "\uff46\uff52\uff41\uff55\uff44\uff3f\uff44\uff45\uff54\uff45\uff43\uff54\uff49\uff4f\uff4e",
+        "FR\u0410UD_DETECTI\u039fN",
+    ),
+    *(
+        "fraud_detect\u0131on",
+        "fr\u00e1ud_d\u0065\u0301tection",
+        "\U0001d41f\U0001d42b\U0001d41aud_detection",
+        "fraud_detection\u3164",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", SPELT)
+def test_a_type_is_never_batched_however_it_is_spelt(kind):
+    made = message("x", Tier.LOW).model_copy(update={"type": kind})
+    assert classify(made, ROUTES).tier is Tier.NORMAL
+    assert "fraud_detection is never batched" in classify(made, ROUTES).reason
+    tenant = message().model_copy(update={"tenant": kind})
+    assert classify(tenant, protecting(tenants=["Fraud-Detection"])).tier is Tier.NORMAL
+    for tags in ({kind: "yes"}, {"risk": kind}, {" Risk": f" {kind}"}):
+        assert (
+            classify(message(tags=tags), protecting(tags=["fraud-detection", "RISK=fraud_detection"])).tier
+            is Tier.NORMAL
+        )
+
+
+@pytest.mark.parametrize("kind", ["Live-Chat-Response", "LIVE CHAT RESPONSE ", "live\u2010chat_r\u0435sponse"])
+def test_a_never_batched_type_that_is_spelt_otherwise_gets_its_own_tier_all_the_same(kind):
+    for priority in (None, Tier.LOW):
+        decided = classify(message(kind, priority), ROUTES)
+        assert decided.tier is Tier.CRITICAL
+
+
+def test_a_type_spelt_otherwise_has_the_lanes_and_the_checks_of_its_entry():
+    types = ROUTES.types | {"Email_Draft": ROUTES.types["email_draft"].model_copy(update={"validate_output": True})}
+    del types["email_draft"]
+    routes = ROUTES.model_copy(update={"types": types})
+    assert all(routes.validates(kind) for kind in ("email_draft", "EMAIL-DRAFT", "Email_Draft"))
+    assert routes.type_spec("email_drafts") is None
+
+
+@pytest.mark.parametrize(
+    "kind", ["fraud.detection", "frauddetection", "fraud_detections", "fraud", "detection_fraud", "-", ""]
+)
+def test_another_name_is_another_name(kind):
+    assert classify(message("x", Tier.LOW).model_copy(update={"type": kind}), ROUTES).tier is Tier.LOW
+
+
+def test_a_name_of_a_megabyte_is_compared_without_being_put_in_order():
+    tags = {"a\u0327\u0301" * 200_000: "\ufdfa" * 100_000}
+    assert classify(message(tags=tags), protecting(tags=["pii"])).tier is Tier.LOW
+    assert classify(message(tags={"\u200b" * 300_000 + "PII": ""}), protecting(tags=["pii"])).tier is Tier.NORMAL
+
+
 def test_another_tenant_or_another_value_of_a_tag_is_not_protected():
     routes = protecting(tenants=["globex"], tags=["pii=yes"])
     assert classify(message(tags={"pii": "no"}), routes).tier is Tier.LOW

@@ -5,17 +5,20 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from .bodies import TOKEN_LIMITS
+from .bodies import FAN_OUTS, FOREIGN_LIMITS, TOKEN_LIMITS, answers_asked
+from .body_models import other_models, steps_of
 from .errors import Refused
 from .lanes import Lane
-from .message import LONGEST_DEADLINE_S, TaskMessage, content_hash, parse_task
+from .message import TaskMessage, content_hash, parse_task
+from .model import LONGEST_S
 from .prompts import cache_key, system_text
 from .refusals import RefusalCode
 from .routes import AUTO, PROFILES, STANDARD, ModelSpec, Routes
+from .structured import SCHEMA_AT, unjudgeable
 from .task import AcceptedTask, Endpoint
 from .task_rows import ModelChoice
 from .tiers import Tier, classify
-from .wording import shown, span
+from .wording import path, shown, span
 
 
 def accept(raw: Any, *, origin: str, sent_at: datetime, routes: Routes) -> AcceptedTask:
@@ -62,6 +65,7 @@ def _accepted(
         problem = f"{at}url is {endpoint}: model {model.name} answers {answered}; change the one or the other"
         raise Refused(RefusalCode.UNSUPPORTED_ENDPOINT, problem, field=f"{at}url")
     _check_limits(message, model.name, f"{at}body", routes)
+    _check_schema(message, endpoint, f"{at}body", routes)
     tier, reason = (decided := classify(message, routes)).tier, decided.reason
     deadline_at = _deadline(message, tier, sent_at, routes)
     obstacle = _unbatchable(message.type, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
@@ -91,16 +95,21 @@ def _accepted(
         traceparent=message.traceparent,
         prompt=prompt,
         cache_key=cache_key(prompt, routes.provider(model.provider)),
-        max_tokens=routes.limits.max_tokens,
+        max_tokens=_share(message, routes.limits.max_tokens),
         candidates=_candidates(routes) if wanted is None else None,
     )
+
+
+def _share(message: TaskMessage, cap: int | None) -> int | None:
+    """What each of the answers may have of the cap."""
+    return cap if cap is None or message.request is None else cap // answers_asked(message.request.body)
 
 
 def _wanted(message: TaskMessage, routes: Routes) -> str | None:
     """The model that the body or the type names; None where it is to be asked for."""
     if message.request is not None:
         return str(message.request.body["model"])
-    spec = routes.types.get(message.type) if message.type is not None else None
+    spec = routes.type_spec(message.type)
     named = spec.model if spec is not None and spec.model is not None else STANDARD
     return None if named == AUTO else routes.named(named)
 
@@ -118,28 +127,64 @@ def _candidates(routes: Routes) -> dict[str, str] | None:
 
 
 def _check_limits(message: TaskMessage, model: str, at: str, routes: Routes) -> None:
-    limits = routes.limits
-    if limits.models is not None and model not in limits.models:
-        allowed = ", ".join(sorted(limits.models)) or "none"
-        problem = f"model {model} is not allowed here: ask for one of {allowed}"
-        field = f"{at}.model" if message.request is not None else None
-        raise Refused(RefusalCode.MODEL_NOT_ALLOWED, problem, field=field)
     body = message.request.body if message.request is not None else {}
-    for name in TOKEN_LIMITS:
-        if limits.max_tokens is not None and (body.get(name) or 0) > limits.max_tokens:
-            problem = f"{at}.{name} is {body[name]}: give at most {limits.max_tokens}, this deployment's cap"
-            raise Refused(RefusalCode.MAX_TOKENS_OVER_CAP, problem, field=f"{at}.{name}")
-    if message.reply_to is not None and limits.reply_to is not None and message.reply_to not in limits.reply_to:
+    _check_models(body, model, at if message.request is not None else None, routes.limits.models)
+    if routes.limits.max_tokens is not None:
+        _check_tokens(body, at, routes.limits.max_tokens)
+    allowed = routes.limits.reply_to
+    if message.reply_to is not None and allowed is not None and message.reply_to not in allowed:
         problem = (
             f"reply_to is {shown(message.reply_to)}, which is not on the allow-list: have it added or leave it out"
         )
         raise Refused(RefusalCode.REPLY_TO_NOT_ALLOWED, problem, field="reply_to")
 
 
+def _check_models(body: dict[str, Any], model: str, at: str | None, allowed: frozenset[str] | None) -> None:
+    """The task's own, and whatever else its request names."""
+    if allowed is None:
+        return
+    listed = ", ".join(sorted(allowed)) or "none"
+    if model not in allowed:
+        problem = f"model {model} is not allowed here: ask for one of {listed}"
+        raise Refused(RefusalCode.MODEL_NOT_ALLOWED, problem, field=None if at is None else f"{at}.model")
+    for way, other in other_models(body):
+        if other not in allowed:
+            field = f"{at}.{path(steps_of(way))}"
+            told = f"is {shown(other)}, which is not allowed here" if other else "is left open"
+            problem = f"{field} {told}: name one of {listed}, or leave it out"
+            raise Refused(RefusalCode.MODEL_NOT_ALLOWED, problem, field=field)
+
+
+def _check_tokens(body: dict[str, Any], at: str, cap: int) -> None:
+    """All the answers that one request asks for share the cap."""
+    answers = answers_asked(body)
+    for name in (*FAN_OUTS, *FOREIGN_LIMITS, *TOKEN_LIMITS):
+        if (given := body.get(name)) is None:
+            continue
+        if name in FOREIGN_LIMITS:
+            problem = f"cannot be held to this deployment's cap: give {TOKEN_LIMITS[0]}, at most {cap // answers}"
+        elif name in FAN_OUTS and given > cap:
+            problem = f"is {given}: ask for at most {cap} answers, this deployment's cap on tokens"
+        elif name in TOKEN_LIMITS and given * answers > cap:
+            several = f", for each of {answers} answers" if answers > 1 else ""
+            problem = f"is {given}{several}: give at most {cap // answers}, this deployment's cap"
+        else:
+            continue
+        raise Refused(RefusalCode.MAX_TOKENS_OVER_CAP, f"{at}.{name} {problem}", field=f"{at}.{name}")
+
+
+def _check_schema(message: TaskMessage, endpoint: Endpoint, at: str, routes: Routes) -> None:
+    if message.request is None or not routes.validates(message.type):
+        return
+    if (why := unjudgeable(message.request.body, endpoint)) is not None:
+        field = f"{at}.{SCHEMA_AT[endpoint]}"
+        raise Refused(RefusalCode.INVALID_REQUEST, f"{field} {why}", field=field)
+
+
 def _deadline(message: TaskMessage, tier: Tier, sent_at: datetime, routes: Routes) -> datetime:
     if message.deadline_at is None:
         return sent_at + timedelta(seconds=message.deadline_seconds or routes.tiers[tier].deadline_s)
-    if not timedelta(0) < message.deadline_at - sent_at <= timedelta(seconds=LONGEST_DEADLINE_S):
+    if not timedelta(0) < message.deadline_at - sent_at <= timedelta(seconds=LONGEST_S):
         sent = sent_at.isoformat(timespec="seconds")
         problem = f"deadline_at is not ahead of {sent}, when the task was sent: give a later time, within ten years"
         raise Refused(RefusalCode.INVALID_DEADLINE, problem, field="deadline_at")

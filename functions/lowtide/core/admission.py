@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import Field
-
+from .bounds import Count, Seconds
 from .model import Utc, Value
 from .tiers import Tier
 from .wording import span
@@ -31,8 +29,8 @@ class Overflow(StrEnum):
 class Cap(Value):
     """``depth`` messages on a tier's queue, ``age_s`` that the oldest of them has waited: past either, ``overflow``."""
 
-    depth: Annotated[int, Field(ge=1)]
-    age_s: Annotated[float, Field(gt=0)]
+    depth: Count
+    age_s: Seconds
     overflow: Overflow = Overflow.WAIT
 
 

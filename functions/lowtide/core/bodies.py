@@ -9,8 +9,22 @@ from .refusals import RefusalCode
 from .task import Endpoint
 from .wording import kind, shown
 
-TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-"""Body fields that bound how much an answer may say, in tokens."""
+MODEL_CHARACTERS = 256
+"""The longest name of a model. It is part of the key of a row, of which DynamoDB takes 2,048 bytes."""
+
+LIMITS_OF = {
+    Endpoint.CHAT: ("max_completion_tokens", "max_tokens"),
+    Endpoint.RESPONSES: ("max_output_tokens",),
+    Endpoint.EMBEDDINGS: (),
+}
+"""Body fields of each endpoint that bound how much an answer may say, in tokens; the first is the one to give."""
+TOKEN_LIMITS = tuple(name for names in LIMITS_OF.values() for name in names)
+FOREIGN_LIMITS = ("max_new_tokens", "max_gen_len", "max_gen_toks", "max_length", "n_predict", "num_predict")
+"""What compatible servers call such a bound. A cap on tokens would not see it."""
+FAN_OUTS = ("n", "best_of")
+"""Body fields that ask for several answers at once, each as long as the limit."""
+MOST = 10_000_000
+"""Of any of these: ten times what the largest model writes. Sums over a batch stay within 64 bits."""
 
 SERVICE_TIERS = ("auto", "default", "flex", "priority")
 """What ``service_tier`` may ask: a preference for a lane, ``auto`` and null for none."""
@@ -25,13 +39,18 @@ DENIED = {
 RULES: dict[str, Any] = {
     "required": ["model"],
     "properties": {
-        "model": {"type": "string", "minLength": 1},
-        **{name: {"type": ["integer", "null"], "minimum": 1} for name in (*TOKEN_LIMITS, "n")},
+        "model": {"type": "string", "minLength": 1, "maxLength": MODEL_CHARACTERS},
+        **{name: {"type": ["integer", "null"], "minimum": 1, "maximum": MOST} for name in (*TOKEN_LIMITS, *FAN_OUTS)},
         "service_tier": {"enum": [*SERVICE_TIERS, None]},
         **{name: {"enum": [False, None]} for name in DENIED},
     },
 }
 """The rules that hold at every endpoint, as JSON Schema."""
+
+
+def answers_asked(body: dict[str, Any]) -> int:
+    """How many answers a checked request asks for; each may be as long as its limit."""
+    return max(body.get(name) or 1 for name in FAN_OUTS)
 
 
 def check_body(endpoint: Endpoint, body: dict[str, Any], at: str) -> None:
@@ -42,6 +61,10 @@ def check_body(endpoint: Endpoint, body: dict[str, Any], at: str) -> None:
                 RefusalCode.UNSUPPORTED_FIELD, f"{at}.{name} cannot be honoured: {remedy}", field=f"{at}.{name}"
             )
     _check_settings(body, at)
+    for name in TOKEN_LIMITS:
+        if body.get(name) is not None and name not in LIMITS_OF[endpoint]:
+            remedy = f"give {LIMITS_OF[endpoint][0]}" if LIMITS_OF[endpoint] else "remove it"
+            _refuse(body, at, name, remedy, problem=f"is no field of {endpoint}")
     match endpoint:
         case Endpoint.CHAT:
             _check_messages(body, at)
@@ -59,13 +82,13 @@ def check_body(endpoint: Endpoint, body: dict[str, Any], at: str) -> None:
 
 def _check_settings(body: dict[str, Any], at: str) -> None:
     model = body.get("model")
-    if not isinstance(model, str) or not model.strip() or not model.isprintable():
-        _refuse(body, at, "model", "give the name of a model")
-    for name in (*TOKEN_LIMITS, "n"):
+    if not isinstance(model, str) or not model.strip() or not model.isprintable() or len(model) > MODEL_CHARACTERS:
+        _refuse(body, at, "model", f"give the name of a model, at most {MODEL_CHARACTERS} printable characters")
+    for name in (*TOKEN_LIMITS, *FAN_OUTS):
         limit = body.get(name)
         # bool is an int in Python, and is not one in JSON.
-        if limit is not None and (type(limit) is not int or limit < 1):
-            _refuse(body, at, name, "give a whole number of 1 or more, or leave it out")
+        if limit is not None and (type(limit) is not int or not 1 <= limit <= MOST):
+            _refuse(body, at, name, f"give a whole number from 1 to {MOST}, or leave it out")
     if body.get("service_tier") is not None and body["service_tier"] not in SERVICE_TIERS:
         _refuse(body, at, "service_tier", f"give one of {', '.join(SERVICE_TIERS)}, or leave it out")
 

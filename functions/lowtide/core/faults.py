@@ -27,6 +27,10 @@ def broken(field: str, problem: str) -> Refused:
     return Refused(_CODES.get(field, RefusalCode.INVALID_TASK), f"{field} {problem}", field=field)
 
 
+def unknown(field: str, owner: type[BaseModel]) -> str:
+    return f"{field} is no known field: remove it (known: {', '.join(owner.model_fields)})"
+
+
 def refusal_of(model: type[BaseModel], found: ValidationError) -> Refused:
     """The first of the faults. The remedy is the field's description, which says what to give."""
     fault = found.errors(include_url=False, include_context=False)[0]
@@ -34,8 +38,7 @@ def refusal_of(model: type[BaseModel], found: ValidationError) -> Refused:
     field = path(steps)
     owner, rule = _rule(model, steps)
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(owner.model_fields)
-        return Refused(RefusalCode.UNKNOWN_FIELD, f"{field} is no known field: remove it (known: {known})", field=field)
+        return Refused(RefusalCode.UNKNOWN_FIELD, unknown(field, owner), field=field)
     last = steps[-1]
     code = _CODES.get(str(last), RefusalCode.INVALID_TASK)
     if fault["type"] == "missing":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -20,13 +21,13 @@ DEEPEST = 100
 
 
 class Twice(dict[str, Any]):
-    """An object in which a name was given twice. Which of the two was meant, nobody knows."""
+    """An object in which ``name`` was given twice. Its text does not say which of the two values is meant."""
 
     name: str
 
 
 def decode(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises Refused (``invalid_json``) where it is none.
+    """Return the value of a JSON text. Raises Refused (``invalid_json``) where it is none.
 
     What is JSON and yet cannot be passed on unchanged is found by ``canonical``, task by task: one such task in a pack
     must not take the others with it.
@@ -41,8 +42,9 @@ def decode(text: str | bytes) -> Any:
         raise Refused(RefusalCode.INVALID_JSON, "not JSON: the text is not UTF-8; encode it as UTF-8") from None
     except RecursionError:
         raise Refused(RefusalCode.INVALID_JSON, "not JSON that can be carried: nested too deeply; flatten it") from None
-    except ValueError as fault:
-        raise Refused(RefusalCode.INVALID_JSON, f"not JSON that can be carried: {fault}") from None
+    except ValueError:  # the one that is left: Python reads no whole number of more than so many digits
+        problem = f"it holds a number of more than {sys.get_int_max_str_digits()} digits; send it as a text"
+        raise Refused(RefusalCode.INVALID_JSON, f"not JSON that can be carried: {problem}") from None
 
 
 def canonical(value: Any) -> bytes:
@@ -51,14 +53,16 @@ def canonical(value: Any) -> bytes:
     Raises ValueError for what would not survive the journey: no JSON value at all, NaN, numbers beyond 64 bits,
     broken Unicode, a name twice in one object, nesting beyond 100 levels.
     """
-    _sound(value)
+    _check_sound(value)
+    return sorted_text(value)
+
+
+def sorted_text(value: Any) -> bytes:
+    """As ``canonical``, of a value in which that has found nothing wrong: a large one is not looked through again."""
     try:
-        text = orjson.dumps(value, option=_CANONICAL)
+        return orjson.dumps(value, option=_CANONICAL)
     except TypeError as fault:
         raise ValueError(f"{fault}; send plain JSON values") from None
-    if orjson.loads(text) != value:  # orjson writes NaN and Infinity as null
-        raise ValueError("NaN and Infinity are no JSON; send null or a number")
-    return text
 
 
 def carriable(value: Any) -> Any:
@@ -82,20 +86,43 @@ def layers(value: Any) -> Iterator[list[Any]]:
         layer = [inner for each in inside for inner in each]
 
 
-def _sound(value: Any) -> None:
-    for depth, layer in enumerate(layers(value)):
+def _check_sound(value: Any) -> None:
+    layer, depth = [value], 0
+    while layer:
         if depth > DEEPEST:
             raise ValueError(f"it is nested beyond {DEEPEST} levels; flatten it")
-        twice = next((each for each in layer if isinstance(each, Twice)), None)
-        if twice is not None:
-            raise ValueError(f"{json.dumps(twice.name[:40])} is given twice in one object; keep one")
+        inside: list[Any] = []
+        for each in layer:
+            if isinstance(each, str):
+                continue
+            if isinstance(each, dict):
+                if isinstance(each, Twice):
+                    told = json.dumps(each.name[:40])
+                    raise ValueError(f"{told} is given twice in one object; keep one")  # noqa: TRY004 - a JSON object
+                inside += each.values()
+            elif isinstance(each, list):
+                inside += each
+            elif isinstance(each, float) and each - each != 0:  # orjson writes it as null
+                raise ValueError("NaN and Infinity are no JSON; send null or a number")
+            elif each is not None and not isinstance(each, int | float):
+                raise ValueError(f"it holds a {type(each).__name__}; send plain JSON values")
+        layer, depth = inside, depth + 1
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
-    names = [name for name, _ in pairs]
     twice = Twice(value)
-    twice.name = next(name for name in names if names.count(name) > 1)
+    twice.name = _repeated(name for name, _ in pairs)
     return twice
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """The first name that comes a second time; each is looked up once, so that a hostile object costs no more."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("no name comes twice")

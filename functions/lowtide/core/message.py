@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
@@ -19,9 +20,9 @@ from pydantic import (
 
 from .bodies import RULES, check_body
 from .errors import Refused
-from .faults import broken, refusal_of
-from .jsontext import Twice, canonical, decode
-from .model import Value
+from .faults import broken, refusal_of, unknown
+from .jsontext import Twice, canonical, decode, sorted_text
+from .model import LONGEST_S, Value
 from .refusals import RefusalCode
 from .task import Endpoint
 from .tiers import Tier
@@ -30,8 +31,12 @@ from .wording import kind, path
 MESSAGE_BYTES = 1_048_576
 """The most that one SQS message holds, in bytes of UTF-8 (SQS quotas)."""
 
-LONGEST_DEADLINE_S = 10 * 366 * 86_400
-"""Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
+MOST_TASKS = 5_000
+"""Tasks in one pack. Each is judged by itself and may become a dead letter of its own, and ingest has ten seconds for a
+delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
+
+MOST_FIELDS = 100
+"""Of one task, known or not. Beyond it the first that is not known is the one that is told."""
 
 UNHASHED = frozenset({"created_at", "retry_count", "tags"})
 """What may differ when the same task is sent again."""
@@ -54,14 +59,26 @@ def _moment(value: Any) -> Any:
         raise ValueError("beyond the calendar") from None
 
 
+def _first_bad_tag(tags: Any) -> Any:
+    """The first tag that is no text is the one that is told; a list of 60,000 would be put together for nothing."""
+    bad = (
+        next(((name, value) for name, value in tags.items() if not isinstance(value, str)), None)
+        if isinstance(tags, dict)
+        else None
+    )
+    return tags if bad is None else dict([bad])
+
+
 def _printable(value: str) -> str:
     if not value.isprintable():
         raise ValueError("unprintable")
     return value
 
 
-Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
-"""Printable ASCII without spaces. Both halves of a task's key are one, so that the key cannot be read two ways."""
+TENANT = re.compile("[!-~]{1,128}")
+"""Printable ASCII without spaces: what SQS takes as a message's group."""
+Id = Annotated[str, Field(pattern=f"^{TENANT.pattern}$")]
+"""Both halves of a task's key are one, so that the key cannot be read two ways."""
 
 Priority = Annotated[
     Tier,
@@ -116,7 +133,7 @@ class TaskMessage(_Message):
         description="CRITICAL, HIGH, NORMAL or LOW, or 1 (premium, CRITICAL), 2 (standard, NORMAL), 3 (bulk, LOW); "
         "it wins over the type",
     )
-    deadline_seconds: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_S)] | None = Field(
+    deadline_seconds: Annotated[float, Field(gt=0, le=LONGEST_S)] | None = Field(
         None,
         description="a number of seconds greater than 0, counted from when the message was sent; ten years at most",
     )
@@ -130,7 +147,9 @@ class TaskMessage(_Message):
     tenant: Id = Field(
         "default", description="1 to 128 printable ASCII characters without spaces; it says whose budget and fair share"
     )
-    tags: dict[str, str] = Field(default_factory=dict, description="an object whose values are all strings")
+    tags: Annotated[dict[str, str], BeforeValidator(_first_bad_tag)] = Field(
+        default_factory=dict, description="an object whose values are all strings"
+    )
     created_at: str | None = Field(
         None, description="a text; it is recorded and decides nothing", json_schema_extra={"format": "date-time"}
     )
@@ -190,12 +209,16 @@ def split_message(body: str | bytes) -> list[Any]:
         return [content]
     tasks = content["tasks"]
     if isinstance(content, Twice):
-        raise Refused(RefusalCode.INVALID_JSON, f"{content.name} is given twice beside tasks; keep one", field="tasks")
+        name = path([content.name])
+        raise Refused(RefusalCode.INVALID_JSON, f"{name} is given twice beside tasks; keep one", field="tasks")
     if len(content) > 1:
         stray = path([next(name for name in content if name != "tasks")])
         raise Refused(RefusalCode.UNKNOWN_FIELD, f"{stray} is given beside tasks: remove it", field=stray)
     if not isinstance(tasks, list) or not tasks:
         raise broken("tasks", f"is {kind(tasks)}: give a list of at least one task")
+    if len(tasks) > MOST_TASKS:
+        problem = f"tasks is {kind(tasks)}: send at most {MOST_TASKS} in one message"
+        raise Refused(RefusalCode.TOO_LARGE, problem, field="tasks")
     return tasks
 
 
@@ -214,6 +237,9 @@ def parse_task(raw: Any) -> TaskMessage:
     except ValueError as fault:
         problem = f"the task is not JSON that can be carried: {fault}"
         raise Refused(RefusalCode.INVALID_JSON, problem, task_id=task_id) from None
+    if len(raw) > MOST_FIELDS:
+        stray = next(name for name in raw if name not in model.model_fields)
+        raise Refused(RefusalCode.UNKNOWN_FIELD, unknown(path([stray]), model), field=path([stray]), task_id=task_id)
     try:
         message = model.model_validate(
             {name: value for name, value in raw.items() if value is not None or name not in model.model_fields}
@@ -228,8 +254,8 @@ def parse_task(raw: Any) -> TaskMessage:
 
 
 def content_hash(message: dict[str, Any]) -> str:
-    """SHA-256 in hex of the canonical JSON of a raw task, without what may differ when it is sent again."""
-    return sha256(canonical({name: value for name, value in message.items() if name not in UNHASHED})).hexdigest()
+    """SHA-256 in hex of the canonical JSON of a parsed task, without what may differ when it is sent again."""
+    return sha256(sorted_text({name: value for name, value in message.items() if name not in UNHASHED})).hexdigest()
 
 
 def _readable_id(raw: dict[str, Any]) -> str | None:

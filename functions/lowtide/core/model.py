@@ -8,6 +8,9 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer
 
+LONGEST_S = 10 * 366 * 86_400
+"""Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
+
 
 class Value(BaseModel):
     """A frozen value. ``model_copy(update=…)`` makes the next one."""

@@ -16,14 +16,16 @@ from .prices import PriceTable
 from .records import Usage
 
 DAY = timedelta(days=1)
+LAST = date(2999, 12, 31)
+"""A window that opens on the last day of the calendar would close beyond it."""
 
 
 class OffPeak(Value):
     """Open every day from ``opens`` to ``closes`` (UTC; past midnight where that is earlier), on the days from
     ``from`` until the one before ``until``. ``discount`` is the share of the price that falls away, on ``lanes``."""
 
-    starts: date = Field(alias="from")
-    until: date | None = None
+    starts: date = Field(alias="from", le=LAST)
+    until: Annotated[date, Field(le=LAST)] | None = None
     opens: time
     closes: time
     discount: Annotated[Decimal, Field(gt=0, lt=1)]

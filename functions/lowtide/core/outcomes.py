@@ -6,14 +6,13 @@ One table for both paths: a real-time reply and a line of a batch's output are j
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
 from .lanes import Lane
-from .provider_words import code_text, message_text
+from .provider_words import any_text, code_text, message_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ def judge(response: Response, lane: Lane) -> Outcome:
         return Again(code, message, counts=False, lane_fault=fault, delay_s=delay_s)
     if status in _BUSY_STATUSES or status in _SERVER_FAULT:
         return Again(code, message, delay_s=delay_s)
-    if lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in json.dumps(response.body, default=str):
+    if lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in any_text(response.body):
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
         return Again(code, message, counts=False, lane_fault=LaneFault.UNKNOWN)
     return Bury(code, message)
@@ -218,8 +217,8 @@ def _error_of(body: Any, status: int) -> tuple[str, str]:
     if not isinstance(error, dict):
         # Servers built on other frameworks say it as ``detail``, ``message``, or ``error`` in a word.
         told = next((text for text in (body.get("message"), body.get("detail"), error) if text), None)
-        text = told if isinstance(told, str) else json.dumps(told, default=str) if told else None
+        text = any_text(told) if told else None
         return f"http_{status}", message_text(text or f"the provider answered with HTTP {status}")
     code = error.get("code") or error.get("type") or f"http_{status}"
     message = error.get("message") or f"the provider answered with HTTP {status}"
-    return code_text(str(code)), message_text(str(message))
+    return code_text(any_text(code)), message_text(any_text(message))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from .admission import Level
+from .bounds import Seconds
 from .model import Value
 from .outcomes import jitter
 from .tiers import Tier
@@ -27,7 +24,7 @@ class Preemption(Value):
     """Once the oldest CRITICAL task has waited ``after_s`` seconds, nothing of the other tiers begins."""
 
     enabled: bool = True
-    after_s: Annotated[float, Field(gt=0)] = 5.0
+    after_s: Seconds = 5.0
 
 
 def must_yield(tier: Tier, critical: Level, preemption: Preemption) -> bool:

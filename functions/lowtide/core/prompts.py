@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any, assert_never
 
 from .bodies import TOKEN_LIMITS
-from .jsontext import canonical
+from .jsontext import sorted_text
 from .routes import GENERIC, ProviderSpec, Routes
 from .task import AcceptedTask, Endpoint
 
@@ -19,7 +19,7 @@ CHARS_PER_TOKEN = 4
 
 def system_text(kind: str | None, routes: Routes) -> str:
     """What a payload of this type is rendered under: its template, or the generic one."""
-    spec = routes.types.get(kind) if kind is not None else None
+    spec = routes.type_spec(kind)
     template = routes.templates[spec.template if spec is not None and spec.template is not None else GENERIC]
     return template.replace("{type}", kind or "general").strip()
 
@@ -57,7 +57,7 @@ def _rendered(task: AcceptedTask) -> dict[str, Any]:
         # What is the same for every task of a type comes first: providers cache a prompt by its beginning.
         "messages": [
             {"role": "system", "content": task.prompt},
-            {"role": "user", "content": canonical(task.message["payload"]).decode()},
+            {"role": "user", "content": sorted_text(task.message["payload"]).decode()},
         ],
     }
     return body if task.cache_key is None else body | {"prompt_cache_key": task.cache_key}

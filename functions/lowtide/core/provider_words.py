@@ -4,6 +4,9 @@ of messages, all of which have limits of their own. Whatever it says, none of th
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 CODE_CHARACTERS = 100
 MESSAGE_CHARACTERS = 500
 
@@ -16,3 +19,14 @@ def code_text(said: str) -> str:
 def message_text(said: str, most: int = MESSAGE_CHARACTERS) -> str:
     """A message of printable characters, at most so many of them; line breaks stay, others become ``?``."""
     return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in said[:most])
+
+
+def any_text(said: Any) -> str:
+    """A text as it is, anything else as JSON. What is nested so deeply that nothing can write it (a thousand levels can
+    be read) is only named."""
+    if isinstance(said, str):
+        return said
+    try:
+        return json.dumps(said, default=str)
+    except (RecursionError, ValueError):
+        return "(nested too deeply to be shown)"

@@ -30,6 +30,10 @@ LEAST_PER_MINUTE = 1.0
 BURST_S = 1.0
 """As many calls as the rate gives in this time may begin at once after a rest. Providers count in seconds too."""
 
+MOST_OWED_MIN = 5
+"""Minutes of a model's tokens that one call may draw ahead. It says itself how many it wants, and the provider refuses
+it at once where that is more than a minute's; the calls behind it should not wait for hours."""
+
 EXPRESS_SHARE = 0.2
 """Of the rate may urgent calls begin at once while others have drawn the bucket ahead of time. Spaced evenly, those
 leave what a provider allows in a burst unused; afterwards they wait for it."""
@@ -121,7 +125,7 @@ def drawn(
             break
         moments.append(now + timedelta(seconds=wait_s))
         level -= 1
-        token_level -= needed
+        token_level -= needed if token_rate is None else min(needed, MOST_OWED_MIN * token_rate)
     spent = {"level": level, "token_level": token_level, "express": express, "recent": row.recent + len(moments)}
     return row.model_copy(update=spent), tuple(moments), later
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .batches import BatchRow, BatchState
+from .batching import Batching
 from .history import Eta, Prior
-from .routes import Batching
 
 GIVEN_UP_AFTER = timedelta(hours=48)
 """After its submission. Twice the longest window: what the provider has not ended by then, or still says that it does

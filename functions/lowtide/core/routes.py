@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import sha256
-from itertools import pairwise
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .admission import DEFAULT_CAP, Cap
+from .batching import Batching
+from .bounds import (
+    Count,
+    HttpUrl,
+    Name,
+    Number,
+    ProviderName,
+    Rate,
+    Seconds,
+    Text,
+    WholeSeconds,
+)
 from .errors import ConfigError
 from .lanes import Lane
 from .model import Value
+from .names import by_spelling, folded
 from .offpeak import OffPeak
 from .pace_events import Ceiling
 from .preemption import Preemption
 from .task import Endpoint
 from .tiers import Tier
-from .toml_lines import line_of
+from .toml_lines import line_of, table_of
+from .wording import path
 
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[Decimal, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1)]
 
 ANY_MODEL = "*"
 """The entry whose capabilities a model without an entry has."""
@@ -51,7 +59,7 @@ class TierSpec(Value):
     ``concurrency`` calls in flight per process; ``lanes`` in the order in which they are tried; past
     its ``cap`` nothing is let in."""
 
-    deadline_s: Count
+    deadline_s: WholeSeconds
     call_timeout_s: Seconds
     concurrency: Count
     lanes: tuple[Lane, ...] = Field(min_length=1)
@@ -77,13 +85,19 @@ class NeverBatch(Value):
     tags: frozenset[Name] = frozenset()
 
     def covers(self, kind: str | None, tenant: str, tags: Mapping[str, str]) -> str | None:
-        """What protects such a task, in words for a reason; None where nothing does."""
-        if kind in self.types:
-            return kind
-        if tenant in self.tenants:
-            return f"tenant {tenant}"
-        tagged = (text for key, value in tags.items() for text in (key, f"{key}={value}"))
-        return next((f"tag {text}" for text in tagged if text in self.tags), None)
+        """What protects such a task, in words for a reason, however the task spells it; None where nothing does."""
+        if kind is not None and (listed := by_spelling(self.types).get(folded(kind))) is not None:
+            return listed
+        if (listed := by_spelling(self.tenants).get(folded(tenant))) is not None:
+            return f"tenant {listed}"
+        listed_tags = by_spelling(self.tags)
+        keys = {tag.partition("=")[0] for tag in listed_tags}
+        for key, value in tags.items() if keys else ():
+            if (name := folded(key)).partition("=")[0] in keys:
+                for tag in (name, f"{name}={folded(value)}"):
+                    if tag in listed_tags:
+                        return f"tag {listed_tags[tag]}"
+        return None
 
 
 class LaneSpec(Value):
@@ -128,7 +142,7 @@ class ProviderSpec(Value):
     ``requests_per_minute`` and ``tokens_per_minute`` are each model's that names none of its own.
     """
 
-    base_url: str | None = None
+    base_url: HttpUrl | None = None
     key: Name
     batch: bool = True
     max_requests: Count = 50_000
@@ -175,56 +189,7 @@ class Auto(Value):
     timeout_s: Seconds = 5
     output_tokens: Count = 500
     mix: Mix = Mix()
-    settings: dict[Name, str | int | float | bool] = Field(default_factory=dict)
-
-
-class Step(Value):
-    """A rung of the ladder: where more than ``above`` tasks wait on LOW, a batch of ``size`` is full."""
-
-    above: Annotated[int, Field(ge=0)] = 0
-    size: Count
-
-
-class Batching(Value):
-    """When LOW tasks become parts and parts become batches. Sizes are per batch; the provider's limits hold as well.
-
-    ``ladder`` has the size at which a batch is full and goes at once, by how much waits on LOW. A task due sooner than
-    ``shortest_deadline_s`` after it was sent goes to a real-time lane instead. A slow batch is cancelled so early that
-    ``rescue_cancel_s`` are left for the cancelling before its tightest deadline, and for the answers
-    ``rescue_answer_s`` and a second for every ``rescue_rate`` tasks.
-    """
-
-    part_tasks: Count = 1_000
-    part_bytes: Count = 8_000_000
-    ladder: tuple[Step, ...] = Field(
-        (Step(above=10_000, size=50_000), Step(above=1_000, size=5_000), Step(size=500)), min_length=1
-    )
-    max_wait_s: Seconds = 900
-    max_requests: Count = 50_000
-    max_bytes: Count = 190_000_000
-    max_tokens: Count = 5_000_000
-    max_open_batches: Count = 50
-    shortest_deadline_s: Annotated[float, Field(ge=0)] = 1_800
-    poll_first_s: Seconds = 1
-    poll_max_s: Seconds = 300
-    lease_s: Count = 900
-    rescue_cancel_s: Seconds = 600
-    rescue_answer_s: Seconds = 900
-    rescue_rate: Annotated[float, Field(gt=0)] = 5
-
-    @field_validator("ladder")
-    @classmethod
-    def _descending(cls, ladder: tuple[Step, ...]) -> tuple[Step, ...]:
-        depths = [step.above for step in ladder]
-        if depths[-1] != 0:
-            raise ValueError("the last step has to serve whatever waits; leave its above out")
-        if any(upper <= lower for upper, lower in pairwise(depths)):
-            raise ValueError("steps go from the deepest down, each with a smaller above than the one before it")
-        return ladder
-
-    def size_at(self, depth: int) -> int:
-        """Requests in a batch while ``depth`` tasks wait."""
-        return next(step.size for step in self.ladder if depth > step.above or step.above == 0)
+    settings: dict[Name, str | bool | Number] = Field(default_factory=dict)
 
 
 class Retries(Value):
@@ -241,7 +206,7 @@ class Limits(Value):
 
     models: frozenset[Name] | None = None
     max_tokens: Count | None = None
-    reply_to: frozenset[Name] | None = frozenset()
+    reply_to: frozenset[Text] | None = frozenset()
 
 
 class Routes(Value):
@@ -255,58 +220,80 @@ class Routes(Value):
     never_batch: NeverBatch
     lanes: Lanes = Lanes()
     models: dict[Name, ModelSpec]
-    providers: dict[Name, ProviderSpec]
+    providers: dict[ProviderName, ProviderSpec]
     batching: Batching = Batching()
     retries: Retries = Retries()
     limits: Limits = Limits()
     preemption: Preemption = Preemption()
-    templates: dict[Name, Name]
+    templates: dict[Name, Text]
     """System texts by name; ``{type}`` in one stands for the task's type."""
 
     @classmethod
     def load(cls, text: str) -> Routes:
-        """The routes of a TOML text. Raises ConfigError, with the line at fault where it can be told."""
+        """Return the routes of a TOML text. Raises ConfigError with the line at fault, and nothing else."""
+        table = table_of(text)
+        if "version" in table:
+            raise _refused(text, ("version",), "is computed from the content; remove it")
         try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as fault:
-            raise ConfigError(f"routes.toml is no TOML: {fault}") from None
-        try:
-            return cls.model_validate(_completed(table))
+            return cls.model_validate(_completed(table)).model_copy(update={"version": _digest(table)})
         except ValidationError as broken:
-            first = broken.errors(include_url=False, include_context=False)[0]
-            steps = tuple(str(step) for step in first["loc"])
-            line = line_of(text, steps)
-            place = [f"line {line}"] if line else []
-            problem = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(": ".join(["routes.toml", *place, *filter(None, [".".join(steps)]), problem])) from None
+            first = broken.errors(include_url=False, include_input=False)[0]
+            cause = first.get("ctx", {}).get("error")
+            steps = cause.steps if isinstance(cause, _Misfit) else tuple(str(step) for step in first["loc"])
+            raise _refused(text, steps, first["msg"].removeprefix("Value error, ")) from None
+        except Exception as error:  # a deployment goes on with its last good file, whatever is in this one
+            raise ConfigError(
+                f"routes.toml cannot be read ({type(error).__name__}): go back to the version before"
+            ) from error
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if missing := [tier.value for tier in Tier if tier not in self.tiers]:
-            raise ValueError(f"[tiers] has no {', '.join(missing)}; give each tier an entry")
+            raise _Misfit(("tiers",), f"[tiers] has no {', '.join(missing)}; give each tier an entry")
         for needed, table, name in (
             (ANY_MODEL, self.models, "models"),
             (STANDARD, self.profiles, "profiles"),
             (GENERIC, self.templates, "templates"),
         ):
             if needed not in table:
-                raise ValueError(f'[{name}] has no "{needed}" entry, which is the one to fall back on; add it')
+                raise _Misfit((name,), f'[{name}] has no "{needed}" entry, which is the one to fall back on; add it')
+        spelt = by_spelling(frozenset(self.types))
         for kind, spec in self.types.items():
+            if (other := spelt[folded(kind)]) != kind:
+                raise _Misfit(("types", kind), f"type {kind} is compared as {other} is: keep one of the two")
             if spec.template is not None and spec.template not in self.templates:
-                raise ValueError(f"type {kind} names the template {spec.template}; add it to [templates]")
-        if AUTO in self.profiles:
-            raise ValueError(f"[profiles] names {AUTO}, which is no profile but a question for one; rename it")
-        if any(spec.model == AUTO for spec in self.types.values()):
-            if missing := [name for name in PROFILES if name not in self.profiles]:
-                raise ValueError(f"a type says {AUTO}, and [profiles] has no {', '.join(missing)}; add it")
-            if Endpoint.CHAT not in self.model(self.named(self.auto.model)).endpoints:
-                raise ValueError(f"[auto] asks {self.auto.model}, which answers no {Endpoint.CHAT}; name another")
-        for model in self.models.values():
-            if model.provider not in self.providers:
-                raise ValueError(f"model {model.name} names the provider {model.provider}; add it to [providers]")
-            if model.fallback is not None and (model.fallback == model.name or model.fallback not in self.models):
-                raise ValueError(f"model {model.name} falls back on {model.fallback}; name another one of [models]")
+                problem = f"type {kind} names the template {spec.template}; add it to [templates]"
+                raise _Misfit(("types", kind, "template"), problem)
+        self._check_profiles()
+        self._check_models()
         return self
+
+    def _check_profiles(self) -> None:
+        if AUTO in self.profiles:
+            problem = f"[profiles] names {AUTO}, which is no profile but a question for one; rename it"
+            raise _Misfit(("profiles", AUTO), problem)
+        if (profile := next((name for name, model in self.profiles.items() if model == ANY_MODEL), None)) is not None:
+            raise _Misfit(("profiles", profile), f"profile {profile} names {ANY_MODEL}, which is no model; name one")
+        asking = next((kind for kind, spec in self.types.items() if spec.model == AUTO), None)
+        if asking is None:
+            return
+        if missing := [name for name in PROFILES if name not in self.profiles]:
+            problem = f"a type says {AUTO}, and [profiles] has no {', '.join(missing)}; add it"
+            raise _Misfit(("types", asking, "model"), problem)
+        if Endpoint.CHAT not in self.model(self.named(self.auto.model)).endpoints:
+            problem = f"[auto] asks {self.auto.model}, which answers no {Endpoint.CHAT}; name another"
+            raise _Misfit(("auto", "model"), problem)
+
+    def _check_models(self) -> None:
+        for name, model in self.models.items():
+            if model.name != name:
+                raise _Misfit(("models", name, "name"), "is no setting: a model's name is its key; remove it")
+            if model.provider not in self.providers:
+                problem = f"model {name} names the provider {model.provider}; add it to [providers]"
+                raise _Misfit(("models", name, "provider"), problem)
+            if model.fallback in (name, ANY_MODEL) or (model.fallback and model.fallback not in self.models):
+                problem = f"model {name} falls back on {model.fallback}; name another one of [models]"
+                raise _Misfit(("models", name, "fallback"), problem)
 
     def model(self, name: str) -> ModelSpec:
         """A model's capabilities. A dated snapshot has its family's, an unknown model those of the ``*`` entry."""
@@ -354,14 +341,21 @@ class Routes(Value):
             tokens=model.tokens_per_minute or provider.tokens_per_minute,
         )
 
+    def type_spec(self, kind: str | None) -> TypeSpec | None:
+        """A type's entry, however a task spells it."""
+        if kind is None or kind in self.types:
+            return None if kind is None else self.types[kind]
+        listed = by_spelling(frozenset(self.types)).get(folded(kind))
+        return None if listed is None else self.types[listed]
+
     def lanes_of(self, kind: str | None, tier: Tier) -> tuple[Lane, ...]:
         """The lanes to try for a task of this type in this tier, in order."""
-        spec = self.types.get(kind) if kind is not None else None
+        spec = self.type_spec(kind)
         return spec.lanes if spec is not None and spec.lanes is not None else self.tiers[tier].lanes
 
     def validates(self, kind: str | None) -> bool:
         """Is an answer to a task of this type held to its request's schema."""
-        spec = self.types.get(kind) if kind is not None else None
+        spec = self.type_spec(kind)
         return spec is not None and spec.validate_output
 
     def without_batch(self) -> Routes:
@@ -384,13 +378,27 @@ def family(model: str) -> str:
     return _SNAPSHOT.sub("", model)
 
 
+class _Misfit(ValueError):
+    """An entry that does not fit the others. ``steps`` lead to it."""
+
+    def __init__(self, steps: tuple[str, ...], problem: str) -> None:
+        super().__init__(problem)
+        self.steps = steps
+
+
+def _refused(text: str, steps: tuple[str, ...], problem: str) -> ConfigError:
+    place = f"line {line_of(text, steps)}: {path(steps)}" if steps else f"line {line_of(text, steps)}"
+    return ConfigError(f"routes.toml: {place}: {problem}")
+
+
 def _completed(table: dict[str, Any]) -> dict[str, Any]:
-    """With what the file leaves to us: its version, and each model's name beside its capabilities."""
-    digest = sha256(orjson.dumps(table, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()[:12]
-    if "version" in table:
-        raise ConfigError("routes.toml: version is computed from the content; remove it")
+    """With what the file leaves to us: a place for its version, and each model's name beside its capabilities."""
     models = table.get("models")
     if isinstance(models, dict):
-        named = {name: {"name": name, **spec} if isinstance(spec, dict) else spec for name, spec in models.items()}
+        named = {name: {"name": name} | spec if isinstance(spec, dict) else spec for name, spec in models.items()}
         table = table | {"models": named}
-    return table | {"version": digest}
+    return table | {"version": ""}
+
+
+def _digest(table: dict[str, Any]) -> str:
+    return sha256(orjson.dumps(table, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()[:12]

@@ -2,7 +2,7 @@
 
 Judged only where the task's type says ``validate_output``, and only where the request carries a schema. An answer that
 does not hold may hold the next time: it is a try that was billed. A refusal, by the model or by a content filter, will
-not.
+not, and neither will a schema that takes too long to judge by: its task dies, alone and at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from typing import Any
 
 import orjson
 
-from .json_schema import first_fault
+from .json_schema import Effort, first_fault
 from .outcomes import Again, Answered, Bury, Outcome, Response
+from .schema_refs import goes_round
 from .task import AcceptedTask, Endpoint
 
 INVALID_OUTPUT = "invalid_output"
 REFUSED = "model_refusal"
 FILTERED = "content_filter"
+TOO_COMPLEX = "schema_too_complex"
+SCHEMA_AT = {Endpoint.CHAT: "response_format.json_schema.schema", Endpoint.RESPONSES: "text.format.schema"}
+"""Where in its body a request has the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,9 @@ def checked(outcome: Outcome, response: Response | None, task: AcceptedTask) -> 
     schema = asked_schema(task.body, task.endpoint)
     if schema is None:
         return outcome
-    faults = (_fault(output, schema) for output in _outputs(response.body, task.endpoint))
+    outputs = list(_outputs(response.body, task.endpoint))
+    effort = Effort(sum(len(output.text or "") for output in outputs))
+    faults = (_fault(output, schema, effort) for output in outputs)
     return next((fault for fault in faults if fault is not None), outcome)
 
 
@@ -57,7 +63,14 @@ def asked_schema(body: dict[str, Any] | None, endpoint: Endpoint) -> Any:
             return None
 
 
-def _fault(output: _Output, schema: Any) -> Again | Bury | None:
+def unjudgeable(body: dict[str, Any], endpoint: Endpoint) -> str | None:
+    """Return why no answer could be held to the schema that a request asks for. None: it can be tried."""
+    if goes_round(asked_schema(body, endpoint)):
+        return "refers to itself without going into the answer: break the loop, or leave the schema out"
+    return None
+
+
+def _fault(output: _Output, schema: Any, effort: Effort) -> Again | Bury | None:
     if output.refused:
         return Bury(REFUSED, "the model refused to answer in the form that was asked for", billed=True)
     if output.filtered:
@@ -69,7 +82,10 @@ def _fault(output: _Output, schema: Any) -> Again | Bury | None:
     except orjson.JSONDecodeError:
         why = "it was cut off at its limit of tokens" if output.cut else "it is no JSON"
         return _invalid(why)
-    fault = first_fault(value, schema)
+    fault = first_fault(value, schema, effort)
+    if effort.given_up:
+        why = "the answer cannot be held to the schema of its request: that takes too many steps; simplify the schema"
+        return Bury(TOO_COMPLEX, why, billed=True)
     return None if fault is None else _invalid(fault)
 
 

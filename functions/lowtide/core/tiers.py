@@ -30,7 +30,7 @@ class Classification:
 
 def classify(message: TaskMessage, routes: Routes) -> Classification:
     """Priority wins over type, an unknown type is NORMAL, and what is never batched is never LOW."""
-    spec = routes.types.get(message.type) if message.type is not None else None
+    spec = routes.type_spec(message.type)
     if spec is not None:
         own, why = spec.tier, f"type {message.type} is {spec.tier}"
     else:

@@ -13,7 +13,7 @@ from lowtide.core.admission import FIRST_WAIT_S, SHED_CODE, Overflow, over, wait
 from lowtide.core.documents import refused_letter
 from lowtide.core.errors import LowtideError, Refused, safely_told
 from lowtide.core.jsontext import carriable
-from lowtide.core.message import split_message
+from lowtide.core.message import MOST_TASKS, split_message
 from lowtide.core.outward import Callback, refused
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter
@@ -45,11 +45,13 @@ class Intake:
     """For the tokens of what was refused: their holders would sleep until they time out."""
     waiting: list[Message] = field(default_factory=list)
     """Deferred, because a tier of theirs is full: they come again by themselves."""
+    later: list[Message] = field(default_factory=list)
+    """Not looked at, because those before them held many tasks: they come again at once."""
 
     @property
     def again(self) -> list[Message]:
         """What is not to be deleted."""
-        return [*self.failed, *self.waiting]
+        return [*self.failed, *self.waiting, *self.later]
 
 
 def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
@@ -79,6 +81,7 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
         raise
     _give_back(system, intake.failed)
     system.intake.defer([(message, wait_s(message.receives)) for message in intake.waiting])
+    system.intake.defer([(message, 0) for message in intake.later])
     for task in intake.accepted:
         system.metrics.count("tasks_accepted", tier=task.tier.value)
     system.metrics.count("refused", len(intake.refused))
@@ -92,10 +95,16 @@ def _give_back(system: System, messages: Sequence[Message]) -> None:
 
 
 def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list[tuple[Message, Intake]]:
-    judged = []
-    for message in messages:
+    judged: list[tuple[Message, Intake]] = []
+    tasks = 0
+    for place, message in enumerate(messages):
+        if tasks >= MOST_TASKS:
+            # Packs of junk: the function must not run out of time with the neighbours' tasks in its hands.
+            intake.later += messages[place:]
+            break
         try:
             judged.append((message, judge(system, message)))
+            tasks += len(judged[-1][1].accepted) + len(judged[-1][1].refused)
         except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
             system.metrics.count("message_errors")
             system.metrics.log(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
@@ -17,6 +18,9 @@ from lowtide.ports import Message, Outgoing, System
 
 CLAIM_CHECK_BYTES = 900 * 1024
 """Below SQS's 1 MiB for a message, which counts attributes too."""
+
+_CARRIED = re.compile(r"carried/[0-9a-f]{64}\.json")
+"""The keys that ``_checked`` makes. A store takes no empty key and none beyond 1,024 bytes, each time it is asked."""
 
 REAL_TIME_PACK = 10
 LOW_PACK = 500
@@ -47,8 +51,10 @@ def read_tasks(system: System, message: Message) -> list[AcceptedTask]:
     """
     try:
         content = orjson.loads(message.body)
-        if isinstance(content, dict) and isinstance(content.get("carried"), str):
-            return unpack(system.objects.get(content["carried"]))
+        if isinstance(content, dict) and isinstance(key := content.get("carried"), str):
+            if _CARRIED.fullmatch(key) is None:
+                raise Unreadable("its pointer names no carried object")
+            return unpack(system.objects.get(key))
         return unpack(message.body)
     except (ValueError, KeyError, TypeError, NotFound) as error:
         raise Unreadable(str(error)) from error

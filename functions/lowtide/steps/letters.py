@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
+from lowtide.core.attributes import attribute_text
+from lowtide.core.message import TENANT
 from lowtide.core.records import DeadLetter
 from lowtide.ports import Outgoing, System
 
@@ -25,9 +28,20 @@ def _outgoing(system: System, letter_id: str, letter: DeadLetter) -> Outgoing:
         key = f"letters/{sha256(letter_id.encode()).hexdigest()}.json"
         system.objects.put(key, body.encode())
         body = letter.model_copy(update={"task": {"object": key}}).model_dump_json()
-    tenant = task.get("tenant")
-    group = tenant if isinstance(tenant, str) and tenant else "default"
-    attributes = {"id": letter_id, "code": letter.error.code, "tenant": group, "type": str(task.get("type") or "none")}
-    if isinstance(traceparent := task.get("traceparent"), str):
-        attributes["traceparent"] = traceparent
-    return Outgoing(body=body, group=group[:128], attributes={name: text[:256] for name, text in attributes.items()})
+    tenant = _text(task, "tenant") or "default"
+    beside = {
+        "id": letter_id,
+        "code": letter.error.code,
+        "tenant": tenant,
+        "type": _text(task, "type") or "none",
+        "traceparent": _text(task, "traceparent"),
+    }
+    attributes = {name: attribute_text(text) for name, text in beside.items() if text is not None}
+    # A refused task may name anything as its tenant. As a group it would be one more for each task.
+    group = tenant if TENANT.fullmatch(tenant) else "default"
+    return Outgoing(body=body, group=group, attributes=attributes)
+
+
+def _text(task: dict[str, Any], name: str) -> str | None:
+    value = task.get(name)
+    return value if isinstance(value, str) and value else None

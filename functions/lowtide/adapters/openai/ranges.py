@@ -24,7 +24,7 @@ UNKNOWN_TO = frozenset(
 )
 """How a server refuses the range and not the file."""
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 def asking(start: int, etag: str | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from lowtide.core.batches import ProviderBatch, ProviderStatus, RequestCounts, ValidationFault
-from lowtide.core.provider_words import code_text, message_text
+from lowtide.core.provider_words import any_text, code_text, message_text
 
 _ENDED = ("completed_at", "failed_at", "expired_at", "cancelled_at")
 MOST_FAULTS = 1_000
@@ -33,7 +33,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
     ended = next((moment for name in _ENDED if (moment := moment_of(body.get(name))) is not None), None)
     usage = body.get("usage")
     return ProviderBatch(
-        id=str(body["id"]),
+        id=any_text(body["id"]),
         status=status,
         input_ref=_ref(body.get("input_file_id")),
         output_ref=_ref(body.get("output_file_id")),
@@ -42,7 +42,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
         faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
-        usage=dict(usage) if isinstance(usage, Mapping) and len(str(usage)) <= _USAGE_BYTES else None,
+        usage=dict(usage) if isinstance(usage, Mapping) and len(any_text(usage)) <= _USAGE_BYTES else None,
     )
 
 
@@ -64,7 +64,7 @@ def moment_of(value: Any) -> datetime | None:
 def _status(value: Any) -> ProviderStatus:
     try:
         # Together writes them in capitals.
-        return ProviderStatus(value.lower() if isinstance(value, str) else value)
+        return ProviderStatus(value.lower()) if isinstance(value, str) else ProviderStatus.IN_PROGRESS
     except ValueError:
         return ProviderStatus.IN_PROGRESS
 

@@ -13,7 +13,7 @@ from openai import APIConnectionError, APIStatusError
 
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.outcomes import Headroom
-from lowtide.core.provider_words import code_text, message_text
+from lowtide.core.provider_words import any_text, code_text, message_text
 
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _TEXT_KEPT = 2_000
@@ -90,8 +90,8 @@ def refusal(error: APIStatusError) -> ProviderRefused:
         message = detail.get("message") or detail.get("detail")
     return ProviderRefused(
         error.status_code,
-        None if code is None else code_text(str(code)),
-        message_text(f"HTTP {error.status_code}: {message or error.response.reason_phrase}"),
+        None if code is None else code_text(any_text(code)),
+        message_text(f"HTTP {error.status_code}: {any_text(message or error.response.reason_phrase)}"),
         retry_after_s=retry_after_s(error.response.headers),
     )
 
@@ -113,6 +113,6 @@ def _number(text: str | None) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twenty digits
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
