@@ -38,6 +38,8 @@ def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as
     from lowtide_local.run.command import run  # noqa: PLC0415
 
     with _onlooker() as onlooker:
+        if endpoint.at.note is not None:
+            onlooker.notice(endpoint.at.note)
         work = run(tasks, out, endpoint, batch=batch, onlooker=onlooker)
         report = asyncio.run(interruptible(work, f"what was done is kept in {out}: repeat the command to go on"))
     if as_json:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import httpx2
-from openai import DefaultAsyncHttpxClient
 
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
-from lowtide.adapters.openai.client import LIMITS, TIMEOUT, build_client, is_openai_url
+from lowtide.adapters.openai.client import build_client, build_http_client, is_openai_url
 from lowtide.core.acceptance import accept
-from lowtide.core.errors import Refused
+from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.jsontext import decode
 from lowtide.core.routes import Routes
 from lowtide.core.tasks import TaskState
@@ -59,7 +58,7 @@ async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlook
         await _check_endpoint(endpoint, routes, tasks, batch=batch)
     with directory.opened(out, mark, clock) as engine:
         contact = Contact(endpoint.base_url, onlooker.notice)
-        async with DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT) as http_client:
+        async with _http_client(endpoint) as http_client:
             system = _system(engine, endpoint, routes, contact, http_client)
             if directory.finished_at(engine) is None:
                 engine.void_leases()
@@ -89,12 +88,17 @@ def _routes(*, batch: bool) -> Routes:
     return patient if batch else patient.without_batch()
 
 
-async def _check_endpoint(endpoint: Endpoint, routes: Routes, tasks: Path, *, batch: bool) -> None:
-    client = build_client(base_url=endpoint.base_url, api_key=endpoint.api_key)
+def _http_client(endpoint: Endpoint) -> httpx2.AsyncClient:
     try:
+        return build_http_client(endpoint.at.address)
+    except ConfigError as error:
+        raise usage(str(error)) from None
+
+
+async def _check_endpoint(endpoint: Endpoint, routes: Routes, tasks: Path, *, batch: bool) -> None:
+    async with _http_client(endpoint) as http_client:
+        client = build_client(base_url=endpoint.at.address, api_key=endpoint.api_key, http_client=http_client)
         able = await has_batches(OpenAIBatches(client, WallClock()), endpoint, wanted=batch)
-    finally:
-        await client.close()
     if batch and not able and (count := _batchable(tasks, routes)):
         hint = "" if endpoint.base_url.endswith("/v1") else " (most base URLs end in /v1: does this one?)"
         raise usage(
@@ -124,7 +128,7 @@ def _system(
         routes=routes,
         metrics=RunMetrics(contact.notice),
         deployment=run_name,
-        base_url=endpoint.base_url,
+        base_url=endpoint.at.address,
         api_key=endpoint.api_key,
         http_client=http_client,
     )

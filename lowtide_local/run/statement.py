@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from lowtide.adapters.openai.client import build_http_client
 from lowtide.core.errors import NotFound
 from lowtide_local.engine.engine import Engine
 
@@ -40,9 +41,11 @@ def billed(engine: Engine) -> Sequence[BilledLine] | None:
 
 async def _lines(endpoint: Endpoint, run: str) -> list[dict[str, Any]] | None:
     """Of a provider that may serve others too: the calls with this run's name, and the lines of its batches."""
+    if not endpoint.at.local:
+        return None  # only the simulated provider answers there, and it listens on this machine alone
     root = endpoint.base_url.removesuffix("/v1") + "/simulator"
     try:
-        async with httpx2.AsyncClient(timeout=ASKING_S) as client:
+        async with build_http_client(endpoint.base_url) as client:
             bill, state = await _json(client, f"{root}/billing"), await _json(client, f"{root}/state")
         batches = {
             batch["id"] for batch in state["batches"] if (batch["metadata"] or {}).get("lowtide_deployment") == run
@@ -58,5 +61,5 @@ async def _lines(endpoint: Endpoint, run: str) -> list[dict[str, Any]] | None:
 
 
 async def _json(client: httpx2.AsyncClient, url: str) -> Any:
-    reply = await client.get(url)
+    reply = await client.get(url, timeout=ASKING_S)
     return orjson.loads(reply.content) if reply.status_code == _OK else None
