@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from .attachments import attached
 from .outcomes import Response
 from .task import Endpoint
 
@@ -112,4 +113,11 @@ def estimated_tokens(body: dict[str, Any], size: int) -> int:
         return tokens
     limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
     allowed = next((limit for limit in limits if isinstance(limit, int)), 0)
-    return size // _BYTES_PER_TOKEN + allowed
+    return input_tokens(body, size) + allowed
+
+
+def input_tokens(body: dict[str, Any], size: int) -> int:
+    """The input alone of a request that has ``size`` bytes as a line: its text by its length, what is attached by what
+    it is."""
+    found = attached(body)
+    return max(0, size - found.chars) // _BYTES_PER_TOKEN + found.tokens
