@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 
-from lowtide.core.loopback import is_loopback
 from lowtide_local.cli.stop import Stop, usage
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -38,15 +37,6 @@ class BaseUrl:
     url: str
     query: str = ""
     note: str | None = None
-
-    @property
-    def address(self) -> str:
-        """The URL with its query. Never shown."""
-        return f"{self.url}?{self.query}" if self.query else self.url
-
-    @property
-    def local(self) -> bool:
-        return is_loopback(httpx2.URL(self.url).host)
 
     @classmethod
     def of(cls, text: str, name: str) -> BaseUrl:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.loopback import is_loopback
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
 
@@ -28,15 +29,25 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a run's requests go, and the key that they carry."""
+    """Where a run's requests go, and the key that they carry.
 
-    at: BaseUrl
+    ``base_url`` may be shown and kept. ``query`` goes with every request and may hold a secret. ``note`` says what was
+    made of the URL that was given.
+    """
+
+    base_url: str
     api_key: str
+    query: str = ""
+    note: str | None = None
 
     @property
-    def base_url(self) -> str:
-        """As it is shown and kept: without its query, which may hold a secret."""
-        return self.at.url
+    def address(self) -> str:
+        """The base URL with its query. Never shown."""
+        return f"{self.base_url}?{self.query}" if self.query else self.base_url
+
+    @property
+    def local(self) -> bool:
+        return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @classmethod
     def of(cls, base_url: str | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
@@ -46,13 +57,13 @@ class Endpoint:
             at = BaseUrl.of(base_url, "--base-url")
         else:
             at = BaseUrl.of(environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL, "OPENAI_BASE_URL")
-        key = environment.get("OPENAI_API_KEY", "").strip()
-        if not _is_header(key):
+        made = cls(at.url, environment.get("OPENAI_API_KEY", "").strip(), at.query, at.note)
+        if not _is_header(made.api_key):
             raise usage("OPENAI_API_KEY is no key: it holds characters that no header can carry; copy it again")
-        if not key and not at.local:
-            raise usage(f"no key for {at.url}: set OPENAI_API_KEY")
+        if not made.api_key and not made.local:
+            raise usage(f"no key for {made.base_url}: set OPENAI_API_KEY")
         _check_headers(environment)
-        return cls(at, key)
+        return made
 
 
 def _check_headers(environment: Mapping[str, str]) -> None:
@@ -99,4 +110,4 @@ def _proxy_hint(endpoint: Endpoint) -> str:
     """Somebody who sees that an address answers does not think of a proxy."""
     proxies, scheme = getproxies(), urlsplit(endpoint.base_url).scheme
     names = [f"{kind.upper()}_PROXY" for kind in (scheme, "all") if proxies.get(kind)]
-    return "" if endpoint.at.local or not names else f" ({' and '.join(names)} is set: does the proxy work?)"
+    return "" if endpoint.local or not names else f" ({' and '.join(names)} is set: does the proxy work?)"

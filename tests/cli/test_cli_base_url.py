@@ -2,54 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from contextlib import contextmanager
-from threading import Thread
-
-import httpx2
 import pytest
-import uvicorn
 from commands import batch_line, lowtide, receipt, records, said, task, write_tasks
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
+from doors import before
 
 from tests.adapters.certificates import private_ca_in
-
-
-@contextmanager
-def before(root, **settings):
-    """A server that passes everything on to ``root``; its port, and the URLs that it was asked for."""
-    seen = []
-
-    async def forward(request):
-        seen.append(str(request.url))
-        async with httpx2.AsyncClient(timeout=30, trust_env=False) as client:
-            reply = await client.request(
-                request.method,
-                f"{root}{request.url.path}?{request.url.query}",
-                content=await request.body(),
-                headers={name: each for name, each in request.headers.items() if name in _PASSED_ON},
-            )
-        return Response(reply.content, reply.status_code, media_type=reply.headers.get("content-type"))
-
-    app = Starlette(routes=[Route("/{path:path}", forward, methods=["GET", "POST", "DELETE"])])
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", **settings))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield listener.getsockname()[1], seen
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-_PASSED_ON = frozenset({"content-type", "x-client-request-id"})
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ def test_a_query_is_kept_apart_and_never_shown():
     read = BaseUrl.of("https://x.example/v1/chat/completions?api-version=2025-04-01&sig=a%2Fb", "--base-url")
     assert read.url == "https://x.example/v1"
     assert read.query == "api-version=2025-04-01&sig=a%2Fb"
-    assert read.address == "https://x.example/v1?api-version=2025-04-01&sig=a%2Fb"
+    endpoint = Endpoint(read.url, "key", read.query)
+    assert endpoint.address == "https://x.example/v1?api-version=2025-04-01&sig=a%2Fb"
     assert "sig" not in (read.note or "")
 
 
@@ -188,5 +189,5 @@ def test_an_empty_key_and_an_empty_url_of_the_environment_are_none():
     with pytest.raises(Stop, match=r"no key for https://api\.openai\.com/v1: set OPENAI_API_KEY"):
         Endpoint.of(None, {"OPENAI_API_KEY": " \n", "OPENAI_BASE_URL": " "})
     endpoint = Endpoint.of(None, {"OPENAI_API_KEY": " key\r\n", "OPENAI_BASE_URL": "http://[::ffff:127.0.0.1]/v1\r"})
-    assert (endpoint.api_key, endpoint.base_url, endpoint.at.local) == ("key", "http://[::ffff:127.0.0.1]/v1", True)
+    assert (endpoint.api_key, endpoint.base_url, endpoint.local) == ("key", "http://[::ffff:127.0.0.1]/v1", True)
     assert Endpoint.of("http://api.localhost:8000", {}).api_key == ""

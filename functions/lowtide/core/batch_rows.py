@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from .model import Utc, Value
 from .parts import Lot
 from .records import Usage
@@ -52,6 +54,14 @@ class ValidationFault(Value):
     param: str | None = None
 
 
+class BatchCounts(Value):
+    """How many of a batch's requests the provider says are over. For people to look at: they are not to be trusted."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
 class ProviderBatch(Value):
     """What the provider says of a batch. Counts and usage may be absent, and are never trusted over the files."""
 
@@ -64,6 +74,8 @@ class ProviderBatch(Value):
     created_at: Utc | None = None
     ended_at: Utc | None = None
     usage: dict[str, Any] | None = None
+    counts: BatchCounts | None = Field(default=None, exclude=True)
+    """Not kept in the row: they change with every look."""
 
     @property
     def ended(self) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from lowtide.core.batch_rows import BatchCounts
 from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
 from lowtide.core.provider_words import code_text, message_text
 
@@ -15,6 +16,8 @@ MOST_FAULTS = 1_000
 MOST_FAULT_BYTES = 100_000
 """Of a batch's faults in all: they are kept in its row, of which DynamoDB takes 400 KB. What is not named goes again,
 and is named the next time."""
+_MOST_REQUESTS = 10_000_000
+"""More than any provider takes in a batch: what is beyond it is no count."""
 _FAULT_MESSAGE = 200
 """Characters of a fault's message."""
 _USAGE_BYTES = 4_000
@@ -35,8 +38,18 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
         faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
+        counts=_counts(body.get("request_counts")),
         usage=dict(usage) if isinstance(usage, Mapping) and len(str(usage)) <= _USAGE_BYTES else None,
     )
+
+
+def _counts(value: Any) -> BatchCounts | None:
+    """None where the server says nothing, or null until it has begun."""
+    if not isinstance(value, Mapping):
+        return None
+    found = {name: value.get(name) for name in BatchCounts.model_fields}
+    counted = {name: each for name, each in found.items() if type(each) is int and 0 <= each <= _MOST_REQUESTS}
+    return BatchCounts(**counted) if counted else None
 
 
 def moment_of(value: Any) -> datetime | None:
