@@ -56,6 +56,9 @@ def lowtide(
     """Answers every LLM task on the cheapest lane that still meets its deadline, once, and shows the receipt."""
 
 
+LEAST_COLUMNS = 20
+"""A narrower terminal is none: nobody could read a table there."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
@@ -114,6 +117,7 @@ def main() -> None:
     """The entry point. No traceback reaches a user for what went wrong outside this program."""
     treat_terminate_as_interrupt()
     _open_streams()
+    _mend_width()
     try:
         try:
             app()
@@ -137,6 +141,13 @@ def main() -> None:
         if "LOWTIDE_TRACEBACK" in os.environ:
             raise
         _fail(f"a defect of lowtide ({type(error).__name__}); LOWTIDE_TRACEBACK=1 shows where", ExitCode.FAILURE)
+
+
+def _mend_width() -> None:
+    """Rich prints nothing at all where ``COLUMNS`` says that there is no width."""
+    width = os.environ.get("COLUMNS", "")
+    if width and not (width.isdecimal() and int(width[:6]) >= LEAST_COLUMNS):
+        del os.environ["COLUMNS"]
 
 
 def _open_streams() -> None:

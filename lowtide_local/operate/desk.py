@@ -38,6 +38,7 @@ from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.clock import WallClock
+from lowtide.core.loopback import is_loopback
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.ports import Clock, DeadTasks, Metrics, System
@@ -93,6 +94,8 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         connect_timeout=2,
         read_timeout=10,
         max_pool_connections=THREADS + 4,
+        # A proxy of the environment is for the way out.
+        proxies={} if is_loopback(_host(endpoint_url)) else None,
     )
 
     # A refused connection is tried again by `find`, and told after five seconds.
@@ -100,7 +103,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
 
     def client(service: str, config: Config = config) -> Any:
         try:
-            _ = urlsplit(endpoint_url or "").port  # raises where it is no number, or none that a port can be
+            _ = urlsplit(endpoint_url or "").port  # raises where there can be no such port
             return session.client(service, endpoint_url=endpoint_url, config=config)
         except InvalidRegionError:
             raise
@@ -148,6 +151,13 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         offload=in_place,
     )
     return Desk(system, DynamoDeadTasks(table), metrics)
+
+
+def _host(url: str | None) -> str:
+    try:
+        return urlsplit(url or "").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _routes(settings: Settings, client: Any, clock: Clock, metrics: Metrics) -> Routes:

@@ -71,7 +71,16 @@ def looks_like(head: bytes, *, whole: bool) -> str | None:
         and _json(pieces[0])
     ):
         return "lines that end in a carriage return alone: convert them (tr '\\r' '\\n' < FILE > NEW.jsonl)"
-    return _document(text.lstrip(_BLANK)) or _lines(text, whole=whole)
+    text = text.lstrip(_BLANK)
+    if (nested := _nested(text)) is not None:
+        return nested
+    lines = text.split("\n")
+    partial = "" if whole else lines.pop().strip(_BLANK)
+    sample = [each for line in lines if (each := line.strip(_BLANK))][:LINES]
+    said = [_line(line) for line in sample]
+    if None in said:
+        return None
+    return _document(text) or _first(sample, said) or _partial(partial)
 
 
 def _binary(head: bytes) -> str | None:
@@ -116,8 +125,29 @@ def _eight_bit(head: bytes) -> str:
     return _EIGHT_BIT if first.startswith(("{", "[")) else f"a binary file, or {_EIGHT_BIT}"
 
 
+def _nested(text: str) -> str | None:
+    """A value that runs over several lines, or a list of all tasks: single lines of it may well look like tasks."""
+    first, _, rest = text.partition("\n")
+    first = first.strip(_BLANK)
+    if first == "[" or (first.startswith("[") and not _TABLE.fullmatch(first) and _json(first) is None):
+        return _ARRAY
+    if isinstance(_json(first), list) and not rest.strip(_BLANK):
+        return _ARRAY
+    if first.startswith("{") and _json(first) is None and _value_ends(text) > len(first):
+        return _PRETTY
+    return None
+
+
+def _value_ends(text: str) -> int:
+    """Where the JSON value at the beginning of ``text`` ends; 0 where there is none, or not all of it."""
+    try:
+        return json.JSONDecoder().raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return 0
+
+
 def _document(text: str) -> str | None:
-    """What is no sequence of lines at all."""
+    """What its first characters tell."""
     if text.startswith("version https://git-lfs"):
         return "a Git LFS pointer, in place of the file: fetch it (git lfs pull)"
     if "/annex/objects/" in text.split("\n", 1)[0]:
@@ -129,14 +159,6 @@ def _document(text: str) -> str | None:
         return "a JSON text sequence (RFC 7464): remove its record separators (tr -d '\\036' < FILE > NEW.jsonl)"
     if re.match(r"(event|data|id|retry): ?\S", text) and "data:" in text[:4096]:
         return f"a stream of server-sent events: {AS_TASKS}"
-    first, _, rest = text.partition("\n")
-    first = first.strip(_BLANK)
-    if first == "[" or (first.startswith("[") and not _TABLE.fullmatch(first) and _json(first) is None):
-        return _ARRAY
-    if isinstance(_json(first), list) and not rest.strip(_BLANK):
-        return _ARRAY
-    if first.startswith(("{", "[")) and _json(first) is None and _spans(text, len(first)):
-        return _PRETTY
     return None
 
 
@@ -144,34 +166,17 @@ def _is_html(text: str) -> bool:
     return re.match(r"<(!doctype\s+html|html|head|body)\b", text, re.IGNORECASE) is not None
 
 
-def _spans(text: str, first: int) -> bool:
-    """Does the first JSON value run beyond its first line? A cut one does where its first line holds no more than an
-    opening."""
-    try:
-        _, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return text[:first].rstrip(_BLANK)[-1:] in ("{", "[", ",")
-    return end > first
-
-
-def _lines(text: str, *, whole: bool) -> str | None:
-    lines = text.split("\n")
-    if not whole:
-        partial = lines.pop().strip(_BLANK)
-        if not lines:
-            return _partial(partial)
-    sample = [line.strip(_BLANK) for line in lines if line.strip(_BLANK)][:LINES]
-    found = None
-    for line in sample:
-        said = _line(line)
-        if said is None:
-            return None
-        found = found or said
-    return _prose(sample) if found == _NO_JSON else found
+def _first(sample: list[str], said: list[str | None]) -> str | None:
+    """What the first line is; where it is no JSON, the lines together tell more."""
+    if not said:
+        return None
+    return _prose(sample) if said[0] == _NO_JSON else said[0]
 
 
 def _partial(line: str) -> str | None:
-    """One line that is longer than what was read."""
+    """A first line that is longer than what was read."""
+    if not line:
+        return None
     if (inside := _LIST_INSIDE.match(line)) and inside[1] != "messages":
         return holding(inside[1])
     if line.startswith(("{'", "{ '")):
@@ -206,6 +211,8 @@ def _no_json(line: str) -> str:
         return "JSON with a comma before a closing bracket: remove it"
     if _BARE_KEY.match(line) or re.match(r"\{\s*/[/*]", line):
         return "JSON5 or JavaScript: write keys and strings in double quotes, without comments"
+    if line[-1] in "{[,":
+        return _PRETTY
     try:
         _, end = json.JSONDecoder().raw_decode(line)
     except (ValueError, RecursionError) as fault:

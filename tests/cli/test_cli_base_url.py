@@ -52,10 +52,8 @@ def test_a_private_ca_and_a_dead_proxy_on_this_machine(provider, mixed, tmp_path
     ("variables", "why"),
     [
         ({"ALL_PROXY": "socks5://user:hunter2@127.0.0.1:1"}, "ALL_PROXY is a SOCKS proxy"),
-        ({"HTTP_PROXY": "ftp://hunter2"}, "HTTP_PROXY is no proxy that can be used"),
         ({"SSL_CERT_FILE": "/no/such/file"}, "SSL_CERT_FILE"),
         ({"OPENAI_PROJECT_ID": "hunter2ü"}, "OPENAI_PROJECT_ID holds characters"),
-        ({"OPENAI_API_KEY": "hunter2\nx"}, "OPENAI_API_KEY is no key"),
         ({"OPENAI_BASE_URL": "http://u:hunter2@provider.invalid/v1"}, "holds a user or a password"),
         ({"OPENAI_BASE_URL": "http:/provider.invalid/v1?hunter2"}, "does not begin with http://"),
     ],

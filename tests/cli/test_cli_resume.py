@@ -182,9 +182,10 @@ def test_a_signal_before_anything_was_made_says_so(tmp_path):
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         process = start("run", tasks, "--out", tmp_path / "out", "--base-url", url)
-        silent.accept()
-        process.send_signal(signal.SIGINT)
-        ended = finish(process)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            ended = finish(process)
     assert ended.code == 1
     assert ended.err.splitlines()[-1] == "lowtide: stopped by SIGINT; nothing was begun: repeat the command to begin"
     assert not (tmp_path / "out").exists()

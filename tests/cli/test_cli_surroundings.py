@@ -8,13 +8,18 @@ import subprocess
 import pytest
 from commands import LOWTIDE, environment, finish, patched, records, result_files, said, start, task, write_tasks
 
+from lowtide.adapters.clock import WallClock
+from lowtide_local.cli.stop import ExitCode, Stop
+from lowtide_local.run import directory
+from lowtide_local.run.reading import check_input
+
 
 @pytest.fixture
 def tasks(tmp_path):
     return write_tasks(tmp_path / "tasks.jsonl", [task("a")])
 
 
-@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=["stdin", "stdout", "stderr", "all"])
+@pytest.mark.parametrize("closed", [[1], [0, 1, 2]], ids=["stdout", "all"])
 def test_a_stream_that_is_closed_costs_nothing(provider, tasks, tmp_path, closed):
     def close():
         for number in closed:
@@ -63,34 +68,40 @@ def test_names_that_are_no_utf8_are_as_good_as_any(provider, tasks, tmp_path):
         ("dangling", "cannot write to --out"),
     ],
 )
-def test_an_out_that_cannot_be_had_is_wrong_usage(provider, tasks, tmp_path, out, why):
+def test_an_out_that_cannot_be_had_is_wrong_usage(tmp_path, out, why):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "else")
-    ended = provider.run(tasks, tmp_path / out)
-    assert ended.code == 2
-    assert why in said(ended)
+
+    def begin():
+        if not directory.check_free(tmp_path / out, "mark", WallClock()):
+            with directory.opened(tmp_path / out, "mark", WallClock()):
+                pass
+
+    with pytest.raises(Stop, match=why) as stopped:
+        begin()
+    assert stopped.value.code is ExitCode.USAGE
 
 
-@pytest.mark.parametrize("name", ["loop", "fifo", "x" * 300, "a\nb"])
+@pytest.mark.parametrize("name", ["loop", "fifo", "x" * 300, "a\nb", "."])
 def test_an_input_of_another_kind_is_wrong_usage(tmp_path, name):
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
-    ended = finish(start("run", tmp_path / name, "--out", tmp_path / "out", "--base-url", "http://127.0.0.1:9/v1"))
-    assert ended.code == 2
-    assert said(ended).startswith("cannot read ")
+    with pytest.raises(Stop, match="cannot read ") as stopped:
+        check_input(tmp_path / name, tmp_path / "out")
+    assert stopped.value.code is ExitCode.USAGE
+
+
+def test_an_input_is_not_read_from_a_circle_of_links_in_out(tasks, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    check_input(tasks, tmp_path / "loop")
 
 
 @pytest.mark.parametrize(
     "variables",
     [
-        {"COLUMNS": "0"},
-        {"COLUMNS": "-5"},
-        {"COLUMNS": "99999999999999999999"},
-        {"COLUMNS": "wide"},
-        {"LANG": "C", "LC_ALL": "C"},
-        {"LC_ALL": "xx_YY.garbage", "PYTHONIOENCODING": "ascii"},
-        {"HOME": None, "PATH": None, "TERM": None},
-        {"TMPDIR": "/nowhere", "FORCE_COLOR": "1"},
+        {"COLUMNS": "0", "LANG": "C", "LC_ALL": "C"},
+        {"COLUMNS": "-5", "HOME": None, "PATH": None, "TERM": None},
+        {"COLUMNS": "99999999999999999999", "LC_ALL": "xx_YY.garbage", "PYTHONIOENCODING": "ascii", "TMPDIR": "/no"},
     ],
     ids=str,
 )

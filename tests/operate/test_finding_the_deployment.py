@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import boto3
 import pytest
@@ -109,3 +111,27 @@ def test_the_region_is_that_of_aws_region_as_the_command_says(buried, lowtide, m
     monkeypatch.setenv("AWS_REGION", "no region")
     ended = lowtide("status")
     assert (ended.code, ended.said) == (2, "AWS_REGION is no name of a region; give one such as eu-central-1")
+
+
+def test_a_server_on_this_machine_is_asked_directly_and_told_apart_from_aws(buried, lowtide, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    asked = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        ended = lowtide("status", "--endpoint-url", f"http://127.0.0.1:{server.server_address[1]}")
+        thread.join()
+    assert asked == ["/"]
+    assert ended.code == 1
+    assert "answers, but not as AWS does" in ended.said
