@@ -57,7 +57,7 @@ def lowtide(
 
 
 LEAST_COLUMNS = 20
-"""A narrower terminal is none: nobody could read a table there."""
+"""Narrowest width that ``COLUMNS`` may set. No table is readable in less."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
@@ -144,15 +144,14 @@ def main() -> None:
 
 
 def _mend_width() -> None:
-    """Rich prints nothing at all where ``COLUMNS`` says that there is no width."""
+    """Ignore a ``COLUMNS`` that is no usable width. With 0, Rich would print nothing at all."""
     width = os.environ.get("COLUMNS", "")
     if width and not (width.isdecimal() and int(width[:6]) >= LEAST_COLUMNS):
         del os.environ["COLUMNS"]
 
 
 def _open_streams() -> None:
-    """Streams that a shell has closed become ones that swallow what is written; a terminal that lacks a character must
-    not cost the work's outcome."""
+    """Replace streams that the shell has closed by the null device, and let no character fail to print."""
     # In this order, so that no file that is opened later gets the number of a standard stream.
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)

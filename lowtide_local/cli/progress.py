@@ -1,4 +1,4 @@
-"""What a run says while it goes on: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lowtide.core.wording import span
 from lowtide_local.run.onlooker import Onlooker, OpenBatch, Progress, Working
 
 EVERY_S = 5.0
-"""Between plain lines at first, while something moves."""
+"""Shortest time between plain lines, in seconds."""
 
 STILL_S = 60.0
-"""The same while nothing moves, and at the most: lines come more rarely the longer a run takes."""
+"""Longest time between plain lines, also while nothing changes."""
 
 SHARE = 0.1
-"""Of what a run has taken so far, between two plain lines: some dozens of them an hour."""
+"""Time between plain lines as a share of the run's time so far, within the two limits above."""
 
 WINDOW_S = 300.0
-"""How far back a rate looks."""
+"""Length of the window that a rate is measured over."""
 
 SETTLED_S = 10.0
-"""Of a window that is too short to tell a rate from."""
+"""Shortest window that a rate is told from."""
 
 SHOWN_BATCHES = 5
 LONG_S, DAY_S = 120, 172_800
@@ -38,7 +38,7 @@ Now = Callable[[], float]
 
 
 class Rate:
-    """Tasks a second of late, and from that a rough time left."""
+    """Rate of the last minutes, and a rough time left."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
@@ -55,14 +55,14 @@ class Rate:
 
     @property
     def per_s(self) -> float:
-        """0.0 where nothing moved, or it is too early to say."""
+        """Tasks per second; 0.0 where nothing moved, or it is too early to say."""
         if not self._seen:
             return 0.0
         (began, before), (at, done) = self._seen[0], self._seen[-1]
         return (done - before) / (at - began) if at - began >= SETTLED_S else 0.0
 
     def text(self, left: int) -> str:
-        """Empty where there is nothing to say."""
+        """Return the rate and the time for ``left`` tasks; an empty text where no rate is known."""
         if not self.per_s:
             return ""
         a_minute = self.per_s * 60
@@ -72,7 +72,7 @@ class Rate:
 
 
 def done(progress: Progress) -> int:
-    """Tasks that have ended, and requests of open batches that the provider says are over."""
+    """Count tasks that have ended, and requests of open batches that the provider says are over."""
     return progress.answered + progress.dead + sum(batch.over for batch in progress.batches)
 
 
@@ -100,7 +100,7 @@ def silence(progress: Progress) -> str:
 
 
 class Lines:
-    """Plain lines on stderr: when the file is read, and then whenever something has moved, but ever more rarely."""
+    """Plain lines: one when the file is read, then one whenever something has changed, ever more rarely."""
 
     def __init__(self, now: Now = time.monotonic) -> None:
         self._now = now
@@ -188,7 +188,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def onlooker() -> Iterator[Onlooker]:
-    """Progress goes to stderr."""
+    """Choose bars where stderr is a terminal, plain lines otherwise."""
     if not sys.stderr.isatty():
         yield Lines()
         return

@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
 _HARMLESS = frozenset({"api-version"})
-"""Parameters of a URL that are no secret."""
+"""Parameters of a URL's query that may be shown."""
 
 
 def command_line(
     given: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ, *, original: Sequence[str] = ()
 ) -> str:
-    """Quoted for a shell. What may be a secret in a URL's query is left out."""
+    """Return the command, quoted for a shell. Values in a URL's query that may be secrets are masked."""
     argv = sys.argv if given is None else given
     how = list(original or sys.orig_argv)
     return " ".join([_program(argv[0], how, environment), *(shlex.quote(_without_secrets(each)) for each in argv[1:])])

@@ -49,7 +49,7 @@ def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as
 
 
 def exit_code(report: RunReport) -> ExitCode:
-    """What could not be checked changes no code."""
+    """Return the exit code. A check that could not be made changes nothing."""
     if not all(check.held for check in report.checks):
         return ExitCode.UNBALANCED
     return ExitCode.SOME_DEAD if report.receipt.dead or report.receipt.refused else ExitCode.DONE

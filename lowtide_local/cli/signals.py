@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"
-"""A bar hides the cursor."""
+"""Shows the cursor again, which a progress bar hides."""
 
 
 def treat_terminate_as_interrupt() -> None:
@@ -30,8 +30,9 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 class Interruptible:
-    """Around a command whose work is kept: a signal ends it with Stop, whose line ends with ``kept()``. The line before
-    it is ``command``, which goes on.
+    """Ends a command in good order when a signal comes. Its work is kept.
+
+    It raises Stop, whose line ends with ``kept()``. The line before it shows ``command``, which continues the work.
 
     A first signal cancels what runs in ``run`` at its next await, and breaks off anything else at once. A second one
     ends the process on the spot, with the same line: what is kept survives even ``kill -9``.
@@ -60,7 +61,7 @@ class Interruptible:
                 signal.signal(number, handler)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """``asyncio.run``. Raises CancelledError after a signal."""
+        """Run ``work`` as ``asyncio.run`` does. Raises CancelledError after a signal."""
 
         async def watched() -> T:
             task = asyncio.current_task()
@@ -76,7 +77,7 @@ class Interruptible:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Around work inside ``run`` that awaits nothing for long."""
+        """Let a signal break off work inside ``run`` that does not await for long."""
         cancel, self._cancel = self._cancel, None
         try:
             yield

@@ -20,7 +20,7 @@ ID_CHARACTERS = 15
 EXAMPLE_CHARACTERS = 160
 
 UNKNOWN = "unknown"
-"""What a model without a known price costs."""
+"""Shown in place of dollars where no price is known."""
 
 TEXT = frozenset({"tier", "lane", "batch", "model", "status", "code", "for example", "reason"})
 """Columns that are read from the left; numbers stand under each other on the right."""
@@ -105,7 +105,7 @@ def _short(text: str) -> str:
 
 
 def _refused(report: RunReport) -> Table:
-    """The first of them; refused.jsonl has them all."""
+    """Show the first refused lines. refused.jsonl has all of them."""
     more = report.receipt.refused - len(report.refused)
     table = _table(
         f"Refused lines{f' (and {more} more in refused.jsonl)' if more > 0 else ''}", "line", "code", "reason"
@@ -116,7 +116,7 @@ def _refused(report: RunReport) -> Table:
 
 
 def _receipt(report: RunReport) -> Table:
-    """With a column for what has no known price, where there is any: it is in no sum, and is not nothing."""
+    """Show the costs per lane, with a column for tasks without a known price where there are any."""
     receipt, some = report.receipt, bool(report.receipt.unpriced)
     table = _table("Receipt", "lane", "tasks", "paid", "list price", "saved", *(["unpriced"] if some else []))
     unpriced = report.unpriced.get("by_lane", {})

@@ -70,7 +70,7 @@ class Share:
 
     @property
     def unknown(self) -> bool:
-        """Is there no price for any of them? What they cost is then not known, and is not nothing."""
+        """Whether no task has a known price. The cost is then unknown, not zero."""
         return 0 < self.tasks == self.unpriced
 
 

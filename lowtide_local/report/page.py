@@ -31,7 +31,7 @@ MARKS = {True: "\N{CHECK MARK} held", False: "\N{BALLOT X} did not hold"}
 """A word beside the sign: colour alone says nothing in print."""
 
 UNKNOWN = "unknown"
-"""What tasks cost that have no known price."""
+"""Shown in place of dollars where no price is known."""
 
 WHOLE_WIDTH = 640
 """Pixels, of the headline's bar; it shrinks with the page."""

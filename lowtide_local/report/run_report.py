@@ -86,5 +86,5 @@ class RunReport:
 
     @property
     def reconciled(self) -> bool:
-        """Whether something was checked, and all of it held. What could not be checked says neither yes nor no."""
+        """Whether at least one check was made, and all of them held. ``unchecked`` does not count."""
         return bool(self.checks) and all(check.held for check in self.checks)

@@ -1,4 +1,4 @@
-"""The base URL that a person gave, as it is used, or the reason why it cannot be."""
+"""Reads the base URL that a person gave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowtide_local.cli.stop import Stop, usage
 OPENAI_URL = "https://api.openai.com/v1"
 
 _INVISIBLE = "\ufeff\u200b\u2060"
-"""Come along when a URL is copied from a page or a document, beside blanks."""
+"""Characters that are copied along with a URL from a page or a document."""
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]*))?")
 _HIGHEST_PORT = 65_535
 _SHOWN_CHARACTERS = 200
@@ -26,13 +26,16 @@ _CALLED = (
     re.compile(rf"(?P<base>.*/{_VERSION})/(?:completions|responses|embeddings|models|batches|files|messages)(?:/.*)?"),
     re.compile(r"(?P<base>.*)/(?:completions|responses|embeddings|batches|files)"),
 )
-"""Paths of calls, which people copy where the base of all of them is asked for."""
+"""Paths of single calls. People copy them where the base of all calls is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """``url`` has neither query nor trailing slash, and may be shown. ``query`` goes with every request, and may hold a
-    secret. ``note`` says what was made of the text, where that is not what was given."""
+    """A base URL in parts.
+
+    ``url`` has neither query nor trailing slash, and may be shown. ``query`` goes with every request and may hold a
+    secret. ``note`` says how the text was understood, where that differs from what was given.
+    """
 
     url: str
     query: str = ""
@@ -40,7 +43,7 @@ class BaseUrl:
 
     @classmethod
     def of(cls, text: str, name: str) -> BaseUrl:
-        """``name`` is the option or the variable that ``text`` comes from. Raises Stop where it is no base URL."""
+        """Read ``text``, which comes from the option or variable ``name``. Raises Stop where it is no base URL."""
         text = text.strip().strip(_INVISIBLE).strip()
         if not text:
             raise usage(f"{name} is empty; give one such as {OPENAI_URL}")
@@ -74,7 +77,7 @@ class BaseUrl:
 
 
 def _problem(text: str) -> str | None:
-    """What is wrong in the eyes of a person; None where a parser may judge."""
+    """Say what is wrong in a person's words; None where the parser may judge."""
     if not text.isprintable() or " " in text:
         return "it holds a blank or a character that cannot be seen"
     scheme, found, _ = text.partition("://")
@@ -100,7 +103,7 @@ def _problem(text: str) -> str | None:
 
 
 def _base(path: str) -> str:
-    """The part of ``path`` that all calls have in common."""
+    """Return the part of ``path`` that all calls have in common."""
     if _IS_BASE.fullmatch(path):
         return path
     return next((found["base"] for called in _CALLED if (found := called.fullmatch(path))), path)

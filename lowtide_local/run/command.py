@@ -89,7 +89,7 @@ async def run(
 
 
 def _is_waiting_for_batch(engine: Engine) -> bool:
-    """Is a batch at the provider, or may one be?"""
+    """Return whether the provider has a batch of this run, or may have one."""
     return any(row.state not in NOT_ASKED_FOR for row in engine.batches.active())
 
 
@@ -226,7 +226,7 @@ def _refused(count: int, first: Mapping[str, Any]) -> str:
 
 
 def _report(system: System, engine: Engine, tasks: Path, out: Path, onlooker: Onlooker) -> RunReport:
-    """Writes the records, and with them that the run is over. A run that was over before ended when it did then."""
+    """Write the records and note that the run is over. A run that was over before keeps its time."""
     rows = sum(engine.tasks.counts().values())
 
     def tell(what: str, whole: int = rows) -> Tick:
@@ -245,7 +245,7 @@ def _report(system: System, engine: Engine, tasks: Path, out: Path, onlooker: On
 
 
 def _telling(onlooker: Onlooker, what: str) -> Callable[[int, int], None]:
-    """Tells of files, as often as of tasks and no more."""
+    """Report work on files, as often as progress on tasks."""
     told_at = 0.0
 
     def told(done: int, whole: int) -> None:

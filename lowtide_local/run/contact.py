@@ -30,7 +30,7 @@ SILENCE_S = 60.0
 """How long nothing gets through before the command ends. A restart of a server or of a router takes less."""
 
 SILENCE_WITH_BATCH_S = 86_400.0
-"""The same while a batch is open: as long as a provider takes for one at most."""
+"""The same while a batch is open. A provider takes at most so long for one."""
 
 PROBE_S = 2.0
 """Between two tries while nothing gets through: calls and polls may be resting for minutes by then."""
@@ -48,7 +48,7 @@ class Contact:
         self.notice = notice
         self.refused: str | None = None
         self.batches: dict[str, ProviderBatch] = {}
-        """As they were seen last, by the provider's id."""
+        """Batches as last seen, by the provider's id."""
         self._silent_since: float | None = None
         self._reason = ""
         self._told = False

@@ -24,7 +24,7 @@ TRYING_S = 5.0
 BETWEEN_TRIES_S = 0.25
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""What RFC 9110 calls a token."""
+"""A token, as RFC 9110 defines it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Endpoint:
 
 
 def _check_headers(environment: Mapping[str, str]) -> None:
-    """The SDK sends these as headers, and would fail at every request."""
+    """Check what the SDK sends as headers. It would fail at every request."""
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         if not _is_header(environment.get(name, "")):
             raise usage(f"{name} holds characters that no header can carry; mend it or unset it")
@@ -107,7 +107,7 @@ async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> boo
 
 
 def _proxy_hint(endpoint: Endpoint) -> str:
-    """Somebody who sees that an address answers does not think of a proxy."""
+    """Name the proxy in force, because a browser may reach the same address without it."""
     proxies, scheme = getproxies(), urlsplit(endpoint.base_url).scheme
     names = [f"{kind.upper()}_PROXY" for kind in (scheme, "all") if proxies.get(kind)]
     return "" if endpoint.local or not names else f" ({' and '.join(names)} is set: does the proxy work?)"

@@ -41,7 +41,7 @@ class Feed:
         self._engine = engine
         self._path = path
         self.refused = sum(1 for _ in refusals(engine))
-        """Lines so far that became no task."""
+        """Count of lines so far that became no task."""
 
     def step(self) -> bool:
         cursor = orjson.loads(self._engine.meta.get(_CURSOR) or '{"offset":0,"line":0}')

@@ -1,4 +1,4 @@
-"""What a file looks like that holds no tasks, one JSON object a line: told from its beginning, before anything is made.
+"""Recognises files that do not hold one JSON task per line, from their beginning.
 
 A file is refused only where not one of its first lines may be a task; where some are wrong, each of those is refused by
 itself while the run goes on.
@@ -14,9 +14,9 @@ from typing import Any
 from .shapes import AS_TASKS, holding, shape
 
 HEAD_BYTES = 262_144
-"""How much of a file is looked at."""
+"""Size of the beginning that is looked at."""
 LINES = 20
-"""How many of its lines that are not blank."""
+"""Number of non-blank lines that are looked at."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip: unpack it first (gunzip -c FILE > NEW.jsonl)"),
@@ -42,7 +42,7 @@ _ARRAY = "a JSON array: write each of its members on a line of its own (jq -c '.
 _PRETTY = "JSON that runs over several lines: write each task on one line (jq -c . FILE > NEW.jsonl)"
 _NO_JSON = f"text that is no JSON: {AS_TASKS}"
 _BLANK = " \t\r\n\f\v"
-"""What is dropped around a line. Unicode's blanks and ASCII's separators are not: they break a line of JSON."""
+"""Blanks around a line. Unicode's blanks and ASCII's separators are not among them: they break a line of JSON."""
 
 _LIST_INSIDE = re.compile(r'\{\s*"(\w+)"\s*:\s*\[')
 _BARE_KEY = re.compile(r"\{\s*[A-Za-z_$][\w$]*\s*:")
@@ -53,7 +53,7 @@ _YAML = re.compile(r"(- +)?[\"']?[A-Za-z_][\w-]*[\"']?:(\s|$)|- \S|%YAML")
 
 
 def looks_like(head: bytes, *, whole: bool) -> str | None:
-    """What the file looks like, and what to do; None where it may hold tasks, or nothing can be told.
+    """Say what the file looks like and what to do; None where it may hold tasks, or nothing can be told.
 
     ``head`` is its beginning, at most ``HEAD_BYTES``; ``whole`` says that there is no more.
     """
@@ -100,7 +100,7 @@ def _binary(head: bytes) -> str | None:
 
 
 def _text(head: bytes) -> str | None:
-    """The text, but for a character that the end of ``head`` cuts in two; None where it is no UTF-8."""
+    """Decode the text, without a character that the end of ``head`` cuts in two; None where it is no UTF-8."""
     try:
         return head.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -126,7 +126,7 @@ def _eight_bit(head: bytes) -> str:
 
 
 def _nested(text: str) -> str | None:
-    """A value that runs over several lines, or a list of all tasks: single lines of it may well look like tasks."""
+    """Recognise a value over several lines, or a list of all tasks. Single lines of them may look like tasks."""
     first, _, rest = text.partition("\n")
     first = first.strip(_BLANK)
     if first == "[" or (first.startswith("[") and not _TABLE.fullmatch(first) and _json(first) is None):
@@ -139,7 +139,7 @@ def _nested(text: str) -> str | None:
 
 
 def _value_ends(text: str) -> int:
-    """Where the JSON value at the beginning of ``text`` ends; 0 where there is none, or not all of it."""
+    """Return where the JSON value at the beginning of ``text`` ends; 0 where there is no whole value."""
     try:
         return json.JSONDecoder().raw_decode(text)[1]
     except (ValueError, RecursionError):
@@ -147,7 +147,7 @@ def _value_ends(text: str) -> int:
 
 
 def _document(text: str) -> str | None:
-    """What its first characters tell."""
+    """Recognise a file by its first characters."""
     if text.startswith("version https://git-lfs"):
         return "a Git LFS pointer, in place of the file: fetch it (git lfs pull)"
     if "/annex/objects/" in text.split("\n", 1)[0]:
@@ -167,14 +167,14 @@ def _is_html(text: str) -> bool:
 
 
 def _first(sample: list[str], said: list[str | None]) -> str | None:
-    """What the first line is; where it is no JSON, the lines together tell more."""
+    """Say what the first line is. Where it is no JSON, the lines together tell more."""
     if not said:
         return None
     return _prose(sample) if said[0] == _NO_JSON else said[0]
 
 
 def _partial(line: str) -> str | None:
-    """A first line that is longer than what was read."""
+    """Judge a first line that is longer than what was read."""
     if not line:
         return None
     if (inside := _LIST_INSIDE.match(line)) and inside[1] != "messages":
@@ -185,7 +185,7 @@ def _partial(line: str) -> str | None:
 
 
 def _line(line: str) -> str | None:
-    """What a line is, if it can be no task."""
+    """Say what a line is, or None where it may be a task."""
     value = _json(line)
     match value:
         case None:
@@ -222,7 +222,7 @@ def _no_json(line: str) -> str:
 
 
 def _prose(sample: list[str]) -> str:
-    """Lines of text that hold no JSON."""
+    """Say what kind of text these lines are."""
     first = sample[0]
     for delimiter, name in (("\t", "TSV"), (",", "CSV"), (";", "CSV with semicolons"), ("|", "a table")):
         if len(sample) > 1 and len(columns := _columns(sample, delimiter)) == 1 and columns.pop() > 1:
@@ -246,7 +246,7 @@ def _python() -> str:
 
 
 def _json(text: str) -> Any:
-    """None also where it is no JSON."""
+    """Return the value of a JSON text; None also where it is no JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

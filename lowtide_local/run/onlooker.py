@@ -8,8 +8,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class OpenBatch:
-    """A batch that is not done. ``name`` is the provider's id once there is one; ``status`` is the provider's word, or
-    ours before it has one. ``completed`` and ``failed`` are the provider's counts, None where it gives none."""
+    """A batch that is not done.
+
+    ``name`` is the provider's id once there is one. ``status`` is the provider's word, or ours before that.
+    ``completed`` and ``failed`` are the provider's counts, None where it gives none.
+    """
 
     name: str
     model: str
@@ -20,13 +23,13 @@ class OpenBatch:
 
     @property
     def over(self) -> int:
-        """Requests that need not be waited for, as far as the provider says."""
+        """Requests that are over, as far as the provider says."""
         return min(self.requests, (self.completed or 0) + (self.failed or 0))
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Work on files, before the first task and after the last: ``done`` of ``whole`` bytes or tasks."""
+    """Work on files before the first task and after the last one: ``done`` of ``whole`` bytes or tasks."""
 
     what: str
     done: int = 0
@@ -35,8 +38,11 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts of tasks while a run goes on. ``fed`` is false while the file is still being read. ``silent_s`` is since
-    when the provider could not be reached, 0.0 while it can. ``working``: nothing is being answered, files are."""
+    """Counts of tasks while a run goes on.
+
+    ``fed`` is false while the file is still being read. ``silent_s`` is how long the provider could not be reached.
+    ``working`` is set while files are read or written and nothing is answered.
+    """
 
     accepted: int = 0
     answered: int = 0

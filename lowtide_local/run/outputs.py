@@ -22,13 +22,13 @@ from .reconcile import BilledLine, checks, unchecked
 from .records import Tick, batch_stories, figures, settled, silent
 
 FIRST_REFUSED = 5
-"""Lines that are named in a report; refused.jsonl has them all."""
+"""Number of refused lines that a report names. refused.jsonl has all of them."""
 
 
 def report_of(
     system: System, engine: Engine, title: str, billed: Sequence[BilledLine] | str, tick: Tick = silent
 ) -> RunReport:
-    """``billed`` is the provider's bill, or why there is none."""
+    """Add up the run. ``billed`` is the provider's bill, or why there is none."""
     summed = figures(system, engine, tick)
     told = None if isinstance(billed, str) else billed
     return RunReport(
@@ -52,8 +52,10 @@ def report_of(
 def write_outputs(
     system: System, engine: Engine, out: Path, report: RunReport, tell: Callable[[str], Tick] = lambda _name: silent
 ) -> None:
-    """Raises OSError. The receipt comes last but one, so that who sees it finds the records. ``tell`` hears which file
-    is begun, and what it gives back of every row of it."""
+    """Write the files of a run. Raises OSError. The receipt comes last, so that a reader who sees it finds the records.
+
+    ``tell`` is called with the name of each file, and what it returns is called for every row.
+    """
     write_jsonl(out / "results.jsonl", _records(system, engine, tell("results.jsonl")))
     write_jsonl(out / "dead.jsonl", _letters(system, engine, tell("dead.jsonl")))
     write_jsonl(out / "refused.jsonl", refusals(engine))

@@ -28,7 +28,7 @@ STATE = ".lowtide"
 """The directory inside DIR that holds the run's durable state."""
 
 DATABASE = "state.db"
-"""The file in it that is there once the run has begun."""
+"""The file in it that exists once the run has begun."""
 
 _SKIP_BYTES = 1 << 20
 

@@ -62,7 +62,7 @@ def checks(
 
 
 def unchecked(engine: Engine, billed: Sequence[BilledLine] | str) -> list[NotChecked]:
-    """What ``checks`` could not look at, and why. ``billed`` is the bill, or why there is none."""
+    """List what ``checks`` could not look at, and why. ``billed`` is the bill, or why there is none."""
     missing = []
     if isinstance(billed, str):
         missing.append(NotChecked("what the provider billed, line by line", billed))
@@ -95,7 +95,7 @@ def _ledger(ledger: Receipt, receipt: Receipt) -> Check:
 
 
 def _of_records(system: System, engine: Engine, tick: Tick) -> tuple[Mapping[str, Usage], Decimal]:
-    """The tokens of each batch's answers, and what all records cost."""
+    """Return the tokens of each batch's answers, and the cost of all records."""
     usages: dict[str, Usage] = defaultdict(Usage)
     paid = Decimal(0)
     for _, document in settled(system, engine, tick):

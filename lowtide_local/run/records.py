@@ -23,7 +23,7 @@ ALL_ANSWERED = "all answered"
 
 
 Tick = Callable[[], None]
-"""Hears of every row that is read: a run of 100,000 tasks reads them for minutes."""
+"""Called for every row that is read. A run of 100,000 tasks reads them for minutes."""
 
 
 def silent() -> None:

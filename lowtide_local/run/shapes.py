@@ -1,4 +1,4 @@
-"""JSON objects of other programs, which people give in place of tasks."""
+"""Recognises JSON objects of other programs that people give in place of tasks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _AS_LINE = (
 )
 _FIELDS = frozenset({*TaskMessage.model_fields, *BatchLine.model_fields})
 _EVERYWHERE = frozenset({"type", "priority", "tags", "tenant", "created_at", "method", "url", "body", "retry_count"})
-"""Fields of a task that objects of other kinds have as well."""
+"""Fields of a task that other objects have as well."""
 _SHOWN = 5
 
 
 def shape(line: Mapping[str, Any]) -> str | None:
-    """What the object is, and what to do; None where it may be a task."""
+    """Say what the object is and what to do; None where it may be a task."""
     if not line:
         return None
     return _ours(line) or _batch_of_another(line) or _request(line) or _nothing_of_a_task(line)
@@ -69,7 +69,7 @@ def _batch_of_another(line: Mapping[str, Any]) -> str | None:
 
 
 def _request(line: Mapping[str, Any]) -> str | None:
-    """A body without the rest, or an example of a dialogue."""
+    """Recognise a body without the rest, or an example of a dialogue."""
     keys = line.keys()
     if keys & {"task_id", "custom_id", "request", "payload"}:
         return None

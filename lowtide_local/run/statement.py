@@ -39,7 +39,7 @@ async def ask(endpoint: Endpoint, engine: Engine) -> None:
 
 
 def billed(engine: Engine) -> Sequence[BilledLine] | str:
-    """As kept; or in a few words why it is not known."""
+    """Return the bill as kept, or in a few words why it is not known."""
     try:
         told = orjson.loads(engine.objects.get(_KEPT))
         return str(told["not_told"]) if isinstance(told, dict) else [BilledLine.of(line) for line in told]

@@ -1,4 +1,4 @@
-"""Pictures, sounds and files inside a request: what they count as, in place of the text of their base64."""
+"""Token estimates for the pictures, sounds and files in a request, in place of the length of their base64."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from .image_sizes import decoded, image_size
 from .image_tokens import image_tokens
 
 _NAMED = 200
-"""Characters of a data URL in which its comma has to come."""
+"""Characters at the start of a data URL in which its comma is looked for."""
 _AUDIO_TOKENS_A_SECOND = 10
 """Source: OpenAI's guide to the costs of audio: a token for each 100 ms of a user's audio."""
 _WAV_HEADER = 44
 _SPEECH_BYTES_A_SECOND = 4_000
-"""Of compressed speech, 32 kbit/s; music has more, and is then estimated too high."""
+"""Rate of compressed speech (32 kbit/s). Music has a higher rate, so its estimate is too high."""
 _FILE_BYTES_A_TOKEN = 20
 """A rule of thumb without a source: a page of a PDF is about 2,000 tokens as text and picture, and 10 to 200 KB."""
 _TEXT_BYTES_A_TOKEN = 4
 _HOLDING = frozenset({"image_url", "input_audio", "file", "file_data"})
-"""Fields of a part that something is attached in."""
+"""Fields of a part that hold an attachment."""
 _TEXTS = ("data:text/", "data:application/json", "data:application/xml")
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """``chars`` of base64 in a body, which are no text, and the ``tokens`` that they count as."""
+    """Size of the attachments in a body: ``chars`` of base64, and the ``tokens`` that they count as."""
 
     chars: int = 0
     tokens: int = 0
 
 
 def attached(body: dict[str, Any]) -> Attached:
-    """What is attached to a request for chat completions or responses. Never raises, whatever the body holds."""
+    """Measure the attachments of a request for chat completions or responses. Never raises."""
     model = body.get("model")
     name = model if isinstance(model, str) else ""
     chars = tokens = 0
@@ -45,7 +45,7 @@ def attached(body: dict[str, Any]) -> Attached:
 
 
 def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The parts of messages and of tools' outputs. No deeper: what is looked for stands nowhere else."""
+    """Yield the parts of messages and of tool outputs. Attachments stand nowhere else."""
     for field in ("messages", "input"):
         items = body.get(field)
         for item in items if isinstance(items, list) else ():
@@ -93,6 +93,6 @@ def _sound(data: str, form: Any) -> int:
 
 
 def _wav_rate(data: str) -> int:
-    """Bytes a second, as the header of a WAV says; 0 where there is none."""
+    """Return the bytes per second that the header of a WAV states, or 0 where there is no header."""
     header = decoded(data, 0, 0, _WAV_HEADER)
     return int.from_bytes(header[28:32], "little") if header[:4] == b"RIFF" and header[8:12] == b"WAVE" else 0

@@ -55,7 +55,7 @@ class ValidationFault(Value):
 
 
 class BatchCounts(Value):
-    """How many of a batch's requests the provider says are over. For people to look at: they are not to be trusted."""
+    """Counts of a batch's requests, as the provider states them. They are shown to people and decide nothing."""
 
     total: int = 0
     completed: int = 0
@@ -75,7 +75,7 @@ class ProviderBatch(Value):
     ended_at: Utc | None = None
     usage: dict[str, Any] | None = None
     counts: BatchCounts | None = Field(default=None, exclude=True)
-    """Not kept in the row: they change with every look."""
+    """Not stored in the row, because they change with every poll."""
 
     @property
     def ended(self) -> bool:

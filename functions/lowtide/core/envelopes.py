@@ -17,8 +17,8 @@ from .wording import kind
 DEEPEST = 4
 """Envelopes around one task. EventBridge to SNS to SQS makes two."""
 _SLEEPER = "task_token"
-"""The attribute with a state machine's token. It counts as an attribute of the SQS message alone: where SNS wraps it,
-the state machine would sleep on."""
+"""Attribute that holds a state machine's token. Only an attribute of the SQS message itself counts. In an SNS
+envelope it would be lost, and the state machine would sleep on."""
 _SHOWN_CHARACTERS = 80
 
 
@@ -101,7 +101,7 @@ def _of_bridge(content: Mapping[str, Any]) -> bool:
 
 
 def _word(value: Any) -> str:
-    """A name that a service gave, cut short; its kind where it is no printable text."""
+    """Return a name that a service gave, cut short, or its kind where it is no printable text."""
     if isinstance(value, str) and value.isprintable() and value:
         return value[:_SHOWN_CHARACTERS]
     return kind(value)

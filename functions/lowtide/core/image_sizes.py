@@ -5,16 +5,16 @@ from __future__ import annotations
 from binascii import Error, a2b_base64
 
 _SEGMENTS = 50
-"""Parts of a JPEG that are gone through before its size. Cameras and editors write a dozen; a picture made of tiny ones
-must not take long."""
+"""Segments of a JPEG that are read before its size. Cameras and editors write about a dozen. The bound keeps a
+hostile picture cheap."""
 _HEADER_BYTES = 30
-"""All that PNG, GIF and WebP need."""
+"""Enough for PNG, GIF and WebP."""
 _START_OF_FRAME = frozenset({*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def image_size(text: str, start: int) -> tuple[int, int] | None:
-    """Width and height in pixels of the picture whose base64 begins at ``start``; None where that cannot be read."""
+    """Return the width and height in pixels of the picture whose base64 begins at ``start``, or None."""
     header = decoded(text, start, 0, _HEADER_BYTES)
     size = None
     if header.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -42,7 +42,7 @@ def _webp(header: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(text: str, start: int) -> tuple[int, int] | None:
-    """From segment to segment, without what is in them."""
+    """Find the frame header by jumping from segment to segment."""
     offset = 2
     for _ in range(_SEGMENTS):
         found = decoded(text, start, offset, 9)
@@ -60,7 +60,7 @@ def _jpeg(text: str, start: int) -> tuple[int, int] | None:
 
 
 def decoded(text: str, start: int, offset: int, count: int) -> bytes:
-    """``count`` bytes at ``offset`` of what the base64 from ``start`` on holds; fewer where it ends or is none."""
+    """Decode ``count`` bytes at ``offset`` of the base64 from ``start`` on; fewer where it ends or is invalid."""
     skipped = offset % 3
     begin = start + offset // 3 * 4
     piece = text[begin : begin + -(-(skipped + count) // 3) * 4]

@@ -1,4 +1,4 @@
-"""How many tokens a picture counts as, by the rules of its model.
+"""Token counts of pictures, by the rules of their models.
 
 Source: OpenAI's guide to images and vision (developers.openai.com/api/docs/guides/images-vision: choosing a detail
 level, model sizing behaviour, calculating costs), as of 2026. Where public measurements differ from it, they are lower
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 _PATCH = 32
 _TILE = 512
 _LOW = 512
-"""Pixels; a picture of low detail is made to fit a square of so many."""
+"""Side in pixels of the square that a picture of low detail is scaled to fit."""
 _UNKNOWN = (2_048, 2_048)
-"""Where the size cannot be read, or the picture is elsewhere."""
+"""Size that is assumed where it cannot be read, or the picture is a URL or a file id."""
 _MOST_PATCHES = 30_000
-"""A picture of more is refused by every model."""
+"""No model takes a picture of more patches."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Patches:
-    """``multiplier`` tokens for each patch that it takes to cover the picture, once it was made to fit."""
+    """Rule for models that count patches: ``multiplier`` tokens for each patch of the scaled picture."""
 
     multiplier: float
     high: int
@@ -44,8 +44,10 @@ class _Patches:
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """``base`` tokens, and unless the detail is low ``tile`` more for each square of 512 pixels, once the picture was
-    made to fit 2,048 and its shorter side 768 pixels."""
+    """Rule for models that count tiles: ``base`` tokens, and ``tile`` more for each square of 512 pixels.
+
+    The picture is scaled to fit 2,048 pixels, and its shorter side to 768. Low detail has no tiles.
+    """
 
     base: int
     tile: int
@@ -59,7 +61,7 @@ class _Tiles:
 
 
 _UNBOUNDED = 65_535
-"""Pixels of the longest side that a model takes which resizes nothing."""
+"""Longest side in pixels for models that do not resize."""
 _CURRENT = _Patches(1.2, 2_500, high_side=_UNBOUNDED, original=_MOST_PATCHES, original_side=_UNBOUNDED)
 """GPT-5.6 and later: ``auto`` is ``original``, and that is not resized."""
 _RULES: tuple[tuple[str, _Patches | _Tiles], ...] = (
@@ -79,15 +81,17 @@ _RULES: tuple[tuple[str, _Patches | _Tiles], ...] = (
 
 
 def image_tokens(model: str, size: tuple[int, int] | None, detail: str) -> int:
-    """``detail`` is ``low``, ``high``, ``original`` or ``auto``. A model without a rule of its own counts like OpenAI's
-    current ones. At most 36,000, whatever size a header claims."""
+    """Return the tokens of a picture, at most 36,000. ``detail`` is ``low``, ``high``, ``original`` or ``auto``.
+
+    A model without a rule of its own counts like OpenAI's current models.
+    """
     name = model.rpartition("/")[2].lower()  # gateways put a provider's name before it
     rule = next((rule for pattern, rule in _RULES if re.match(pattern, name)), _CURRENT)
     return rule.tokens(size or _UNKNOWN, detail)
 
 
 def _within(size: tuple[int, int], side: int, patches: int) -> tuple[int, int]:
-    """The size that the picture is made to fit, never larger than it is."""
+    """Scale the picture down until it fits; never up."""
     width, height = size
     if _covered(width, height) <= patches and max(size) <= side:
         return size

@@ -117,7 +117,9 @@ def estimated_tokens(body: dict[str, Any], size: int) -> int:
 
 
 def input_tokens(body: dict[str, Any], size: int) -> int:
-    """The input alone of a request that has ``size`` bytes as a line: its text by its length, what is attached by what
-    it is."""
+    """Estimate the input tokens of a request that is ``size`` bytes long as a line.
+
+    Text counts by its length, attachments by what they are.
+    """
     found = attached(body)
     return max(0, size - found.chars) // _BYTES_PER_TOKEN + found.tokens

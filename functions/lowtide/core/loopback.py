@@ -1,4 +1,4 @@
-"""Whether a host name is this machine itself."""
+"""Names and addresses of this machine itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from ipaddress import IPv6Address, ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to ``host`` stays on this machine: ``localhost``, a name below it (RFC 6761), 127.0.0.0/8,
-    ``::1`` and the IPv4 addresses mapped into IPv6.
+    """Return whether a request to ``host`` stays on this machine.
+
+    That is ``localhost``, a name below it (RFC 6761), 127.0.0.0/8, ``::1``, and these addresses mapped into IPv6.
 
     0.0.0.0 and ``::`` count as well: servers print them as their address, and a connection to them reaches this
     machine. ``host`` has no brackets and no port. Nothing is looked up.

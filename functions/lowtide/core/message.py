@@ -81,7 +81,7 @@ def _endpoint(value: Any) -> Any:
 
 
 ALIASES = tuple(endpoint.removeprefix("/v1") for endpoint in Endpoint)
-"""How Azure's batch lines write the endpoints."""
+"""Endpoints as Azure's batch lines write them."""
 Url = Annotated[
     Endpoint,
     Field(strict=False, description="one of " + ", ".join(Endpoint)),

@@ -78,9 +78,9 @@ def is_openai_url(url: str) -> bool:
 
 
 def build_http_client(base_url: str | None) -> httpx2.AsyncClient:
-    """The SDK's own client, with our limits. It trusts the certificates of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``.
+    """Return the SDK's client with our limits. It trusts what ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names.
 
-    A proxy of the environment is for the way out: what is on this machine is asked directly. Raises ConfigError where
+    A request to this machine never goes through a proxy of the environment. Raises ConfigError where
     a proxy or the certificates of the environment cannot be used.
     """
     host = urlsplit(base_url or "").hostname or ""
@@ -98,7 +98,7 @@ def build_http_client(base_url: str | None) -> httpx2.AsyncClient:
 
 
 def _check_proxies() -> None:
-    """Names the variable at fault. Its value is not shown: a proxy's URL may hold a password."""
+    """Raise ConfigError with the name of a variable at fault. Its value may hold a password and is not shown."""
     proxies = getproxies()
     if "*" in proxies.get("no", "").split(","):
         return

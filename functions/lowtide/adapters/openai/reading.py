@@ -17,7 +17,7 @@ MOST_FAULT_BYTES = 100_000
 """Of a batch's faults in all: they are kept in its row, of which DynamoDB takes 400 KB. What is not named goes again,
 and is named the next time."""
 _MOST_REQUESTS = 10_000_000
-"""More than any provider takes in a batch: what is beyond it is no count."""
+"""Highest number that is read as a count. No provider takes so many requests in a batch."""
 _FAULT_MESSAGE = 200
 """Characters of a fault's message."""
 _USAGE_BYTES = 4_000
@@ -44,7 +44,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
 
 
 def _counts(value: Any) -> BatchCounts | None:
-    """None where the server says nothing, or null until it has begun."""
+    """Return the counts, or None where the server gives none. Some servers send null until a batch has begun."""
     if not isinstance(value, Mapping):
         return None
     found = {name: value.get(name) for name in BatchCounts.model_fields}
