@@ -87,7 +87,10 @@ def run(
     no_batch: Annotated[bool, typer.Option("--no-batch", help="Answer LOW tasks on real-time lanes.")] = False,
     json: Json = False,
 ) -> None:
-    """Answers a file of tasks on any OpenAI-compatible endpoint. Killed, the same command goes on."""
+    """Answers every task in a file, using any OpenAI-compatible endpoint.
+
+    If it is interrupted, run the same command again to continue.
+    """
     from .run import run_command  # noqa: PLC0415
 
     raise typer.Exit(run_command(tasks, out, base_url, batch=not no_batch, as_json=json))
