@@ -32,6 +32,7 @@ from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
 from lowtide.adapters.clock import WallClock
+from lowtide.core.envelopes import no_records
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import ProviderSpec, Routes
@@ -112,8 +113,11 @@ def door(settings: Settings) -> Iterator[Door]:
 
 
 def messages(event: Mapping[str, Any]) -> list[Message]:
-    """The messages of an SQS event, as an event source delivers it."""
-    return [message_of(record) for record in event["Records"]]
+    """The messages of an SQS event, as an event source delivers it. Raises ConfigError for any other event."""
+    records = event.get("Records") if isinstance(event, Mapping) else None
+    if not isinstance(records, list) or not all(isinstance(each, Mapping) and "body" in each for each in records):
+        raise ConfigError(no_records(event))
+    return [message_of(record) for record in records]
 
 
 def history(settings: Settings) -> History:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,14 +32,32 @@ class _Verbs(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_Verbs,
     name="lowtide",
-    help="Every LLM task on the cheapest lane that still meets its deadline, answered once, with a receipt.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.add_typer(operate.app)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        sys.stdout.write(f"lowtide {version('lowtide')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def lowtide(
+    *,
+    show: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Answers every LLM task on the cheapest lane that still meets its deadline, once, and shows the receipt."""
+
+
+LEAST_COLUMNS = 20
+"""Narrowest width that ``COLUMNS`` may set. No table is readable in less."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
@@ -68,7 +87,10 @@ def run(
     no_batch: Annotated[bool, typer.Option("--no-batch", help="Answer LOW tasks on real-time lanes.")] = False,
     json: Json = False,
 ) -> None:
-    """Answers a file of tasks on any OpenAI-compatible endpoint. Killed, the same command goes on."""
+    """Answers every task in a file, using any OpenAI-compatible endpoint.
+
+    If it is interrupted, run the same command again to continue.
+    """
     from .run import run_command  # noqa: PLC0415
 
     raise typer.Exit(run_command(tasks, out, base_url, batch=not no_batch, as_json=json))
@@ -97,9 +119,8 @@ def schema(*, json: Json = False) -> None:
 def main() -> None:
     """The entry point. No traceback reaches a user for what went wrong outside this program."""
     treat_terminate_as_interrupt()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character must not cost the work's outcome
+    _open_streams()
+    _mend_width()
     try:
         try:
             app()
@@ -116,11 +137,35 @@ def main() -> None:
         _fail(where + (error.strerror or str(error)), ExitCode.FAILURE)
     except LowtideError as error:
         _fail(str(error), ExitCode.FAILURE)
+    except KeyboardInterrupt:
+        _fail("interrupted", ExitCode.FAILURE)
     except Exception as error:
         # A defect of ours. A traceback may quote a prompt, so it is shown to those alone who ask for it.
         if "LOWTIDE_TRACEBACK" in os.environ:
             raise
         _fail(f"a defect of lowtide ({type(error).__name__}); LOWTIDE_TRACEBACK=1 shows where", ExitCode.FAILURE)
+
+
+def _mend_width() -> None:
+    """Ignore a ``COLUMNS`` that is no usable width. With 0, Rich would print nothing at all."""
+    width = os.environ.get("COLUMNS", "")
+    if width and not (width.isdecimal() and int(width[:6]) >= LEAST_COLUMNS):
+        del os.environ["COLUMNS"]
+
+
+def _open_streams() -> None:
+    """Replace streams that the shell has closed by the null device, and let no character fail to print."""
+    # In this order, so that no file that is opened later gets the number of a standard stream.
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+        elif isinstance(stream, TextIOWrapper) and number:
+            stream.reconfigure(errors="replace")
 
 
 def _fail(message: str, code: ExitCode) -> None:

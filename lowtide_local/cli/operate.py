@@ -16,7 +16,7 @@ DEFAULT_TENANT = "default"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Stack = Annotated[str | None, typer.Option("--stack", envvar="LOWTIDE_STACK", help="The deployment's stack.")]
 EndpointUrl = Annotated[str | None, typer.Option("--endpoint-url", help="Of an AWS-compatible server, if not AWS.")]
-Tenant = Annotated[str | None, typer.Option("--tenant", help="Whose task it is; default is the tenant default.")]
+Tenant = Annotated[str | None, typer.Option("--tenant", help='Tenant that owns the task (default: "default").')]
 
 Code = Annotated[str | None, typer.Option("--code", help="Only those that died of this.")]
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
@@ -129,7 +129,7 @@ def dead_list(  # noqa: PLR0913 - an option each
     *,
     json: Json = False,
 ) -> None:
-    """Those that died, the last first."""
+    """Lists failed tasks, newest first."""
     from .dead import Which, dead_list_command  # noqa: PLC0415
 
     which = Which(code, tenant, kind, older_than, newer_than)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from lowtide.core.model import usd_text
 from lowtide.steps.redrive import RedriveOutcome
 from lowtide_local.operate.desk import Desk, opened
-from lowtide_local.operate.estimate import Estimate
+from lowtide_local.operate.estimate import Estimate, Share
 from lowtide_local.operate.redriving import Preview, preview, redrive_all, told
 
 from .dead import Which
@@ -116,10 +116,16 @@ def _costs(estimate: Estimate) -> Any:
         "What it would cost, estimated", "lane", "model", "tasks", "input tokens", "output, at most", "dollars"
     )
     for (lane, model), share in [*sorted(estimate.by_lane_and_model.items()), (("all", ""), estimate.total)]:
-        least, most = usd_text(share.least_usd), usd_text(share.most_usd)
-        dollars = least if least == most else f"{least} to {most}"
-        row(shown, lane, model, share.tasks, share.input_tokens, share.output_tokens_at_most, dollars)
+        row(shown, lane, model, share.tasks, share.input_tokens, share.output_tokens_at_most, _dollars(share))
     return shown
+
+
+def _dollars(share: Share) -> str:
+    if share.unknown:
+        return "unknown"
+    least, most = usd_text(share.least_usd), usd_text(share.most_usd)
+    told = least if least == most else f"{least} to {most}"
+    return f"{told} + {share.unpriced} unknown" if share.unpriced else told
 
 
 def _document(found: Preview, outcomes: Counter[RedriveOutcome]) -> dict[str, Any]:

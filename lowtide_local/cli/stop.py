@@ -12,6 +12,8 @@ class ExitCode(IntEnum):
     FAILURE = 1
     USAGE = 2
     SOME_DEAD = 3
+    UNBALANCED = 4
+    """Of ``run``: done, but a check of the reconciliation failed."""
 
 
 class Stop(Exception):

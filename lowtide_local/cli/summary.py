@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lowtide.core.model import usd_text
+from lowtide.core.receipts import Share
 from lowtide_local.report.run_report import RunReport
 from lowtide_local.run.records import ALL_ANSWERED
 
@@ -18,7 +19,10 @@ WIDE = 110
 ID_CHARACTERS = 15
 EXAMPLE_CHARACTERS = 160
 
-TEXT = frozenset({"tier", "lane", "batch", "model", "status", "code", "for example"})
+UNKNOWN = "unknown"
+"""Shown in place of dollars where no price is known."""
+
+TEXT = frozenset({"tier", "lane", "batch", "model", "status", "code", "for example", "reason"})
 """Columns that are read from the left; numbers stand under each other on the right."""
 
 
@@ -29,6 +33,8 @@ def print_summary(report: RunReport, console: Console | None = None) -> None:
         out.print(_tiers(report), "")
     if report.batches:
         _print_batches(report, out)
+    if report.refused:
+        out.print(_refused(report), "")
     if report.dead:
         out.print(_dead(report), "")
     out.print(_receipt(report), "")
@@ -36,6 +42,8 @@ def print_summary(report: RunReport, console: Console | None = None) -> None:
     for check in report.checks:
         mark = "[green]holds[/]" if check.held else "[bold red]FAILS[/]"
         out.print(f"{mark}  {escape(check.name)} [dim]({escape(check.detail)})[/]", soft_wrap=True)
+    for missing in report.unchecked:
+        out.print(f"[yellow]not checked[/]  {escape(missing.name)} [dim]({escape(missing.why)})[/]", soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -43,7 +51,10 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         # Prose wraps at spaces; what a person compares or copies stays in one piece.
         table.add_column(
-            column, justify="left" if column in TEXT else "right", no_wrap=column != "for example", overflow="ellipsis"
+            column,
+            justify="left" if column in TEXT else "right",
+            no_wrap=column not in ("for example", "reason"),
+            overflow="ellipsis",
         )
     return table
 
@@ -85,25 +96,38 @@ def _shown(batch_id: str, width: int) -> str:
 def _dead(report: RunReport) -> Table:
     table = _table("Dead letters", "code", "tasks", "for example")
     for reason in report.dead:
-        example = reason.example
-        shown = example if len(example) <= EXAMPLE_CHARACTERS else example[: EXAMPLE_CHARACTERS - 1] + "…"
-        table.add_row(escape(reason.code), str(reason.count), escape(shown))
+        table.add_row(escape(reason.code), str(reason.count), escape(_short(reason.example)))
+    return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"
+
+
+def _refused(report: RunReport) -> Table:
+    """Show the first refused lines. refused.jsonl has all of them."""
+    more = report.receipt.refused - len(report.refused)
+    table = _table(
+        f"Refused lines{f' (and {more} more in refused.jsonl)' if more > 0 else ''}", "line", "code", "reason"
+    )
+    for each in report.refused:
+        table.add_row(str(each.line), escape(each.code), escape(_short(each.message)))
     return table
 
 
 def _receipt(report: RunReport) -> Table:
-    receipt = report.receipt
-    table = _table("Receipt", "lane", "tasks", "paid", "list price", "saved")
-    for name, share in receipt.by_lane.items():
-        saved = share.list_cost_usd - share.cost_usd
-        table.add_row(name, str(share.tasks), _usd(share.cost_usd), _usd(share.list_cost_usd), _usd(saved))
-    table.add_row(
-        "[bold]all[/]",
-        str(receipt.tasks),
-        _usd(receipt.cost_usd),
-        _usd(receipt.list_cost_usd),
-        f"{_usd(receipt.saved_usd)} ({receipt.saved_pct} %)",
-    )
+    """Show the costs per lane, with a column for tasks without a known price where there are any."""
+    receipt, some = report.receipt, bool(report.receipt.unpriced)
+    table = _table("Receipt", "lane", "tasks", "paid", "list price", "saved", *(["unpriced"] if some else []))
+    unpriced = report.unpriced.get("by_lane", {})
+    rows = [(name, share, unpriced.get(name, 0), "") for name, share in receipt.by_lane.items()]
+    every = Share(tasks=receipt.tasks, cost_usd=receipt.cost_usd, list_cost_usd=receipt.list_cost_usd)
+    rows.append(("[bold]all[/]", every, receipt.unpriced, f" ({receipt.saved_pct} %)"))
+    for name, share, without, beside in rows:
+        money = [_usd(share.cost_usd), _usd(share.list_cost_usd), _usd(share.list_cost_usd - share.cost_usd) + beside]
+        if 0 < share.tasks == without:
+            money = [UNKNOWN] * len(money)
+        table.add_row(name, str(share.tasks), *money, *([str(without)] if some else []))
     return table
 
 

@@ -6,7 +6,6 @@ several ports can write as one (a feeder's rows, messages and cursor).
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -15,6 +14,14 @@ from pathlib import Path
 from threading import RLock
 
 from lowtide.core.errors import LowtideError
+
+try:
+    import fcntl
+except ImportError:
+    raise LowtideError(
+        "lowtide keeps its state under a file lock that this system does not have: use Linux or macOS, "
+        "or Linux inside Windows (WSL)"
+    ) from None
 
 SCHEMA_VERSION = 3
 """One more with every change to ``_SCHEMA``; kept in the file as SQLite's ``user_version``."""

@@ -6,15 +6,25 @@ told, the poller tells it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    InvalidRegionError,
+    NoCredentialsError,
+    NoRegionError,
+)
+from botocore.parsers import ResponseParserError
 
 from lowtide.adapters.aws.callbacks import NoCallbacks, StateMachines
 from lowtide.adapters.aws.dead_tasks import DynamoDeadTasks
@@ -28,6 +38,7 @@ from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.clock import WallClock
+from lowtide.core.loopback import is_loopback
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.ports import Clock, DeadTasks, Metrics, System
@@ -63,17 +74,28 @@ def opened(stack: str | None, endpoint_url: str | None) -> Iterator[Desk]:
     except ClientError as error:
         refusal = error.response["Error"]
         raise Stop(f"AWS refused {error.operation_name}: {refusal['Code']}: {refusal.get('Message')}") from None
+    except InvalidRegionError:
+        raise usage("AWS_REGION is no name of a region; give one such as eu-central-1") from None
+    except HTTPClientError as error:
+        if "header" in str(error):  # whose value, a credential, is in the error's text
+            raise usage("the AWS credentials hold characters that no header can carry; copy them again") from None
+        raise Stop(f"AWS: {error}") from None
     except BotoCoreError as error:
         raise Stop(f"AWS: {error}") from None
+    except ResponseParserError:
+        raise Stop(f"{endpoint_url or 'the server'} answers, but not as AWS does; is --endpoint-url right?") from None
 
 
 def _at(stack: str | None, endpoint_url: str | None) -> Desk:
-    session: Any = boto3.session.Session()
+    # boto3 itself reads AWS_DEFAULT_REGION alone; AWS's other SDKs and its functions have AWS_REGION.
+    session: Any = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 4},
         connect_timeout=2,
         read_timeout=10,
         max_pool_connections=THREADS + 4,
+        # A proxy of the environment is for the way out.
+        proxies={} if is_loopback(_host(endpoint_url)) else None,
     )
 
     # A refused connection is tried again by `find`, and told after five seconds.
@@ -81,7 +103,10 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
 
     def client(service: str, config: Config = config) -> Any:
         try:
+            _ = urlsplit(endpoint_url or "").port  # raises where there can be no such port
             return session.client(service, endpoint_url=endpoint_url, config=config)
+        except InvalidRegionError:
+            raise
         except ValueError as error:
             raise usage(f"--endpoint-url: {error}") from None
 
@@ -126,6 +151,13 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         offload=in_place,
     )
     return Desk(system, DynamoDeadTasks(table), metrics)
+
+
+def _host(url: str | None) -> str:
+    try:
+        return urlsplit(url or "").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _routes(settings: Settings, client: Any, clock: Clock, metrics: Metrics) -> Routes:

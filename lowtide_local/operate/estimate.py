@@ -1,7 +1,8 @@
 """What tasks would cost, before anything is spent: from the size of their bodies and the prices of the day.
 
-An estimate and no promise. Input is counted by a rule of thumb (four bytes a token); of the output nothing is known but
-the limit that a body sets, so the least is an answer of no length and the most one at its limit, at the first try.
+An estimate and no promise. Text is counted by a rule of thumb (four bytes a token), pictures by their size. Of the
+output nothing is known but the limit that a body sets, so the least is an answer of no length and the most one at its
+limit, at the first try.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lowtide.core.choice import choose
 from lowtide.core.history import Eta
 from lowtide.core.lanes import Lane
 from lowtide.core.later import waits_until
-from lowtide.core.lines import estimated_tokens, request_line
+from lowtide.core.lines import input_tokens, request_line
 from lowtide.core.model import usd_text
 from lowtide.core.offpeak import OffPeak, next_open, price_at
 from lowtide.core.prices import PriceTable
@@ -63,9 +64,14 @@ class Share:
             "output_tokens_at_most": self.output_tokens_at_most,
             "unlimited": self.unlimited,
             "unpriced": self.unpriced,
-            "least_usd": usd_text(self.least_usd),
-            "most_usd": usd_text(self.most_usd),
+            "least_usd": None if self.unknown else usd_text(self.least_usd),
+            "most_usd": None if self.unknown else usd_text(self.most_usd),
         }
+
+    @property
+    def unknown(self) -> bool:
+        """Whether no task has a known price. The cost is then unknown, not zero."""
+        return 0 < self.tasks == self.unpriced
 
 
 @dataclass(slots=True)
@@ -108,14 +114,14 @@ def _bought(task: AcceptedTask, routes: Routes, now: datetime) -> tuple[Lane, da
 
 def _of(task: AcceptedTask, lane: Lane, prices: PriceTable, at: datetime, off_peak: Sequence[OffPeak]) -> Share:
     body = request_body(task)
-    input_tokens = estimated_tokens({}, len(request_line("", task.endpoint, body)))
+    tokens = input_tokens(body, len(request_line("", task.endpoint, body)))
     limit = _output_limit(task, body)
-    least = price_at(at, off_peak, prices, task.model, lane, Usage(input_tokens=input_tokens))
-    at_most = Usage(input_tokens=input_tokens, output_tokens=limit or 0)
+    least = price_at(at, off_peak, prices, task.model, lane, Usage(input_tokens=tokens))
+    at_most = Usage(input_tokens=tokens, output_tokens=limit or 0)
     most = price_at(at, off_peak, prices, task.model, lane, at_most)
     return Share(
         tasks=1,
-        input_tokens=input_tokens,
+        input_tokens=tokens,
         output_tokens_at_most=limit or 0,
         unlimited=int(limit is None),
         unpriced=int(least is None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
+from decimal import Decimal
 from html import escape
 from importlib.resources import files
 
@@ -29,6 +30,9 @@ KINDS = {"#": ' class="number"', "~": ' class="prose"'}
 MARKS = {True: "\N{CHECK MARK} held", False: "\N{BALLOT X} did not hold"}
 """A word beside the sign: colour alone says nothing in print."""
 
+UNKNOWN = "unknown"
+"""Shown in place of dollars where no price is known."""
+
 WHOLE_WIDTH = 640
 """Pixels, of the headline's bar; it shrinks with the page."""
 
@@ -44,7 +48,7 @@ def page(report: RunReport) -> str:
         _tiers(report),
         _batches(report),
         _dead(report),
-        _shares("Models", "Model", report.receipt.by_model, money),
+        _shares("Models", "Model", report.receipt.by_model, money, report.unpriced.get("by_model", {})),
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -74,16 +78,20 @@ def _header(report: RunReport, money: Money) -> str:
 def _headline(report: RunReport, money: Money) -> str:
     receipt = report.receipt
     saved = "Saved" if receipt.saved_usd >= 0 else "Spent above list"
+    known = not _nothing_priced(receipt.tasks, receipt.unpriced)
+    pct = f"{abs(receipt.saved_pct):.1f}\N{NO-BREAK SPACE}%"
     figures = (
-        ("Paid", money(receipt.cost_usd), ""),
-        ("At list price", money(receipt.list_cost_usd), ""),
-        (saved, money(abs(receipt.saved_usd)), "good" if receipt.saved_usd > 0 else ""),
-        ("Of list price", f"{abs(receipt.saved_pct):.1f}\N{NO-BREAK SPACE}%", "good" if receipt.saved_usd > 0 else ""),
+        ("Paid", money(receipt.cost_usd) if known else UNKNOWN, ""),
+        ("At list price", money(receipt.list_cost_usd) if known else UNKNOWN, ""),
+        (saved, money(abs(receipt.saved_usd)) if known else UNKNOWN, "good" if receipt.saved_usd > 0 else ""),
+        ("Of list price", pct if known else UNKNOWN, "good" if receipt.saved_usd > 0 else ""),
     )
     cards = "".join(
         f'<div class="figure {kind}"><dt>{name}</dt><dd>{value}</dd></div>\n' for name, value, kind in figures
     )
     label = f"{money(receipt.cost_usd)} paid of {money(receipt.list_cost_usd)} at list price"
+    if receipt.unpriced:
+        label = f"{count(receipt.unpriced, 'task')} without a known price" + (f"; the others: {label}" if known else "")
     whole = bar(receipt.cost_usd, receipt.list_cost_usd, label, width=WHOLE_WIDTH)
     return f'<section class="headline">\n<dl>\n{cards}</dl>\n{whole}\n<p class="legend">{label}</p>\n</section>\n'
 
@@ -91,17 +99,26 @@ def _headline(report: RunReport, money: Money) -> str:
 def _lanes(report: RunReport, money: Money) -> str:
     by_lane = report.receipt.by_lane
     named = {name: by_lane[lane.value] for lane, name in LANE_NAMES.items() if lane.value in by_lane}
-    return _shares("Lanes", "Lane", named, money)
+    unpriced = report.unpriced.get("by_lane", {})
+    return _shares(
+        "Lanes", "Lane", named, money, {name: unpriced.get(lane.value, 0) for lane, name in LANE_NAMES.items()}
+    )
 
 
-def _shares(heading: str, kind: str, shares: Mapping[str, Share], money: Money) -> str:
+def _shares(heading: str, kind: str, shares: Mapping[str, Share], money: Money, unpriced: Mapping[str, int]) -> str:
+    def dollars(share: Share, amount: Decimal, without: int) -> str:
+        if _nothing_priced(share.tasks, without):
+            return UNKNOWN
+        return money(amount) + (f" + {without:,}\N{NO-BREAK SPACE}{UNKNOWN}" if without else "")
+
     rows = [
         (
             escape(name),
             f"{share.tasks:,}",
-            money(share.cost_usd),
-            money(share.list_cost_usd),
-            money(share.list_cost_usd - share.cost_usd),
+            *(
+                dollars(share, amount, unpriced.get(name, 0))
+                for amount in (share.cost_usd, share.list_cost_usd, share.list_cost_usd - share.cost_usd)
+            ),
             bar(share.cost_usd, share.list_cost_usd, "paid, of list price"),
         )
         for name, share in shares.items()
@@ -158,8 +175,17 @@ def _reconciliation(report: RunReport) -> str:
         f'<span>{escape(check.name)} <span class="detail">{escape(check.detail)}</span></span></li>\n'
         for check in report.checks
     )
+    lines += "".join(
+        f'<li class="open"><span class="mark">? not checked</span> '
+        f'<span>{escape(each.name)} <span class="detail">{escape(each.why)}</span></span></li>\n'
+        for each in report.unchecked
+    )
     body = f"<p>{verdict}</p>\n<ul>\n{lines}</ul>\n" if report.checks else "<p>Nothing was checked.</p>\n"
     return _section("Reconciliation", body, kind="checks")
+
+
+def _nothing_priced(tasks: int, unpriced: int) -> bool:
+    return 0 < tasks == unpriced
 
 
 def _footer(report: RunReport) -> str:

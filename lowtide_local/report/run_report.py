@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from lowtide.core.receipts import BatchLine, Receipt
@@ -48,8 +48,29 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class NotChecked:
+    """A statement of the reconciliation that could not be looked at."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line of the input that became no task."""
+
+    line: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
-    """``finished_at`` is aware; ``versions`` says what ran (``lowtide``, ``prices``, ``python``, …)."""
+    """``finished_at`` is aware; ``versions`` says what ran (``lowtide``, ``prices``, ``python``, …).
+
+    ``unpriced`` counts tasks without a known price by lane, tier and model, under the receipt's names for these.
+    ``refused`` are the first of the lines that became no task.
+    """
 
     title: str
     receipt: Receipt
@@ -59,8 +80,11 @@ class RunReport:
     checks: Sequence[Check]
     finished_at: datetime
     versions: Mapping[str, str]
+    unchecked: Sequence[NotChecked] = ()
+    unpriced: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    refused: Sequence[RefusedLine] = ()
 
     @property
     def reconciled(self) -> bool:
-        """Whether something was checked, and all of it held."""
+        """Whether at least one check was made, and all of them held. ``unchecked`` does not count."""
         return bool(self.checks) and all(check.held for check in self.checks)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx2
-from openai import DefaultAsyncHttpxClient
 
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
-from lowtide.adapters.openai.client import LIMITS, TIMEOUT, build_client, is_openai_url
+from lowtide.adapters.openai.client import build_client, build_http_client, is_openai_url
 from lowtide.core.acceptance import accept
-from lowtide.core.errors import Refused
+from lowtide.core.batches import NOT_ASKED_FOR
+from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.jsontext import decode
 from lowtide.core.routes import Routes
-from lowtide.core.tasks import TaskState
 from lowtide.ports import System
 from lowtide.steps.sweep import sweep
 from lowtide_local.cli.stop import Stop, usage
@@ -29,11 +34,13 @@ from . import directory, statement
 from .assembly import assemble, shipped_routes
 from .contact import Contact, WatchedAnswers, WatchedBatches
 from .endpoint import Endpoint, has_batches
-from .feed import Feed
+from .feed import Feed, refusals
 from .notices import RunMetrics
-from .onlooker import Onlooker, Progress
+from .onlooker import Onlooker, Progress, Working
 from .outputs import report_of, write_outputs
 from .reading import lines
+from .records import Tick
+from .seen import seen
 
 PACE = Pace(assemble_s=2.0, poll_s=0.5, watch_s=0.1)
 
@@ -46,11 +53,20 @@ RETRY_BATCH_S = 2.0
 POLL_MAX_S = 30.0
 
 
-async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlooker: Onlooker) -> RunReport:
+async def run(
+    tasks: Path,
+    out: Path,
+    endpoint: Endpoint,
+    *,
+    batch: bool,
+    onlooker: Onlooker,
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> RunReport:
     """Raises Stop where it cannot begin or go on; then what was done is kept in ``out``. OSError where the records
-    cannot be written."""
+    cannot be written. ``at_once`` is put around work that awaits nothing for long."""
     clock = WallClock()
-    mark = directory.fingerprint(tasks, endpoint, batch=batch)
+    with at_once():
+        mark = directory.fingerprint(tasks, endpoint, batch=batch, told=_telling(onlooker, f"looking at {tasks.name}"))
     routes = _routes(batch=batch)
     if not is_openai_url(endpoint.base_url):
         routes = routes.without_cache_keys()
@@ -58,8 +74,8 @@ async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlook
     if not directory.check_free(out, mark, clock):
         await _check_endpoint(endpoint, routes, tasks, batch=batch)
     with directory.opened(out, mark, clock) as engine:
-        contact = Contact(endpoint.base_url, onlooker.notice)
-        async with DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT) as http_client:
+        contact = Contact(endpoint.base_url, onlooker.notice, partial(_is_waiting_for_batch, engine))
+        async with _http_client(endpoint) as http_client:
             system = _system(engine, endpoint, routes, contact, http_client)
             if directory.finished_at(engine) is None:
                 engine.void_leases()
@@ -67,10 +83,14 @@ async def run(tasks: Path, out: Path, endpoint: Endpoint, *, batch: bool, onlook
                 await _work(system, engine, tasks, contact, onlooker)
                 await sweep(system)
                 await statement.ask(endpoint, engine)
-        report = _report(system, engine, tasks)
-        write_outputs(system, engine, out, report)
-        directory.finish(engine, report.finished_at)
+        with at_once():
+            report = _report(system, engine, tasks, out, onlooker)
     return report
+
+
+def _is_waiting_for_batch(engine: Engine) -> bool:
+    """Return whether the provider has a batch of this run, or may have one."""
+    return any(row.state not in NOT_ASKED_FOR for row in engine.batches.active())
 
 
 def _routes(*, batch: bool) -> Routes:
@@ -89,12 +109,17 @@ def _routes(*, batch: bool) -> Routes:
     return patient if batch else patient.without_batch()
 
 
-async def _check_endpoint(endpoint: Endpoint, routes: Routes, tasks: Path, *, batch: bool) -> None:
-    client = build_client(base_url=endpoint.base_url, api_key=endpoint.api_key)
+def _http_client(endpoint: Endpoint) -> httpx2.AsyncClient:
     try:
+        return build_http_client(endpoint.address)
+    except ConfigError as error:
+        raise usage(str(error)) from None
+
+
+async def _check_endpoint(endpoint: Endpoint, routes: Routes, tasks: Path, *, batch: bool) -> None:
+    async with _http_client(endpoint) as http_client:
+        client = build_client(base_url=endpoint.address, api_key=endpoint.api_key, http_client=http_client)
         able = await has_batches(OpenAIBatches(client, WallClock()), endpoint, wanted=batch)
-    finally:
-        await client.close()
     if batch and not able and (count := _batchable(tasks, routes)):
         hint = "" if endpoint.base_url.endswith("/v1") else " (most base URLs end in /v1: does this one?)"
         raise usage(
@@ -124,7 +149,7 @@ def _system(
         routes=routes,
         metrics=RunMetrics(contact.notice),
         deployment=run_name,
-        base_url=endpoint.base_url,
+        base_url=endpoint.address,
         api_key=endpoint.api_key,
         http_client=http_client,
     )
@@ -146,15 +171,20 @@ async def _work(system: System, engine: Engine, tasks: Path, contact: Contact, o
         while more:
             more = feed.step()
             await asyncio.sleep(0)
+        if feed.refused:
+            onlooker.notice(_refused(feed.refused, next(refusals(engine))))
         fed.set()
         worker.no_more()
+
+    def look() -> Progress:
+        return seen(system, engine, feed, contact, fed=fed.is_set())
 
     [probe, *_] = system.batch_apis.values()
     try:
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(contact.watch(probe.supported)),
-                group.create_task(_show(engine, fed, onlooker)),
+                group.create_task(_show(look, onlooker)),
             ]
             group.create_task(feeding())
             await worker.run(flush=True)
@@ -182,23 +212,46 @@ def _leaves(failure: BaseException) -> list[BaseException]:
     return [failure]
 
 
-async def _show(engine: Engine, fed: asyncio.Event, onlooker: Onlooker) -> NoReturn:
+async def _show(look: Callable[[], Progress], onlooker: Onlooker) -> NoReturn:
     while True:
-        onlooker.progress(_progress(engine, fed=fed.is_set()))
+        onlooker.progress(look())
         await asyncio.sleep(PROGRESS_S)
 
 
-def _progress(engine: Engine, *, fed: bool) -> Progress:
-    counts = engine.tasks.counts()
-    return Progress(
-        accepted=sum(counts.values()),
-        answered=counts.get(TaskState.ANSWERED, 0),
-        dead=counts.get(TaskState.DEAD, 0),
-        fed=fed,
+def _refused(count: int, first: Mapping[str, Any]) -> str:
+    lines = (
+        "1 line is no valid task and was refused:" if count == 1 else f"{count} lines are no valid tasks; the first:"
     )
+    return f"{lines} line {first['line']}, {first['error']['code']}: {first['error']['message']}"
 
 
-def _report(system: System, engine: Engine, tasks: Path) -> RunReport:
-    """A run that was over before ended when it did then."""
-    report = report_of(system, engine, f"lowtide run {tasks.name}", statement.billed(engine))
-    return replace(report, finished_at=directory.finished_at(engine) or report.finished_at)
+def _report(system: System, engine: Engine, tasks: Path, out: Path, onlooker: Onlooker) -> RunReport:
+    """Write the records and note that the run is over. A run that was over before keeps its time."""
+    rows = sum(engine.tasks.counts().values())
+
+    def tell(what: str, whole: int = rows) -> Tick:
+        tick = count(1)
+        told = _telling(onlooker, what)
+        return lambda: told(next(tick), whole)
+
+    # A name need not be UTF-8, and a report is.
+    title = f"lowtide run {os.fsencode(tasks.name).decode(errors='replace')}"
+    # Once for the figures, once for the checks.
+    report = report_of(system, engine, title, statement.billed(engine), tell("adding up", 2 * rows))
+    report = replace(report, finished_at=directory.finished_at(engine) or report.finished_at)
+    write_outputs(system, engine, out, report, lambda name: tell(f"writing {name}"))
+    directory.finish(engine, report.finished_at)
+    return report
+
+
+def _telling(onlooker: Onlooker, what: str) -> Callable[[int, int], None]:
+    """Report work on files, as often as progress on tasks."""
+    told_at = 0.0
+
+    def told(done: int, whole: int) -> None:
+        nonlocal told_at
+        if (now := time.monotonic()) - told_at >= PROGRESS_S:
+            told_at = now
+            onlooker.progress(Progress(fed=True, working=Working(what, done, whole)))
+
+    return told

@@ -1,7 +1,8 @@
 """Contact with the provider: is it there, does it take the account, does it know its batches.
 
 The deployed functions leave a provider that is gone to alarms and operators. A run has a person in front of it, who is
-told at once, and whose command ends when nothing gets through for a minute.
+told at once, and whose command ends when nothing gets through for a minute. While a batch is open at the provider it
+waits a day instead: a laptop sleeps, a network is away, and the batch goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from lowtide_local.engine.worker import Halted
 SILENCE_S = 60.0
 """How long nothing gets through before the command ends. A restart of a server or of a router takes less."""
 
+SILENCE_WITH_BATCH_S = 86_400.0
+"""The same while a batch is open. A provider takes at most so long for one."""
+
 PROBE_S = 2.0
 """Between two tries while nothing gets through: calls and polls may be resting for minutes by then."""
 
@@ -38,10 +42,13 @@ Notice = Callable[[str], None]
 class Contact:
     """Since when nothing has got through to the provider, and whether it refuses the account."""
 
-    def __init__(self, base_url: str, notice: Notice) -> None:
+    def __init__(self, base_url: str, notice: Notice, batch_open: Callable[[], bool] = lambda: False) -> None:
         self.base_url = base_url
+        self._batch_open = batch_open
         self.notice = notice
         self.refused: str | None = None
+        self.batches: dict[str, ProviderBatch] = {}
+        """Batches as last seen, by the provider's id."""
         self._silent_since: float | None = None
         self._reason = ""
         self._told = False
@@ -82,7 +89,8 @@ class Contact:
         self.heard()
 
     async def watch(self, probe: Callable[[], Awaitable[object]]) -> NoReturn:
-        """Raises Stop after ``SILENCE_S`` without contact, and Halted where the account is refused."""
+        """Raises Stop after ``SILENCE_S`` without contact, ``SILENCE_WITH_BATCH_S`` while a batch is open at the
+        provider, and Halted where the account is refused."""
         while True:
             await asyncio.sleep(min(PROBE_S, SILENCE_S / 4))
             if self.refused is not None:
@@ -90,14 +98,26 @@ class Contact:
             if self.silent_s:
                 with suppress(Unreachable, ProviderRefused):
                     await probe()
-            if self.silent_s and not self._told:
+            if not self.silent_s:
+                continue
+            waiting = self._batch_open()
+            if not self._told:
                 self._told = True
-                self.notice(f"cannot reach {self.base_url} ({self._reason}); trying for {SILENCE_S:.0f} s")
-            if self.silent_s > SILENCE_S:
+                how_long = f"{SILENCE_S:.0f} s"
+                if waiting:
+                    how_long = (
+                        f"{span(SILENCE_WITH_BATCH_S)}, because a batch is open there (Ctrl-C keeps what was done)"
+                    )
+                self.notice(f"cannot reach {self.base_url} ({self._reason}); trying for {how_long}")
+            if self.silent_s > (SILENCE_WITH_BATCH_S if waiting else SILENCE_S):
                 raise Stop(
-                    f"no contact with {self.base_url} for {SILENCE_S:.0f} s; what was done is kept: "
+                    f"no contact with {self.base_url} for {_rounded(self.silent_s)}; what was done is kept: "
                     "repeat the command when it is back"
                 )
+
+
+def _rounded(seconds: float) -> str:
+    return f"{SILENCE_S:.0f} s" if seconds < 2 * SILENCE_S else span(seconds)
 
 
 class WatchedAnswers:
@@ -155,6 +175,8 @@ class WatchedBatches:
                 f"{self._contact.base_url} does not know {provider_batch_id}, which it made; unless it comes to know "
                 f"it again, its tasks are sent anew {span(GIVEN_UP_AFTER.total_seconds())} after it was submitted"
             )
+        else:
+            self._contact.batches[batch.id] = batch
         return batch
 
     async def results(self, batch: ProviderBatch, *, partial: bool = False) -> AsyncIterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
@@ -20,19 +20,20 @@ from lowtide_local.engine.database import DirectoryInUse, DirectoryUnusable
 from lowtide_local.engine.engine import Engine
 
 from .endpoint import Endpoint
-
-STATE = ".lowtide"
-"""The directory inside DIR that holds the run's durable state."""
+from .reading import DATABASE, STATE
 
 _RESTING = (BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING)
 
 
-def fingerprint(tasks: Path, endpoint: Endpoint, *, batch: bool) -> str:
-    """What makes two commands the same run."""
+def fingerprint(
+    tasks: Path, endpoint: Endpoint, *, batch: bool, told: Callable[[int, int], None] = lambda _done, _whole: None
+) -> str:
+    """What makes two commands the same run. ``told`` hears how many bytes of how many are read."""
     with tasks.open("rb") as file:
-        digest = sha256()
+        digest, whole = sha256(), tasks.stat().st_size
         while block := file.read(1 << 20):
             digest.update(block)
+            told(file.tell(), whole)
     return orjson.dumps({"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}).decode()
 
 
@@ -50,10 +51,13 @@ def opened(out: Path, mark: str, clock: Clock) -> Iterator[Engine]:
 
 def check_free(out: Path, mark: str, clock: Clock) -> bool:
     """Has this very run left its records in ``out``? Makes nothing. Raises Stop where another run holds it."""
-    if out.exists() and not out.is_dir():
-        raise usage(f"--out {out} is a file; give a directory")
-    if not (out / STATE / "state.db").exists():
-        return False
+    try:
+        if out.exists() and not out.is_dir():
+            raise usage(f"--out {out} is a file; give a directory")
+        if not (out / STATE / DATABASE).exists():
+            return False
+    except OSError as error:
+        raise _unwritable(out, error) from None
     with opened(out, mark, clock) as engine:
         return finished_at(engine) is not None
 
@@ -100,13 +104,17 @@ def _open(out: Path, mark: str, clock: Clock) -> Engine:
     except DirectoryUnusable as error:
         raise usage(str(error)) from None
     except OSError as error:
-        raise usage(f"cannot write to --out {out}: {error.strerror or error}") from None
+        raise _unwritable(out, error) from None
     try:
         _claim(engine, out, mark)
     except BaseException:
         engine.close()
         raise
     return engine
+
+
+def _unwritable(out: Path, error: OSError) -> Stop:
+    return usage(f"cannot write to --out {out}: {error.strerror or error}")
 
 
 def _claim(engine: Engine, out: Path, mark: str) -> None:

@@ -4,62 +4,81 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.loopback import is_loopback
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
 
-OPENAI_URL = "https://api.openai.com/v1"
+from .base_url import OPENAI_URL, BaseUrl
 
 TRYING_S = 5.0
 """How long a refused connection is tried again before the command fails."""
 
 BETWEEN_TRIES_S = 0.25
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token, as RFC 9110 defines it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
+    """Where a run's requests go, and the key that they carry.
+
+    ``base_url`` may be shown and kept. ``query`` goes with every request and may hold a secret. ``note`` says what was
+    made of the URL that was given.
+    """
+
     base_url: str
     api_key: str
+    query: str = ""
+    note: str | None = None
+
+    @property
+    def address(self) -> str:
+        """The base URL with its query. Never shown."""
+        return f"{self.base_url}?{self.query}" if self.query else self.base_url
+
+    @property
+    def local(self) -> bool:
+        return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @classmethod
     def of(cls, base_url: str | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
-        """Raises Stop where the URL is none, or where a key is needed and there is none."""
-        url = (base_url or environment.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
-        if "@" in url:
-            raise usage("--base-url holds a user or a password; give the key in OPENAI_API_KEY and a URL without them")
-        host = _host(url)
-        if host is None:
-            raise usage(f"--base-url {url} is no http(s) URL; give one such as {OPENAI_URL}")
-        key = environment.get("OPENAI_API_KEY", "").strip()
-        if not (key.isascii() and (key.isprintable() or not key)):
+        """Raises Stop where the URL is none, where a key is needed and there is none, and where the environment holds
+        what no header can carry."""
+        if base_url is not None:
+            at = BaseUrl.of(base_url, "--base-url")
+        else:
+            at = BaseUrl.of(environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL, "OPENAI_BASE_URL")
+        made = cls(at.url, environment.get("OPENAI_API_KEY", "").strip(), at.query, at.note)
+        if not _is_header(made.api_key):
             raise usage("OPENAI_API_KEY is no key: it holds characters that no header can carry; copy it again")
-        if not key and not is_loopback(host):
-            raise usage(f"no key for {url}: set OPENAI_API_KEY")
-        return cls(base_url=url, api_key=key)
+        if not made.api_key and not made.local:
+            raise usage(f"no key for {made.base_url}: set OPENAI_API_KEY")
+        _check_headers(environment)
+        return made
 
 
-def _host(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        return None
-    return parts.hostname if parts.scheme in ("http", "https") else None
+def _check_headers(environment: Mapping[str, str]) -> None:
+    """Check what the SDK sends as headers. It would fail at every request."""
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        if not _is_header(environment.get(name, "")):
+            raise usage(f"{name} holds characters that no header can carry; mend it or unset it")
+    for line in environment.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
+        name, colon, value = line.partition(":")
+        if colon and not (_HEADER_NAME.fullmatch(name.strip()) and _is_header(value.strip())):
+            raise usage("OPENAI_CUSTOM_HEADERS holds a line that is no header (Name: value); mend it or unset it")
 
 
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_header(value: str) -> bool:
+    return value.isascii() and (value.isprintable() or not value)
 
 
 async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> bool:
@@ -73,7 +92,7 @@ async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> boo
         try:
             return await api.supported()
         except Unreachable as error:
-            problem = f"cannot reach {endpoint.base_url}: {error}"
+            problem = f"cannot reach {endpoint.base_url}: {error}{_proxy_hint(endpoint)}"
         except ProviderRefused as refusal:
             if refusal.status == HTTPStatus.UNAUTHORIZED:
                 raise Stop(f"{endpoint.base_url} refuses the key ({refusal.message}): set OPENAI_API_KEY") from None
@@ -85,3 +104,10 @@ async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> boo
         if loop.time() + BETWEEN_TRIES_S >= give_up:
             raise Stop(f"{problem} (tried for {TRYING_S:.0f} s)") from None
         await asyncio.sleep(BETWEEN_TRIES_S)
+
+
+def _proxy_hint(endpoint: Endpoint) -> str:
+    """Name the proxy in force, because a browser may reach the same address without it."""
+    proxies, scheme = getproxies(), urlsplit(endpoint.base_url).scheme
+    names = [f"{kind.upper()}_PROXY" for kind in (scheme, "all") if proxies.get(kind)]
+    return "" if endpoint.local or not names else f" ({' and '.join(names)} is set: does the proxy work?)"

@@ -40,6 +40,8 @@ class Feed:
         self._system = system
         self._engine = engine
         self._path = path
+        self.refused = sum(1 for _ in refusals(engine))
+        """Count of lines so far that became no task."""
 
     def step(self) -> bool:
         cursor = orjson.loads(self._engine.meta.get(_CURSOR) or '{"offset":0,"line":0}')
@@ -63,14 +65,14 @@ class Feed:
 
     def _feed(self, chunk: Sequence[Line]) -> None:
         tasks: list[AcceptedTask] = []
-        refusals: list[dict[str, Any]] = []
+        refused: list[dict[str, Any]] = []
         for line in chunk:
             if line.raw == b"":
                 continue
             try:
                 tasks.append(self._accept(line))
             except Refused as refusal:
-                refusals.append(_refusal(line.number, refusal))
+                refused.append(_refusal(line.number, refusal))
         now = self._system.clock.now()
         changes: list[Change[TaskRow, TaskEvent]] = [Change(task.key, Accept(task)) for task in tasks]
         accepted, duplicates = [], 0
@@ -79,14 +81,15 @@ class Feed:
                 case Verdict.APPLIED:
                     accepted.append(task)
                 case Verdict.CONFLICT:
-                    refusals.append(_refusal(int(task.origin), _conflict(task, decision.row)))
+                    refused.append(_refusal(int(task.origin), _conflict(task, decision.row)))
                 case _:
                     duplicates += 1
         send_tasks(self._system, accepted)
         name = f"{chunk[0].number:09d}"
-        refusals.sort(key=lambda refusal: refusal["line"])
-        self._engine.meta.set(f"refused/{name}", orjson.dumps(refusals).decode())
-        self._system.ledger.put([(f"feed/{name}", Receipt(refused=len(refusals), duplicates=duplicates))])
+        refused.sort(key=lambda refusal: refusal["line"])
+        self._engine.meta.set(f"refused/{name}", orjson.dumps(refused).decode())
+        self._system.ledger.put([(f"feed/{name}", Receipt(refused=len(refused), duplicates=duplicates))])
+        self.refused += len(refused)
 
     def _accept(self, line: Line) -> AcceptedTask:
         return accept(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +18,50 @@ from lowtide.steps.deliver import document_of
 from lowtide.steps.unread import unread_key
 from lowtide_local.engine.engine import Engine
 from lowtide_local.report.files import write_jsonl
-from lowtide_local.report.run_report import RunReport
+from lowtide_local.report.run_report import RefusedLine, RunReport
 from lowtide_local.report.write import write_receipt, write_report
 
 from .feed import refusals
-from .reconcile import BilledLine, checks
-from .records import batch_stories, figures, settled
+from .reconcile import BilledLine, checks, unchecked
+from .records import Tick, batch_stories, figures, settled, silent
+
+FIRST_REFUSED = 5
+"""Number of refused lines that a report names. refused.jsonl has all of them."""
 
 
-def report_of(system: System, engine: Engine, title: str, billed: Sequence[BilledLine] | None) -> RunReport:
-    summed = figures(system, engine)
+def report_of(
+    system: System, engine: Engine, title: str, billed: Sequence[BilledLine] | str, tick: Tick = silent
+) -> RunReport:
+    """Add up the run. ``billed`` is the provider's bill, or why there is none."""
+    summed = figures(system, engine, tick)
+    told = None if isinstance(billed, str) else billed
     return RunReport(
         title=title,
         receipt=summed.receipt,
         tiers=summed.tiers,
         batches=batch_stories(engine),
         dead=summed.dead,
-        checks=checks(system, engine, summed.receipt, billed),
+        checks=checks(system, engine, summed.receipt, told, tick),
         finished_at=system.clock.now(),
         versions={"lowtide": version("lowtide"), "python": platform.python_version(), "routes": system.routes.version},
+        unchecked=unchecked(engine, billed),
+        unpriced=summed.unpriced,
+        refused=[
+            RefusedLine(each["line"], each["error"]["code"], each["error"]["message"])
+            for each in islice(refusals(engine), FIRST_REFUSED)
+        ],
     )
 
 
-def write_outputs(system: System, engine: Engine, out: Path, report: RunReport) -> None:
-    """Raises OSError. The receipt comes last but one, so that who sees it finds the records."""
-    write_jsonl(out / "results.jsonl", _records(system, engine))
-    write_jsonl(out / "dead.jsonl", _letters(system, engine))
+def write_outputs(
+    system: System, engine: Engine, out: Path, report: RunReport, tell: Callable[[str], Tick] = lambda _name: silent
+) -> None:
+    """Write the files of a run. Raises OSError. The receipt comes last, so that a reader who sees it finds the records.
+
+    ``tell`` is called with the name of each file, and what it returns is called for every row.
+    """
+    write_jsonl(out / "results.jsonl", _records(system, engine, tell("results.jsonl")))
+    write_jsonl(out / "dead.jsonl", _letters(system, engine, tell("dead.jsonl")))
     write_jsonl(out / "refused.jsonl", refusals(engine))
     if any(row.tally.unread for row in engine.batches.scan()):
         write_jsonl(out / "unreadable.jsonl", _unread(engine))
@@ -50,8 +69,8 @@ def write_outputs(system: System, engine: Engine, out: Path, report: RunReport) 
     write_receipt(out / "receipt.json", report)
 
 
-def _records(system: System, engine: Engine) -> Iterator[Any]:
-    for _, document in settled(system, engine):
+def _records(system: System, engine: Engine, tick: Tick) -> Iterator[Any]:
+    for _, document in settled(system, engine, tick):
         yield document.record.model_dump_json().encode()
 
 
@@ -68,7 +87,8 @@ def _provider_id(row: BatchRow) -> str:
     return known.id if known is not None and known.id else row.batch_id
 
 
-def _letters(system: System, engine: Engine) -> Iterator[Any]:
+def _letters(system: System, engine: Engine, tick: Tick) -> Iterator[Any]:
     for row in engine.tasks.scan():
+        tick()
         if row.state is TaskState.DEAD and (letter := document_of(system, row).letter) is not None:
             yield letter.model_dump_json().encode()

@@ -2,6 +2,7 @@ r"""The lines of an input file: numbered from 1, split on ``\n`` only, never mor
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from lowtide.core.errors import Refused
 from lowtide.core.refusals import RefusalCode
 from lowtide_local.cli.stop import usage
 
+from .formats import HEAD_BYTES, looks_like
+
 LINE_BYTES = 50_000_000
 """The longest line that is read. A request with images may have 50 MB at OpenAI, more than at any other endpoint."""
 
@@ -20,6 +23,12 @@ BOM = b"\xef\xbb\xbf"
 
 WRITTEN = ("results.jsonl", "dead.jsonl", "refused.jsonl", "receipt.json", "report.html")
 """What a run leaves in DIR, over anything of that name."""
+
+STATE = ".lowtide"
+"""The directory inside DIR that holds the run's durable state."""
+
+DATABASE = "state.db"
+"""The file in it that exists once the run has begun."""
 
 _SKIP_BYTES = 1 << 20
 
@@ -57,16 +66,20 @@ def lines(file: BinaryIO, *, offset: int = 0, number: int = 0) -> Iterator[Line]
 
 
 def check_input(tasks: Path, out: Path) -> None:
-    """Raises Stop for what is no readable file with something in it, or would be overwritten in ``out``."""
+    """Raises Stop for what is no readable file of tasks, is empty, or would be overwritten in ``out``. Only the
+    beginning is read."""
     try:
         if not stat.S_ISREG(tasks.stat().st_mode):
-            what = "a directory" if tasks.is_dir() else "no regular file, and a run that goes on reads it again"
-            raise usage(f"cannot read {tasks}: it is {what}; give a file with one task per line")
+            kind = "a directory" if tasks.is_dir() else "no regular file, and a run that goes on reads it again"
+            raise usage(f"cannot read {tasks}: it is {kind}; give a file with one task per line")
         with tasks.open("rb") as file:
+            head = file.read(HEAD_BYTES)
             empty = not any(line.raw != b"" for line in lines(file))
     except OSError as error:
         raise usage(f"cannot read {tasks}: {error.strerror or error}") from None
     if empty:
         raise usage(f"{tasks} is empty: give a file with one task per line")
-    if tasks.resolve() in [(out / name).resolve() for name in WRITTEN]:
+    if (what := looks_like(head, whole=len(head) < HEAD_BYTES)) is not None:
+        raise usage(f"{tasks} looks like {what}")
+    if os.path.realpath(tasks) in [os.path.realpath(out / name) for name in WRITTEN]:
         raise usage(f"{tasks} would be overwritten by the run's own {tasks.name}; give another --out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,9 +20,9 @@ from lowtide.core.task import custom_id
 from lowtide.core.tasks import SETTLED, TaskState
 from lowtide.ports import System
 from lowtide_local.engine.engine import Engine
-from lowtide_local.report.run_report import Check
+from lowtide_local.report.run_report import Check, NotChecked
 
-from .records import settled
+from .records import Tick, settled, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,28 @@ class BilledLine:
         )
 
 
-def checks(system: System, engine: Engine, receipt: Receipt, billed: Sequence[BilledLine] | None) -> list[Check]:
+def checks(
+    system: System, engine: Engine, receipt: Receipt, billed: Sequence[BilledLine] | None, tick: Tick = silent
+) -> list[Check]:
     """Each statement on its own. ``billed`` is None where the provider cannot be asked."""
-    made = [*_nothing_is_open(engine, receipt), _ledger(engine.ledger.total(), receipt), *_batches(system, engine)]
+    usages, paid = _of_records(system, engine, tick)
+    made = [*_nothing_is_open(engine, receipt), _ledger(engine.ledger.total(), receipt), *_batches(engine, usages)]
     if billed is not None:
-        made += _billed(system, engine, billed)
+        made += _billed(system, engine, billed, paid)
     return made
+
+
+def unchecked(engine: Engine, billed: Sequence[BilledLine] | str) -> list[NotChecked]:
+    """List what ``checks`` could not look at, and why. ``billed`` is the bill, or why there is none."""
+    missing = []
+    if isinstance(billed, str):
+        missing.append(NotChecked("what the provider billed, line by line", billed))
+    batches = [row.provider_batch for row in engine.batches.scan() if row.provider_batch is not None]
+    silent = sum(not batch.usage for batch in batches)
+    if silent:
+        name = "each batch's tokens against what the provider reported for it"
+        missing.append(NotChecked(name, f"{silent} of {len(batches)} batches were reported without their tokens"))
+    return missing
 
 
 def _nothing_is_open(engine: Engine, receipt: Receipt) -> Iterator[Check]:
@@ -82,7 +98,19 @@ def _ledger(ledger: Receipt, receipt: Receipt) -> Check:
     )
 
 
-def _batches(system: System, engine: Engine) -> Iterator[Check]:
+def _of_records(system: System, engine: Engine, tick: Tick) -> tuple[Mapping[str, Usage], Decimal]:
+    """Return the tokens of each batch's answers, and the cost of all records."""
+    usages: dict[str, Usage] = defaultdict(Usage)
+    paid = Decimal(0)
+    for _, document in settled(system, engine, tick):
+        record = document.record
+        paid += record.cost_usd or Decimal(0)
+        if record.batch_id is not None and record.status is Status.ANSWERED:
+            usages[record.batch_id] += record.usage
+    return usages, paid
+
+
+def _batches(engine: Engine, usages: Mapping[str, Usage]) -> Iterator[Check]:
     unread = _unread_batches(engine)
     reported = {
         row.provider_batch.id: row
@@ -91,14 +119,10 @@ def _batches(system: System, engine: Engine) -> Iterator[Check]:
     }
     if not reported:
         return
-    ours: dict[str, list[Usage]] = defaultdict(list)
-    for _, document in settled(system, engine):
-        if document.record.batch_id is not None and document.record.status is Status.ANSWERED:
-            ours[document.record.batch_id].append(document.record.usage)
     wrong = [
         batch_id
         for batch_id, row in reported.items()
-        if not _agrees(row.provider_batch, [*ours[batch_id], row.tally.in_vain])
+        if not _agrees(row.provider_batch, usages.get(batch_id, Usage()) + row.tally.in_vain)
     ]
     yield Check(
         name="each batch's tokens are what the provider reported for it",
@@ -107,16 +131,12 @@ def _batches(system: System, engine: Engine) -> Iterator[Check]:
     )
 
 
-def _agrees(batch: ProviderBatch | None, usages: Iterable[Usage]) -> bool:
+def _agrees(batch: ProviderBatch | None, summed: Usage) -> bool:
     usage = (batch.usage if batch is not None else None) or {}
-    summed = list(usages)
-    return all(
-        usage.get(name) in (None, sum(getattr(each, name) for each in summed))
-        for name in ("input_tokens", "output_tokens")
-    )
+    return all(usage.get(name) in (None, getattr(summed, name)) for name in ("input_tokens", "output_tokens"))
 
 
-def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Iterator[Check]:
+def _billed(system: System, engine: Engine, billed: Sequence[BilledLine], paid: Decimal) -> Iterator[Check]:
     receipts, repaid = defaultdict[str, set[str]](set), {}
     failed = set[str]()
     for row in engine.tasks.scan():
@@ -125,8 +145,8 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
         # Every attempt's id begins with the task's digest, so a task's lines are found without knowing its attempts.
         digest = _digest(custom_id(row.tenant, row.task_id, row.attempt))
         repaid[digest] = row.repaid
-        failed |= (paid := {custom_id(row.tenant, row.task_id, attempt) for attempt in row.strikes.billed})
-        receipts[digest] |= paid
+        failed |= (struck := {custom_id(row.tenant, row.task_id, attempt) for attempt in row.strikes.billed})
+        receipts[digest] |= struck
         if row.choice is not None and row.choice.question_id is not None:
             receipts[digest].add(row.choice.question_id)
         if row.state is TaskState.ANSWERED:
@@ -157,7 +177,7 @@ def _billed(system: System, engine: Engine, billed: Sequence[BilledLine]) -> Ite
         held=not unbilled,
         detail=f"{len(named) - len(unbilled)} of {len(named)}",
     )
-    yield _dollars(system, named, billed, engine)
+    yield _dollars(system, named, billed, paid)
     yield Check(
         name="no batched line was billed twice",
         held=not twice,
@@ -175,9 +195,9 @@ def _unread_batches(engine: Engine) -> frozenset[str]:
     )
 
 
-def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine], engine: Engine) -> Check:
-    """The provider's lines priced by us: those in receipts against the records' own prices, and what the others come
-    to. Of a line that was billed again one is in the receipt."""
+def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine], paid: Decimal) -> Check:
+    """The provider's lines priced by us: those in receipts against the records' own prices (``paid``), and what the
+    others come to. Of a line that was billed again one is in the receipt."""
     receipts, beside, found = Decimal(0), Decimal(0), set[str]()
     for line in billed:
         price = _price(system, line) or Decimal(0)
@@ -186,7 +206,6 @@ def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine]
             found.add(line.ours)
         else:
             beside += price
-    paid = sum((document.record.cost_usd or Decimal(0) for _, document in settled(system, engine)), Decimal(0))
     return Check(
         name="the provider's bill, priced line by line, is the sum of the receipts and of what was repaid",
         held=receipts == paid,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lowtide.core.batches import BatchRow, ProviderStatus
-from lowtide.core.receipts import BatchLine, Receipt
+from lowtide.core.receipts import GROUPS, BatchLine, Receipt
 from lowtide.core.records import ResultDocument, Status
 from lowtide.core.tasks import SETTLED, TaskRow
 from lowtide.core.tiers import Tier
@@ -22,37 +22,52 @@ ALL_ANSWERED = "all answered"
 """The note of a batch that nothing happened to."""
 
 
-def settled(system: System, engine: Engine) -> Iterator[tuple[TaskRow, ResultDocument]]:
+Tick = Callable[[], None]
+"""Called for every row that is read. A run of 100,000 tasks reads them for minutes."""
+
+
+def silent() -> None:
+    """A Tick that tells nobody."""
+
+
+def settled(system: System, engine: Engine, tick: Tick = silent) -> Iterator[tuple[TaskRow, ResultDocument]]:
     """Every settled task with its document, in the order of acceptance."""
     for row in engine.tasks.scan():
+        tick()
         if row.state in SETTLED:
             yield row, document_of(system, row)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Sums over all records."""
+    """Sums over all records. ``unpriced`` as in a RunReport."""
 
     receipt: Receipt
     tiers: Sequence[TierLine]
     dead: Sequence[DeadReason]
+    unpriced: Mapping[str, Mapping[str, int]]
 
 
-def figures(system: System, engine: Engine) -> Figures:
+def figures(system: System, engine: Engine, tick: Tick = silent) -> Figures:
     """One pass over the records. Refused and duplicate messages have none: the ledger knows them."""
     latencies: dict[Tier, list[float]] = defaultdict(list)
     met: Counter[Tier] = Counter()
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
+    unpriced: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
 
     def receipts() -> Iterator[Receipt]:
-        for row, document in settled(system, engine):
+        for row, document in settled(system, engine, tick):
             record = document.record
             latencies[record.tier].append((record.finished_at - record.accepted_at).total_seconds())
             met[record.tier] += record.deadline_met
             if record.status is Status.DEAD and record.error is not None:
                 reasons[record.error.code] += 1
                 examples.setdefault(record.error.code, record.error.message)
+            if record.cost_usd is None:
+                unpriced["by_lane"][record.lane.value if record.lane is not None else ""] += 1
+                unpriced["by_tier"][record.tier.value] += 1
+                unpriced["by_model"][record.model] += 1
             yield Receipt.of(record, repaid=row.repaid, premium_usd=document.premium_usd)
 
     receipt = Receipt.sum(receipts())
@@ -71,6 +86,7 @@ def figures(system: System, engine: Engine) -> Figures:
             if tier in latencies
         ],
         dead=[DeadReason(code=code, count=count, example=examples[code]) for code, count in reasons.most_common()],
+        unpriced=unpriced,
     )
 
 

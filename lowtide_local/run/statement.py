@@ -1,4 +1,4 @@
-"""What the provider says it billed this run. Only the simulated one can be asked."""
+"""What the provider says it billed this run. Only the simulated one can be asked, and it listens on this machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from lowtide.adapters.openai.client import build_http_client
 from lowtide.core.errors import NotFound
 from lowtide_local.engine.engine import Engine
 
@@ -20,29 +21,39 @@ ASKING_S = 5.0
 """Seconds for each question."""
 
 _KEPT = "statement.json"
-_OK = 200
+_UNREADABLE = "its bill cannot be read"
+
+
+class _Untold(Exception):
+    """Why there is no bill."""
 
 
 async def ask(endpoint: Endpoint, engine: Engine) -> None:
-    """Keeps what the provider bills this run, so that a finished run reconciles the same ever after."""
-    lines = await _lines(endpoint, deployment_of(engine))
-    engine.objects.put(_KEPT, orjson.dumps(lines))
-
-
-def billed(engine: Engine) -> Sequence[BilledLine] | None:
-    """As kept; None where the provider could not be asked, or answered with something else."""
+    """Keeps what the provider bills this run, or why that is not known, so that a finished run reconciles the same ever
+    after."""
     try:
-        lines = orjson.loads(engine.objects.get(_KEPT))
-        return None if lines is None else [BilledLine.of(line) for line in lines]
+        told: Any = await _lines(endpoint, deployment_of(engine))
+    except _Untold as error:
+        told = {"not_told": str(error)}
+    engine.objects.put(_KEPT, orjson.dumps(told))
+
+
+def billed(engine: Engine) -> Sequence[BilledLine] | str:
+    """Return the bill as kept, or in a few words why it is not known."""
+    try:
+        told = orjson.loads(engine.objects.get(_KEPT))
+        return str(told["not_told"]) if isinstance(told, dict) else [BilledLine.of(line) for line in told]
     except (NotFound, KeyError, TypeError, ValueError):
-        return None
+        return _UNREADABLE
 
 
-async def _lines(endpoint: Endpoint, run: str) -> list[dict[str, Any]] | None:
+async def _lines(endpoint: Endpoint, run: str) -> list[dict[str, Any]]:
     """Of a provider that may serve others too: the calls with this run's name, and the lines of its batches."""
+    if not endpoint.local:
+        raise _Untold(f"{endpoint.base_url} has no bill that could be asked for")
     root = endpoint.base_url.removesuffix("/v1") + "/simulator"
     try:
-        async with httpx2.AsyncClient(timeout=ASKING_S) as client:
+        async with build_http_client(endpoint.base_url) as client:
             bill, state = await _json(client, f"{root}/billing"), await _json(client, f"{root}/state")
         batches = {
             batch["id"] for batch in state["batches"] if (batch["metadata"] or {}).get("lowtide_deployment") == run
@@ -53,10 +64,16 @@ async def _lines(endpoint: Endpoint, run: str) -> list[dict[str, Any]] | None:
             for line in bill["data"]
             if (line["batch_id"] in batches if line["kind"] == "batch" else str(line["id"]).startswith(prefix))
         ]
-    except (httpx2.HTTPError, KeyError, TypeError, ValueError):
-        return None
+    except httpx2.TimeoutException:
+        raise _Untold(f"asked for its bill, {endpoint.base_url} gave no answer in {ASKING_S:.0f} s") from None
+    except httpx2.HTTPError as error:
+        raise _Untold(f"asked for its bill, {endpoint.base_url} gave no answer ({type(error).__name__})") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _Untold(_UNREADABLE) from None
 
 
 async def _json(client: httpx2.AsyncClient, url: str) -> Any:
-    reply = await client.get(url)
-    return orjson.loads(reply.content) if reply.status_code == _OK else None
+    reply = await client.get(url, timeout=ASKING_S)
+    if reply.is_error or reply.is_redirect:
+        raise _Untold(f"it has no bill that could be asked for (HTTP {reply.status_code})")
+    return orjson.loads(reply.content)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import socket
 import time
 from collections import Counter
 from random import Random
@@ -12,12 +14,15 @@ from commands import (
     WITHOUT_GRACE,
     batch_line,
     finish,
+    patched,
     read_lines,
     receipt,
     records,
     result_files,
     said,
+    start,
     task,
+    wait_for_line,
     wait_until,
     with_small_files,
     write_tasks,
@@ -97,13 +102,93 @@ def test_a_signal_is_one_line_and_the_same_command_goes_on(provider, tmp_path, n
     ended = finish(process)
     assert ended.code == 1
     assert ended.out == ""
-    last = ended.err.splitlines()[-1]
+    *_, command, last = ended.err.splitlines()
     assert last == (
         f"lowtide: stopped by {number.name}; what was done is kept in {tmp_path / 'out'}: repeat the command to go on"
     )
+    options = ["run", str(tasks), "--out", str(tmp_path / "out"), "--base-url", provider.url]
+    assert shlex.split(command.removeprefix("to go on: "))[-len(options) :] == options
     assert "Traceback" not in ended.err
     assert provider.run(tasks, tmp_path / "out").code == 0
     assert set(records(tmp_path / "out")) == {"a", "b"}
+
+
+WRITES_FOR_EVER = patched(
+    "import sys, time\n"
+    "import lowtide_local.run.outputs as outputs\n"
+    "def slowly(*_):\n"
+    "    print('writing now', file=sys.stderr, flush=True)\n"
+    "    while True: time.sleep(0.01)\n"
+    "outputs.write_receipt = slowly"
+)
+DEAF = patched(
+    "import lowtide_local.engine.engine as engine\n"
+    "import sys, time\n"
+    "def close(_):\n"
+    "    print('closing now', file=sys.stderr, flush=True)\n"
+    "    while True:\n"
+    "        try: time.sleep(0.01)\n"
+    "        except KeyboardInterrupt: pass\n"
+    "engine.Engine.close = close"
+)
+"""The command, which never comes to its end once it is told to stop."""
+
+
+def test_a_signal_while_records_are_written_ends_at_once_and_the_same_command_writes_them(provider, tmp_path):
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [task("a"), batch_line("b")])
+    process = provider.start(tasks, tmp_path / "out", program=WRITES_FOR_EVER)
+    wait_for_line(process, "writing now")
+    process.send_signal(signal.SIGINT)
+    ended = finish(process)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith("lowtide: stopped by SIGINT; what was done is kept in ")
+    assert not (tmp_path / "out" / "receipt.json").exists()
+    assert [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".partial")] == []
+    billed = len(provider.billed())
+    assert provider.run(tasks, tmp_path / "out").code == 0
+    assert len(provider.billed()) == billed
+    assert set(records(tmp_path / "out")) == {"a", "b"}
+
+
+def test_a_second_signal_ends_it_on_the_spot_with_the_same_lines(provider, tmp_path):
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [task("a"), batch_line("b")])
+    process = provider.start(tasks, tmp_path / "out", program=DEAF)
+    wait_until((tmp_path / "out" / ".lowtide" / "state.db").exists)
+    process.send_signal(signal.SIGINT)
+    wait_for_line(process, "closing now")
+    process.send_signal(signal.SIGINT)
+    ended = finish(process)
+    assert ended.code == 1
+    *_, command, last = ended.err.splitlines()
+    assert command.startswith("to go on: ")
+    assert last.startswith("lowtide: stopped by SIGINT; what was done is kept in ")
+    assert provider.run(tasks, tmp_path / "out").code == 0
+
+
+def test_a_signal_while_a_large_file_is_read_ends_it_and_the_same_command_reads_on(provider, tmp_path):
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [task(f"t{n}", prompt=f"{n}") for n in range(4_000)])
+    process = provider.start(tasks, tmp_path / "out", "--no-batch")
+    wait_until((tmp_path / "out" / ".lowtide" / "state.db").exists)
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process)
+    assert ended.code == 1
+    assert "what was done is kept" in ended.err.splitlines()[-1]
+
+
+def test_a_signal_before_anything_was_made_says_so(tmp_path):
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [task("a")])
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        process = start("run", tasks, "--out", tmp_path / "out", "--base-url", url)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            ended = finish(process)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == "lowtide: stopped by SIGINT; nothing was begun: repeat the command to begin"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_directory_in_use_is_refused_and_the_run_in_it_goes_on(provider, tmp_path):

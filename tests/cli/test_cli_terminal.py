@@ -8,8 +8,10 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from commands import LOWTIDE, QUICK, batch_line, environment, lowtide, said, task, with_small_files, write_tasks
@@ -30,7 +32,11 @@ def tasks(tmp_path_factory):
 def test_without_a_terminal_progress_is_plain_lines_on_stderr(provider, tasks, tmp_path):
     ended = provider.run(tasks, tmp_path / "out")
     assert ended.code == 3
-    assert re.fullmatch(r"([012] answered, 0 dead of 2 accepted( so far)?\n)+", ended.err)
+    first, *rest = ended.err.splitlines()
+    assert first.startswith("1 line is no valid task and was refused: line 3, invalid_json: not JSON")
+    moved = r"[012] answered, 0 dead of 2 accepted(, 1 lines refused)?(; .*)?"
+    assert [line for line in rest if not re.fullmatch(rf"{moved}|batch \S+ \(gpt-5-mini\): .*", line)] == []
+    assert any(line.startswith("batch ") for line in rest)
     assert "\x1b" not in ended.out + ended.err
     assert "2 answered, 0 dead, 0 cancelled, 1 refused, 0 duplicates, 0 repaid, 0 unpriced" in ended.out
     assert f"written to {tmp_path / 'out'}: " in ended.out
@@ -109,6 +115,25 @@ def report():
         finished_at=datetime(2026, 3, 1, tzinfo=UTC),
         versions={},
     )
+
+
+def test_the_version_and_the_completion_of_a_shell_are_printed(tmp_path):
+    ended = lowtide("--version")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(r"lowtide \d+\.\d+\.\d+\n", ended.out)
+    script = Path(sys.executable).with_name("lowtide")
+    shown = in_bash(f"{script} --show-completion")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "complete -o default -F _lowtide_completion lowtide" in shown.stdout
+    installed = in_bash(f"{script} --install-completion", HOME=str(tmp_path))
+    assert (installed.returncode, installed.stderr) == (0, "")
+    assert "lowtide" in (tmp_path / ".bashrc").read_text()
+
+
+def in_bash(command, **variables):
+    # Not the last command, which bash would become: the shell is found by its process.
+    line = ["bash", "-c", f"{command}; exit $?"]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=environment(**variables))
 
 
 def test_schema_is_one_json_document():

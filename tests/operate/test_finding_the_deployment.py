@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import boto3
 import pytest
 from botocore.client import BaseClient
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
+from botocore.parsers import ResponseParserError
 
 from lowtide.settings import variable
 from lowtide_local.operate import deployment
@@ -54,8 +57,9 @@ def test_a_connection_refused_is_told_after_some_tries(buried, lowtide, monkeypa
     assert "tried for" in ended.said
 
 
-def test_an_endpoint_that_is_no_url_is_wrong_usage(buried, lowtide):
-    ended = lowtide("status", "--endpoint-url", "nonsense")
+@pytest.mark.parametrize("url", ["nonsense", "", "http://localhost:99999", "http://[::1", "http://a b"])
+def test_an_endpoint_that_is_no_url_is_wrong_usage(buried, lowtide, url):
+    ended = lowtide("status", "--endpoint-url", url)
     assert (ended.code, ended.out) == (2, "")
     assert "--endpoint-url" in ended.said
 
@@ -69,6 +73,16 @@ def test_an_endpoint_that_is_no_url_is_wrong_usage(buried, lowtide):
             "AWS refused DescribeStacks: AccessDenied: not you",
         ),
         (NoCredentialsError(), 2, "no AWS credentials: sign in, or set AWS_PROFILE"),
+        (
+            HTTPClientError(error="Invalid header value b'Credential=hunter2'"),
+            2,
+            "the AWS credentials hold characters that no header can carry; copy them again",
+        ),
+        (
+            ResponseParserError("no XML"),
+            1,
+            "the server answers, but not as AWS does; is --endpoint-url right?",
+        ),
     ],
 )
 def test_what_aws_refuses_is_one_line(buried, lowtide, monkeypatch, fault, code, said):
@@ -85,3 +99,39 @@ def test_without_a_region_it_asks_for_one(buried, lowtide, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     ended = lowtide("status")
     assert (ended.code, ended.out, ended.said) == (2, "", "no region: set AWS_REGION")
+
+
+def test_the_region_is_that_of_aws_region_as_the_command_says(buried, lowtide, monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    ended = lowtide("status")
+    assert (ended.code, ended.said) == (2, "no region: set AWS_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert lowtide("status").code == 0
+    monkeypatch.setenv("AWS_REGION", "no region")
+    ended = lowtide("status")
+    assert (ended.code, ended.said) == (2, "AWS_REGION is no name of a region; give one such as eu-central-1")
+
+
+def test_a_server_on_this_machine_is_asked_directly_and_told_apart_from_aws(buried, lowtide, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    asked = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        ended = lowtide("status", "--endpoint-url", f"http://127.0.0.1:{server.server_address[1]}")
+        thread.join()
+    assert asked == ["/"]
+    assert ended.code == 1
+    assert "answers, but not as AWS does" in ended.said

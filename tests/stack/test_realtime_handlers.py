@@ -11,6 +11,7 @@ import boto3
 import pytest
 from stack_cases import START, pack, task
 
+from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.records import Status
 from lowtide_local.simulator.scenario import Latencies, Latency, Scenario, Window, WindowKind
@@ -314,3 +315,36 @@ def test_a_tier_past_its_cap_leaves_its_messages_at_the_intake_until_it_has_room
     played.stack.wait(6)
     assert played.records().keys() == {"other"}
     assert [played.stack.queues[name].depth for name in ("HighQueue", "IntakeQueue")] == [1, 1]
+
+
+def test_tasks_that_come_by_sns_or_eventbridge_are_answered_and_other_events_are_named_in_their_letter(stage):
+    sns = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-central-1:1:tasks", "MessageId": "m"}
+    bridge = {"version": "0", "detail-type": "order placed", "source": "com.acme.shop"}
+    played = stage()
+    records = played.play(
+        sns | {"Message": json.dumps(task("by-sns"))},
+        bridge | {"detail": task("by-bridge")},
+        sns | {"Message": json.dumps(bridge | {"detail": pack(task("by-both"), task("beside", "content_generation"))})},
+        {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"},
+        task("bare"),
+    )
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys(
+        ("by-sns", "by-bridge", "by-both", "beside", "bare"), "answered"
+    )
+    letter, _ = played.letters()["invalid_task"]
+    assert "the test event that S3 sends" in letter["error"]["message"]
+    assert letter["task"]["Event"] == "s3:TestEvent"
+
+
+def test_a_function_that_a_queue_invokes_refuses_every_other_event_and_says_what_it_takes(stage):
+    stack = stage().stack
+    for function in ("Ingest", "ConsumerCritical"):
+        for event in ({"key1": "value1"}, {}, {"Records": [{"eventSource": "aws:s3", "s3": {}}]}, {"Records": "x"}):
+            with pytest.raises(ConfigError, match="takes events of SQS"):
+                stack.invoke(function, event)
+
+
+def test_a_scheduled_function_takes_its_turn_whatever_the_event(stage):
+    stack = stage().stack
+    assert stack.invoke("Assembler", {"key1": "value1"})["drained"] == 0
+    assert stack.invoke("Poller", {"key1": "value1"}) == {"done": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .attachments import attached
 from .task import Endpoint
 
 _BYTES_PER_TOKEN = 4
@@ -37,4 +38,13 @@ def estimated_tokens(body: dict[str, Any], size: int) -> int:
         return tokens
     limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
     allowed = next((limit for limit in limits if isinstance(limit, int)), 0)
-    return size // _BYTES_PER_TOKEN + allowed
+    return input_tokens(body, size) + allowed
+
+
+def input_tokens(body: dict[str, Any], size: int) -> int:
+    """Estimate the input tokens of a request that is ``size`` bytes long as a line.
+
+    Text counts by its length, attachments by what they are.
+    """
+    found = attached(body)
+    return max(0, size - found.chars) // _BYTES_PER_TOKEN + found.tokens

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from .bodies import RULES, check_body
+from .envelopes import DEEPEST, foreign, is_envelope, opened
 from .errors import Refused
 from .faults import broken, refusal_of, unknown
 from .jsontext import Twice, canonical, decode, sorted_text
@@ -32,11 +33,14 @@ MESSAGE_BYTES = 1_048_576
 """The most that one SQS message holds, in bytes of UTF-8 (SQS quotas)."""
 
 MOST_TASKS = 5_000
-"""Tasks in one pack. Each is judged by itself and may become a dead letter of its own, and ingest has ten seconds for a
-delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
+"""Tasks in one message. Each is judged by itself and may become a dead letter of its own, and ingest has ten seconds
+for a delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
 
 MOST_FIELDS = 100
 """Of one task, known or not. Beyond it the first that is not known is the one that is told."""
+
+LONGEST_DEADLINE_S = 10 * 366 * 86_400
+"""Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
 
 UNHASHED = frozenset({"created_at", "retry_count", "tags"})
 """What may differ when the same task is sent again."""
@@ -86,7 +90,20 @@ Priority = Annotated[
     WithJsonSchema({"enum": [*(tier.value for tier in Tier), 1, 2, 3]}),
 ]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
-Url = Annotated[Endpoint, Field(strict=False, description="one of " + ", ".join(Endpoint))]
+
+
+def _endpoint(value: Any) -> Any:
+    return f"/v1{value}" if value in ALIASES else value
+
+
+ALIASES = tuple(endpoint.removeprefix("/v1") for endpoint in Endpoint)
+"""Endpoints as Azure's batch lines write them."""
+Url = Annotated[
+    Endpoint,
+    Field(strict=False, description="one of " + ", ".join(Endpoint)),
+    BeforeValidator(_endpoint),
+    WithJsonSchema({"enum": [*Endpoint, *ALIASES]}),
+]
 Body = Annotated[dict[str, Any], Field(description="the request body as a JSON object", json_schema_extra=RULES)]
 
 
@@ -193,20 +210,46 @@ class BatchLine(_Message):
 
 
 def split_message(body: str | bytes) -> list[Any]:
-    """The raw tasks of an SQS message: one task, or a pack ``{"tasks": [task, …]}``, each to be judged on its own.
+    """Return the raw tasks of an SQS message: one task, or a pack ``{"tasks": [task, …]}``, each to be judged alone.
 
-    Raises Refused where the message as a whole is at fault.
+    The envelopes of SNS and EventBridge are opened, around the message and around each task of a pack. Raises Refused
+    where the message as a whole is at fault.
     """
     size = len(body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body)
     if size > MESSAGE_BYTES:
         raise Refused(RefusalCode.TOO_LARGE, f"the message has {size} bytes: send at most {MESSAGE_BYTES}")
-    content = decode(body)
+    raws: list[Any] = []
+    _unpack(decode(body), raws, DEEPEST)
+    return raws
+
+
+def _unpack(content: Any, raws: list[Any], depth: int) -> None:
+    """Append the raw tasks in ``content`` to ``raws``, through at most ``depth`` envelopes. Raises Refused."""
+    while depth and is_envelope(content):
+        content, depth = opened(content), depth - 1
     if not isinstance(content, dict):
         raise Refused(
             RefusalCode.INVALID_TASK, f'the message is {kind(content)}: send a task or {{"tasks": [task, …]}}'
         )
     if "tasks" not in content:
-        return [content]
+        raws.append(content)
+        return
+    for each in _pack(content):
+        before = len(raws)
+        try:
+            if not is_envelope(each):
+                raws.append(each)
+            else:
+                _unpack(each, raws, depth)
+        except Refused:
+            # This one alone is at fault: judged as it came, it is refused under its own name.
+            raws[before:] = [each]
+        if len(raws) > MOST_TASKS:
+            problem = f"the message holds more than {MOST_TASKS} tasks: send at most so many in one"
+            raise Refused(RefusalCode.TOO_LARGE, problem, field="tasks")
+
+
+def _pack(content: dict[str, Any]) -> list[Any]:
     tasks = content["tasks"]
     if isinstance(content, Twice):
         name = path([content.name])
@@ -237,6 +280,8 @@ def parse_task(raw: Any) -> TaskMessage:
     except ValueError as fault:
         problem = f"the task is not JSON that can be carried: {fault}"
         raise Refused(RefusalCode.INVALID_JSON, problem, task_id=task_id) from None
+    if (event := foreign(raw)) is not None and "task_id" not in raw:
+        raise Refused(RefusalCode.INVALID_TASK, event)
     if len(raw) > MOST_FIELDS:
         stray = next(name for name in raw if name not in model.model_fields)
         raise Refused(RefusalCode.UNKNOWN_FIELD, unknown(path([stray]), model), field=path([stray]), task_id=task_id)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from importlib.util import find_spec
+from urllib.parse import parse_qsl, urlsplit
+from urllib.request import getproxies
 
 import httpx2
-from httpx2 import AsyncClient
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from lowtide.core.errors import KeyUnreadable, safely_told
+from lowtide.core.errors import ConfigError, KeyUnreadable, safely_told
+from lowtide.core.loopback import is_loopback
 
 Key = Callable[[], Awaitable[str]]
 """Gives the key of the moment: asked before every request, so that a rotated one needs no new client."""
@@ -19,6 +21,8 @@ LIMITS = httpx2.Limits(max_connections=256, max_keepalive_connections=64)
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT_S)
 """Seconds that a batch call may pause, an upload or a download between two chunks. Real-time calls bring their own."""
+_HIGHEST_PORT = 65_535
+_NO_PROXY = "is no proxy that can be used: give http://HOST:PORT, or unset it"
 _NO_KEY = "none"
 """The SDK insists on a key; a server on this machine asks for none."""
 
@@ -29,15 +33,18 @@ def build_client(
     """A client that sends each request once: a repeated creation would buy a second batch.
 
     Where an ``api_key`` that is asked for cannot be had, the request raises KeyUnreadable, and nothing was sent.
-    ``base_url`` ends in ``/v1``; None is OpenAI's own. ``http_client`` replaces the transport (tests, a simulated
-    provider in process).
+    ``base_url`` ends in ``/v1``; None is OpenAI's own. Its query, such as Azure's ``api-version``, goes with every
+    request. ``http_client`` replaces the one that ``build_http_client`` makes (tests, a simulated provider in process,
+    a caller that closes it). Raises ConfigError as that does.
     """
+    address, _, query = (base_url or "").partition("?")
     client = AsyncOpenAI(
-        base_url=base_url,
+        base_url=address or None,
+        default_query=dict(parse_qsl(query, keep_blank_values=True)) or None,
         api_key=(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key),
         max_retries=0,
         timeout=TIMEOUT,
-        http_client=http_client or _http_client(base_url),
+        http_client=http_client or build_http_client(base_url),
     )
     # The first request would look the platform up on a thread, for a telemetry header. An event loop on virtual time
     # waits for no thread, and nobody here needs the header.
@@ -70,8 +77,43 @@ def is_openai_url(url: str) -> bool:
     return host == "openai.com" or host.endswith(".openai.com")
 
 
-def _http_client(base_url: str | None) -> AsyncClient:
-    """A proxy of the environment is for the way out: what is on this machine is asked directly."""
+def build_http_client(base_url: str | None) -> httpx2.AsyncClient:
+    """Return the SDK's client with our limits. It trusts what ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names.
+
+    A request to this machine never goes through a proxy of the environment. Raises ConfigError where
+    a proxy or the certificates of the environment cannot be used.
+    """
     host = urlsplit(base_url or "").hostname or ""
-    local = host in ("localhost", "::1") or host.startswith("127.")
-    return DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT, trust_env=not local)
+    try:
+        if is_loopback(host):
+            # A client that is given its transport leaves the environment's proxies alone.
+            return DefaultAsyncHttpxClient(timeout=TIMEOUT, transport=httpx2.AsyncHTTPTransport(limits=LIMITS))
+        _check_proxies()
+        return DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT)
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise ConfigError(
+            f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({problem}): mend it or unset it"
+        ) from None
+
+
+def _check_proxies() -> None:
+    """Raise ConfigError with the name of a variable at fault. Its value may hold a password and is not shown."""
+    proxies = getproxies()
+    if "*" in proxies.get("no", "").split(","):
+        return
+    for kind in ("http", "https", "all"):
+        if (url := proxies.get(kind)) and (problem := _proxy_problem(url)):
+            raise ConfigError(f"{kind.upper()}_PROXY {problem}")
+
+
+def _proxy_problem(url: str) -> str | None:
+    try:
+        proxy = httpx2.Proxy(url if "://" in url else f"http://{url}").url
+    except (ValueError, httpx2.InvalidURL):
+        return _NO_PROXY
+    if not proxy.host or "%" in proxy.host or not 0 < (proxy.port or 1) <= _HIGHEST_PORT:
+        return _NO_PROXY
+    if proxy.scheme.startswith("socks") and find_spec("socksio") is None:
+        return "is a SOCKS proxy, which takes the package socksio: install it, or give an http:// proxy"
+    return None
