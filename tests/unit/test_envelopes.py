@@ -168,11 +168,11 @@ def test_a_task_that_names_itself_is_never_taken_for_an_event():
 @pytest.mark.parametrize("around", [lambda each: each, sns, bridge])
 def test_a_message_holds_a_bounded_number_of_tasks_however_it_is_wrapped(around):
     split(around({"tasks": [1] * MOST_TASKS}))
-    with pytest.raises(Refused, match=f"more than {MOST_TASKS} tasks") as refused:
+    with pytest.raises(Refused, match=f"send at most {MOST_TASKS} in one message") as refused:
         split(around({"tasks": [1] * (MOST_TASKS + 1)}))
     assert refused.value.code == "too_large"
     inner = sns({"tasks": [1] * 1_000})
-    with pytest.raises(Refused, match=f"more than {MOST_TASKS} tasks"):
+    with pytest.raises(Refused, match=f"send at most {MOST_TASKS} in one message"):
         split({"tasks": [inner] * 6})
 
 

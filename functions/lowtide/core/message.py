@@ -245,7 +245,7 @@ def _unpack(content: Any, raws: list[Any], depth: int) -> None:
             # This one alone is at fault: judged as it came, it is refused under its own name.
             raws[before:] = [each]
         if len(raws) > MOST_TASKS:
-            problem = f"the message holds more than {MOST_TASKS} tasks: send at most so many in one"
+            problem = f"tasks and its events hold {len(raws)} and more: send at most {MOST_TASKS} in one message"
             raise Refused(RefusalCode.TOO_LARGE, problem, field="tasks")
 
 
