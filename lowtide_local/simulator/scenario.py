@@ -169,7 +169,7 @@ class Scenario(Value):
     """Obey ``[sim:…]`` in prompts."""
     api_key: str | None = None
     """The one key that is let in; None: any, or none."""
-    models: tuple[str, ...] = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-3-small")
+    models: tuple[str, ...] = ("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna", "gpt-5.4-mini", "text-embedding-3-small")
     strict_models: bool = False
     """Answer 404 to models beyond ``models``."""
     flex_models: tuple[str, ...] = ("gpt-5*", "gpt-6*", "o3*", "o4*")
