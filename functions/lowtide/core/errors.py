@@ -34,11 +34,6 @@ class Refused(LowtideError):
         self.task_id = task_id
 
 
-def safely_told(error: BaseException) -> str:
-    """For logs: our own errors say what happened without quoting a prompt, others may quote what they choked on."""
-    return str(error) if isinstance(error, LowtideError) else type(error).__name__
-
-
 class ConfigError(LowtideError):
     """routes.toml or the environment cannot be used as it is."""
 
@@ -72,8 +67,31 @@ class ProviderRefused(LowtideError):
 
 
 class AccountRefused(LowtideError):
-    """The provider refuses the account (key, quota, spend limit). What was to be sent waits."""
+    """The provider refuses the account (key, quota, spend limit). What was to be sent waits.
+
+    It leaves a function as its failure, which is logged: the text has the code, ``message`` the provider's words too.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the provider refuses the account ({code}); nothing is lost: mend that")
+        self.code = code
+        self.message = f"{code}: {message}"
 
 
 class Contended(LowtideError):
     """A row changed under every try to write it; nothing was written."""
+
+
+def safely_told(error: BaseException) -> str:
+    """Say for a log what went wrong, without anything that may be a prompt.
+
+    Our own errors quote none. A provider's own words do, and foreign errors quote what they choked on: a log has the
+    status and the code of the first, the kind of the others.
+    """
+    match error:
+        case ProviderRefused():
+            return f"HTTP {error.status}" if error.code is None else f"HTTP {error.status} {error.code}"
+        case LowtideError():
+            return str(error)
+        case _:
+            return type(error).__name__

@@ -147,7 +147,7 @@ class _Submission:
     def _refused(self, refusal: ProviderRefused) -> None:
         """An answer, but not every one says that nothing was made: then whoever comes next waits out the grace."""
         batch, now = self._batch, self._system.clock.now()
-        self._log("submission_refused", status=refusal.status, code=refusal.code, reason=refusal.message)
+        self._log("submission_refused", status=refusal.status, code=refusal.code)
         self._system.metrics.count("submissions_refused")
         response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
         outcome = judge(response, Lane.BATCH)

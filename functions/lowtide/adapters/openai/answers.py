@@ -44,7 +44,7 @@ class OpenAIAnswers:
         except APIConnectionError as error:
             return Response(None, fault="connection", sent=was_sent(error))
         except Exception as error:  # noqa: BLE001 - the port's promise: only cancellation raises
-            return Response(None, body=str(error), fault="connection", sent=was_sent(error))
+            return Response(None, fault="connection", sent=was_sent(error))
 
     async def _post(self, call: Call) -> httpx2.Response:
         headers = {"X-Client-Request-Id": call.call_id}

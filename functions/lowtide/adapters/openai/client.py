@@ -9,6 +9,7 @@ import httpx2
 from httpx2 import AsyncClient
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from lowtide.adapters.library_logs import switch_off
 from lowtide.core.errors import KeyUnreadable, safely_told
 
 Key = Callable[[], Awaitable[str]]
@@ -32,6 +33,7 @@ def build_client(
     ``base_url`` ends in ``/v1``; None is OpenAI's own. ``http_client`` replaces the transport (tests, a simulated
     provider in process).
     """
+    switch_off()
     client = AsyncOpenAI(
         base_url=base_url,
         api_key=(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key),

@@ -7,7 +7,7 @@ silence would be bought a second time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from http import HTTPStatus
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -17,9 +17,10 @@ import orjson
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from lowtide.core.errors import Unreachable
+from lowtide.core.masking import KEY
 
 from .ranges import OVERLAP, UNKNOWN_TO, asking, is_plain, total_of
-from .wire import refusal, unreachable
+from .wire import keys_of, refusal, unreachable
 
 TRIES = 3
 """In a row that brought less than ``_PROGRESS`` of the rest."""
@@ -35,11 +36,19 @@ async def lines_of(client: AsyncOpenAI, file_id: str) -> AsyncIterator[bytes]:
     Raises ProviderRefused, or Unreachable where it broke at every try.
     """
     with TemporaryFile() as whole:
-        await _Fetch(client, file_id, whole).to_the_end()
+        fetch = _Fetch(client, file_id, whole)
+        await fetch.to_the_end()
         whole.seek(0)
         for line in whole:
             if stripped := line.strip(b"\r\n"):
-                yield stripped
+                yield _without(stripped, fetch.keys)
+
+
+def _without(line: bytes, keys: Iterable[bytes]) -> bytes:
+    """A line never holds the key that its file was fetched with, even if a prompt of another's did."""
+    for key in keys:
+        line = line.replace(key, KEY.encode())
+    return line
 
 
 class _Misfit(Exception):
@@ -56,6 +65,8 @@ class _Fetch:
         self._plain = False
         self._etag: str | None = None
         self._total: int | None = None
+        self.keys: tuple[bytes, ...] = ()
+        """That the file was asked for with."""
 
     async def to_the_end(self) -> None:
         tries = TRIES
@@ -94,6 +105,7 @@ class _Fetch:
     async def _whole(self) -> str | None:
         """What is wrong with what came, or None where it is whole."""
         async with self._client.files.with_streaming_response.content(self._file_id) as streamed:
+            self.keys = tuple(key.encode() for key in keys_of(streamed.http_response.request))
             return await self._from_the_start(streamed.http_response)
 
     async def _rest(self, here: int) -> str | None:
