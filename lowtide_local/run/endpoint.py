@@ -10,7 +10,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import ProviderRefused, Unreachable, Unsendable
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
 
@@ -72,6 +72,8 @@ async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> boo
     while True:
         try:
             return await api.supported()
+        except Unsendable as error:
+            raise Stop(str(error)) from None
         except Unreachable as error:
             problem = f"cannot reach {endpoint.base_url}: {error}"
         except ProviderRefused as refusal:

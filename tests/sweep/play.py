@@ -31,7 +31,7 @@ from tests.sweep.promises import SKEW, Watch, WatchedRows, broken
 from tests.sweep.schedules import DOWN_S, Schedule
 from tests.sweep.world import CallbackBox, EventBox, ReplyBox, prices, routes, task, with_batching
 
-START = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 LONGEST = timedelta(days=12)
 MOST_CALLS = 20_000
 """No play comes near either; one that does has no end."""

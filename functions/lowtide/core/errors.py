@@ -6,7 +6,9 @@ LowtideError
 ├── NotFound            an object that should be there is not
 ├── TooLarge            a message or an object beyond what its carrier takes
 ├── Unreachable         a network call that got no answer; whether it took effect is unknown
-│   └── KeyUnreadable   a provider's key could not be had, so that nothing was sent
+│   └── Unsendable      nothing was done, and nothing will be until an operator acts
+│       ├── KeyUnreadable   a provider's key could not be had, so that nothing was sent
+│       └── Redirected      the provider's address sends on to another
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
 └── Contended           a row that other writers kept changing; come back later
@@ -50,9 +52,18 @@ class Unreachable(LowtideError):
     """The call got no answer: connection refused or reset, or a timeout. It may or may not have taken effect."""
 
 
-class KeyUnreadable(Unreachable):
-    """A provider's key could not be had, so the request never left. An operator has to act, as where the provider
-    refuses the account; the text says why, and never holds a key."""
+class Unsendable(Unreachable):
+    """The provider was not asked, and cannot be until an operator acts, as where it refuses the account. The text says
+    why, and never holds a key."""
+
+
+class KeyUnreadable(Unsendable):
+    """A provider's key could not be had, so the request never left."""
+
+
+class Redirected(Unsendable):
+    """The provider's address answers with a redirect that is not followed: to another origin, or one that would lose a
+    POST. Nothing was done."""
 
 
 class ProviderRefused(LowtideError):

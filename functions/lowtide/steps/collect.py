@@ -32,7 +32,7 @@ from lowtide.core.batches import (
 )
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.documents import charged, struck
-from lowtide.core.errors import AccountRefused, KeyUnreadable, ProviderRefused, Unreachable, safely_told
+from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable, Unsendable, safely_told
 from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
@@ -75,7 +75,7 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
             await _Collection(system, batch, stop_at).advance()
         except (Unreachable, ProviderRefused) as error:
             system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=safely_told(error))
-            if isinstance(error, KeyUnreadable):
+            if isinstance(error, Unsendable):
                 system.metrics.count("account_refused")
             _later(system, batch)
         return batch.row

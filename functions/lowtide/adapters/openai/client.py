@@ -12,6 +12,8 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from lowtide.adapters.library_logs import switch_off
 from lowtide.core.errors import KeyUnreadable, safely_told
 
+from .guard import watch
+
 Key = Callable[[], Awaitable[str]]
 """Gives the key of the moment: asked before every request, so that a rotated one needs no new client."""
 
@@ -39,7 +41,7 @@ def build_client(
         api_key=(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key),
         max_retries=0,
         timeout=TIMEOUT,
-        http_client=http_client or _http_client(base_url),
+        http_client=watch(http_client or _http_client(base_url)),
     )
     # The first request would look the platform up on a thread, for a telemetry header. An event loop on virtual time
     # waits for no thread, and nobody here needs the header.

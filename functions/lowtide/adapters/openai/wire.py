@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -12,10 +13,12 @@ import httpx2
 import orjson
 from openai import APIConnectionError, APIStatusError
 
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import ProviderRefused, Redirected, Unreachable
 from lowtide.core.masking import SHORTEST, masked, masked_in
 from lowtide.core.outcomes import Headroom
 from lowtide.core.provider_words import code_text, message_text
+
+from .guard import CUT
 
 _QUOTED = re.compile(r"[\"'`]|bytearray|\bb(?=['\"])|[\r\n]")
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
@@ -43,6 +46,8 @@ def json_body(response: httpx2.Response) -> Any:
     """
     keys = keys_of(response.request)
     content = response.content
+    if CUT in response.extensions:
+        return f"(a reply of more than {response.extensions[CUT]} bytes, which was not read to its end)"
     if not content:
         return None
     try:
@@ -52,6 +57,17 @@ def json_body(response: httpx2.Response) -> Any:
     if response.is_success and not any(key.encode() in content for key in keys):
         return body
     return masked_in(body, keys)
+
+
+@contextmanager
+def redirects_told() -> Iterator[None]:
+    """The SDK makes a connection error of whatever goes wrong with a request: here a redirect is one again."""
+    try:
+        yield
+    except APIConnectionError as error:
+        if isinstance(error.__cause__, Redirected):
+            raise error.__cause__ from None
+        raise
 
 
 def keys_of(request: httpx2.Request) -> tuple[str, ...]:
@@ -119,6 +135,8 @@ def refusal(error: APIStatusError) -> ProviderRefused:
 def unreachable(error: APIConnectionError | httpx2.HTTPError) -> Unreachable:
     """What the network said. From its first quotation on it may be what a server sent, which goes into no log."""
     cause = error.__cause__ or error
+    if isinstance(cause, Redirected):
+        return cause
     told = _QUOTED.split(masked(str(cause)), maxsplit=1)[0].strip()
     return Unreachable(f"the provider gave no answer: {type(cause).__name__} {told}".rstrip())
 
