@@ -35,7 +35,7 @@ from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Scenario
 
-START = datetime(2026, 3, 2, tzinfo=UTC)
+START = datetime(2026, 11, 2, tzinfo=UTC)
 PACE = Pace(assemble_s=300, poll_s=120, watch_s=60)
 KINDS = {"email_draft": 0.2, "document_analysis": 0.3, "report_generation": 0.5}
 """Of HIGH, NORMAL and LOW, and their shares."""

@@ -38,10 +38,9 @@ from lowtide_local.simulator.scenario import Scenario
 
 T = TypeVar("T")
 
-START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+START = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 TIER = Tier.NORMAL
-MODEL = "gpt-4.1-mini"
-"""One that flex does not have, so that every call is on the lane whose limit is measured."""
+MODEL = "gpt-6-luna"
 
 INVOCATIONS = 4
 """At a time in one consumer, so that the end of one does not leave its slots empty."""
@@ -62,9 +61,12 @@ class Crowd:
     provider: SimulatedProvider
     metrics: RecordedMetrics
 
-    def feed(self, tasks: int, *, first: int = 0, model: str = MODEL) -> None:
-        """So many NORMAL tasks onto their queue, packed as ingest packs them; the first has the number ``first``."""
-        made = self._tasks(range(first, first + tasks), model)
+    def feed(self, tasks: int, *, first: int = 0, model: str = MODEL, lane: str = "default") -> None:
+        """Put ``tasks`` NORMAL tasks on their queue, packed as ingest packs them; the first has the number ``first``.
+
+        They ask for the lane whose limit is measured; ``lane="auto"`` leaves the choice to the router.
+        """
+        made = self._tasks(range(first, first + tasks), model, lane)
         while some := list(islice(made, FED_AT_ONCE)):
             send_tasks(self.system, some)
 
@@ -125,10 +127,11 @@ class Crowd:
             report = await answer(self.system, TIER, messages, slots=slots, stop_at=stop_at)
             queue.delete(report.done)
 
-    def _tasks(self, numbers: range, model: str) -> Iterator[AcceptedTask]:
+    def _tasks(self, numbers: range, model: str, lane: str) -> Iterator[AcceptedTask]:
         now = self.clock.now()
         for number in numbers:
-            body = {"model": model, "messages": [{"role": "user", "content": f"Case {number}."}], "max_tokens": 50}
+            body = {"model": model, "messages": [{"role": "user", "content": f"Case {number}."}]}
+            body |= {"max_completion_tokens": 50, "service_tier": lane}
             request = {"url": "/v1/chat/completions", "body": body}
             message = {"task_id": f"task-{number}", "type": "meeting_summary", "request": request}
             yield accept(message, origin=f"feed {number}", sent_at=now, routes=self.system.routes)

@@ -36,7 +36,7 @@ VISIBILITY_S = {Tier.CRITICAL: 20, Tier.NORMAL: 600}
 """As template.yaml has them."""
 SETTLE_S = 5.0
 WEATHER = Scenario(latency=Latencies(default=Latency(min_s=0.5, max_s=2.0), flex=Latency(min_s=10.0, max_s=60.0)))
-FLEXIBLE, QUICK = "gpt-5-mini", "gpt-5-nano"
+FLEXIBLE, QUICK = "gpt-6.1-terra", "gpt-6-luna"
 FROM_S, EVERY_S = 30.0, 0.5
 
 
@@ -48,7 +48,7 @@ def measure(directory: Path, *, seconds: int, flood: int, preemption: bool) -> l
 
 async def _story(crowd: Crowd, seconds: int, flood: int) -> list[float]:
     if flood:
-        crowd.feed(flood, model=FLEXIBLE)
+        crowd.feed(flood, model=FLEXIBLE, lane="auto")
     functions = asyncio.Semaphore(FUNCTIONS)
     at_work = [
         asyncio.create_task(_poller(crowd, tier, functions)) for tier, count in POLLERS.items() for _ in range(count)

@@ -23,7 +23,7 @@ from lowtide_local.simulator.scenario import Latencies, Latency, Scenario, Windo
 from .crowd import Crowd, gather
 
 HOUR_S = 3_600
-MODEL = "gpt-5-mini"
+MODEL = "gpt-6.1-terra"
 """One that has flex."""
 
 DAY_H = 24
@@ -96,7 +96,7 @@ def measure(
 
 async def _feed(crowd: Crowd, tasks: int, every_s: float) -> None:
     for number in range(tasks):
-        crowd.feed(1, first=number, model=MODEL)
+        crowd.feed(1, first=number, model=MODEL, lane="auto")
         await crowd.clock.sleep(every_s)
 
 

@@ -125,7 +125,7 @@ def _tasks(system: System, tasks: int, task_bytes: int) -> Iterator[AcceptedTask
     dice = Random(SEED)
     for number in range(tasks):
         text = dice.randbytes(task_bytes // 2).hex()
-        body = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": text}], "max_completion_tokens": 500}
+        body = {"model": "gpt-6.1-terra", "messages": [{"role": "user", "content": text}], "max_completion_tokens": 500}
         request = {"url": "/v1/chat/completions", "body": body}
         message = {"task_id": f"task-{number}", "type": "content_generation", "request": request}
         yield accept(message, origin=f"feed {number}", sent_at=now, routes=system.routes)
@@ -147,7 +147,7 @@ def answer(directory: Path, output_bytes: int) -> None:
             if number % 50:
                 text = dice.randbytes(output_bytes // len(names) // 2).hex()
                 choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-                body = {"id": name, "model": "gpt-5-mini", "choices": [choice], "usage": usage}
+                body = {"id": name, "model": "gpt-6.1-terra", "choices": [choice], "usage": usage}
                 status, file = 200, output
             response = {"status_code": status, "request_id": name, "body": body}
             line = {"id": f"line_{number}", "custom_id": name, "response": response, "error": None}

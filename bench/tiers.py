@@ -29,9 +29,8 @@ from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario
 
-START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-MODEL = "gpt-4.1-mini"
-"""Without flex, so that all tiers call on one lane, under one limit."""
+START = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
+MODEL = "gpt-6-luna"
 PACK = 100
 PACE = Pace(assemble_s=600, poll_s=600, watch_s=600)
 
@@ -108,6 +107,8 @@ async def _publish(worker: Worker, clock: VirtualClock, arrivals: Iterable[Arriv
 
 
 def _task(name: str, arrival: Arrival) -> dict[str, Any]:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": f"Case {name}."}], "max_tokens": 50}
+    """A task that asks for the default lane, so that all tiers call on one lane, under one limit."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"Case {name}."}]}
+    body |= {"max_completion_tokens": 50, "service_tier": "default"}
     request = {"url": "/v1/chat/completions", "body": body}
     return {"task_id": name, "type": arrival.kind, "tenant": arrival.tenant, "request": request}

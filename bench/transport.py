@@ -34,7 +34,7 @@ TRANSPORTS: dict[str, Callable[[], AsyncClient]] = {
     "httpx": lambda: DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT, trust_env=False),
     "aiohttp": lambda: DefaultAioHttpClient(limits=LIMITS, timeout=TIMEOUT, trust_env=False),
 }
-BODY = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Say hello. " * 200}]}
+BODY = {"model": "gpt-6.1-terra", "messages": [{"role": "user", "content": "Say hello. " * 200}]}
 
 
 def main() -> int:

@@ -282,7 +282,7 @@ class Owned:
 
 
 class BatchApi(Protocol):
-    """A provider's batches. Calls raise Unreachable (KeyUnreadable where they had no key, and sent nothing) or
+    """A provider's batches. Calls raise Unreachable (Unsendable where nothing was done and an operator has to act) or
     ProviderRefused, and never retry by themselves."""
 
     async def prepare(self, key: SubmissionKey, lines: BinaryIO) -> str | None:

@@ -32,6 +32,7 @@ from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
 from lowtide.adapters.clock import WallClock
+from lowtide.adapters.library_logs import switch_off
 from lowtide.core.envelopes import no_records
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
@@ -185,6 +186,7 @@ class _Wired:
     def __init__(self, settings: Settings, outside: Outside) -> None:
         self.settings = settings
         self.outside = outside
+        switch_off()
         self._aws = boto3.session.Session()
         self._providers: dict[tuple[str, ProviderSpec], _Provider] = {}
 

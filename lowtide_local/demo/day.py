@@ -30,11 +30,14 @@ RUSH_H = 10.0
 PRINTED_AT_S = 2 * HOUR_S
 """After they were sent, some of the last wave's pages are needed."""
 
+FLEX_GONE_H = (16.5, 17.5)
+"""The hour in which those pages are bought anew has no flex, so that hurry costs something."""
+
 PRINTED = "The page goes to print in two hours."
 """What those say. Whoever makes the weather knows their batch by it."""
 
-MODELS = {"gpt-5-mini": 6, "gpt-4o-mini": 4}
-"""The first can be bought on flex, the second cannot."""
+MODELS = {"gpt-6.1-terra": 6, "gpt-6-luna": 4}
+"""What requests name, and how often."""
 
 WHO = ("A florist", "A bakery", "A bicycle shop", "A dentist", "A choir", "A brewery", "A kennel", "A print shop")
 WANTS = (
@@ -122,7 +125,7 @@ def _misfit(timed: list[tuple[float, dict[str, Any]]]) -> None:
 
 
 def _hurry(timed: list[tuple[float, dict[str, Any]]]) -> None:
-    """Half of the last wave, at most: on the model without flex, so that hurry costs something."""
+    """Give up to half of the last wave, all on one model, a deadline that its batch will not meet."""
     wave = _of_wave(timed, 2)
     for task in wave[: min(8, (len(wave) + 1) // 2)]:
         _say(task, PRINTED)

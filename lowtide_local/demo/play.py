@@ -29,7 +29,7 @@ from .kills import KILLS, Fate, Kill
 from .moments import Moment, batches_befallen, storm
 from .weather import weather
 
-START = datetime(2026, 3, 2, tzinfo=UTC)
+START = datetime(2026, 11, 2, tzinfo=UTC)
 """A Monday, after every price that the demo's models have."""
 
 PACE = Pace(assemble_s=300, poll_s=120, watch_s=60)

@@ -14,14 +14,14 @@ from lowtide_local.simulator.scenario import (
     WindowKind,
 )
 
-from .day import HOUR_S, PRINTED, RUSH_H
+from .day import FLEX_GONE_H, HOUR_S, PRINTED, RUSH_H
 
 STORM_S = 20
 
 
 def weather(seed: int) -> Scenario:
     """The first batch expires in part, the second one's creation gets no reply, the one with a deadline in two hours
-    would never end, and the rush meets 429."""
+    would never end, its rescue finds no flex, and the rush meets 429."""
     return Scenario(
         seed=seed,
         latency=Latencies(
@@ -30,7 +30,10 @@ def weather(seed: int) -> Scenario:
             embeddings=Latency(min_s=0.1, max_s=0.3),
         ),
         calls=CallFaults(server_error=0.02, flex_unavailable=0.15, retry_after_s=2),
-        windows=(Window(kind=WindowKind.RATE_LIMIT, from_s=RUSH_H * HOUR_S + 5, to_s=RUSH_H * HOUR_S + 5 + STORM_S),),
+        windows=(
+            Window(kind=WindowKind.RATE_LIMIT, from_s=RUSH_H * HOUR_S + 5, to_s=RUSH_H * HOUR_S + 5 + STORM_S),
+            Window(kind=WindowKind.NO_FLEX, from_s=FLEX_GONE_H[0] * HOUR_S, to_s=FLEX_GONE_H[1] * HOUR_S),
+        ),
         batch=BatchWeather(
             min_s=8 * 60,
             max_s=45 * 60,

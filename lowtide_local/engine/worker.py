@@ -184,7 +184,7 @@ class Worker:
             try:
                 await collect_due(self.system)
             except* AccountRefused as refused:
-                raise Halted(str(refused.exceptions[0])) from None
+                raise Halted(_words(refused)) from None
             if self._fed:
                 await submit_due(self.system)
             await sweep_due(self.system)
@@ -195,6 +195,12 @@ class Worker:
         if moment is not None:
             nap = min(nap, max(0.001, (moment - self.system.clock.now()).total_seconds()))
         await self._bells[name].wait(nap)
+
+
+def _words(refused: BaseExceptionGroup[AccountRefused]) -> str:
+    """What the provider said to the first of them."""
+    first = refused.exceptions[0]
+    return _words(first) if isinstance(first, BaseExceptionGroup) else first.message
 
 
 def quiet(system: System) -> bool:

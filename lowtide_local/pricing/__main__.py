@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lowtide_local.report.files import write_json
 
-from .sources import from_genai, from_litellm
+from .sources import from_genai, from_litellm, shutdown_dates
 from .table import UnsettledPricesError, build, catalogue
 
 OUT = Path("functions/lowtide/prices.json")
@@ -28,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
     try:
-        table, notes = build(catalogue(), [from_litellm(args.litellm, args.litellm_version), from_genai()], args.on)
-    except (UnsettledPricesError, OSError, ModuleNotFoundError) as error:
+        sources = [from_litellm(args.litellm, args.litellm_version), from_genai()]
+        table, notes = build(catalogue(), sources, args.on, shutdown_dates(args.litellm))
+    except (UnsettledPricesError, OSError, ValueError, ModuleNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     document = table.model_dump(mode="json", by_alias=True, exclude_none=True)

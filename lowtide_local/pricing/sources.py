@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from importlib import import_module, metadata
@@ -39,6 +40,19 @@ def from_litellm(path: Path, version: str) -> tuple[Source, dict[str, Quotes]]:
         version=version,
     )
     return source, {model: _litellm_quotes(entry) for model, entry in table.items()}
+
+
+def shutdown_dates(path: Path) -> dict[str, date]:
+    """Read from LiteLLM's table the day on which OpenAI shuts each of its models down, where it has announced one.
+
+    Raises ValueError for a day that is none.
+    """
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    return {
+        name: date.fromisoformat(entry["deprecation_date"])
+        for name, entry in table.items()
+        if entry.get("litellm_provider") == "openai" and entry.get("deprecation_date")
+    }
 
 
 def _litellm_quotes(entry: Mapping[str, Any]) -> Quotes:

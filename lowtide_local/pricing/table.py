@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from lowtide.core.errors import LowtideError
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import LongContext, Period, PriceTable, Rate, Source
+from lowtide.core.prices import SNAPSHOT, LongContext, Period, PriceTable, Rate, Source
 
 from .sources import LONG_ABOVE, Context, Quotes
 
@@ -34,10 +35,14 @@ def catalogue() -> dict[str, Any]:
 
 
 def build(
-    listed: Mapping[str, Any], sources: Iterable[tuple[Source, Mapping[str, Quotes]]], on: date
+    listed: Mapping[str, Any],
+    sources: Iterable[tuple[Source, Mapping[str, Quotes]]],
+    on: date,
+    ends: Mapping[str, date] = MappingProxyType({}),
 ) -> tuple[PriceTable, list[str]]:
     """The table, and a line for each price that rests on one source or on a rule alone.
 
+    ``ends``: the days on which models are shut down, of which the catalogue's models and their snapshots are kept.
     Raises UnsettledPricesError.
     """
     read = list(sources)
@@ -57,7 +62,20 @@ def build(
         models[model] = (*before, _period(entry["from"], quotes))
     if faults:
         raise UnsettledPricesError("\n".join(faults))
-    return PriceTable(generated_at=on, sources=tuple(source for source, _ in read), models=models), notes
+    table = PriceTable(
+        generated_at=on,
+        sources=tuple(source for source, _ in read),
+        models=models,
+        shutdown_dates=_ends(listed["models"], ends),
+    )
+    return table, notes
+
+
+def _ends(listed: Mapping[str, Any], ends: Mapping[str, date]) -> dict[str, date]:
+    """An alias ends on its own day or, without one, on that of the model behind it."""
+    kept = {name: day for name, day in ends.items() if name in listed or SNAPSHOT.sub("", name) in listed}
+    behind = {name: entry["alias_of"] for name, entry in listed.items() if "alias_of" in entry}
+    return {name: ends[model] for name, model in behind.items() if model in ends} | dict(sorted(kept.items()))
 
 
 def _agreed(model: str, said: Mapping[str, Quotes], notes: list[str], faults: list[str]) -> Quotes:

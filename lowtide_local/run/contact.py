@@ -52,6 +52,7 @@ class Contact:
         self._silent_since: float | None = None
         self._reason = ""
         self._told = False
+        self._quoted: set[str] = set()
 
     def heard(self) -> None:
         self._silent_since = None
@@ -85,8 +86,16 @@ class Contact:
             body = {"error": {"code": refusal.code, "message": refusal.message}}
             if isinstance(judge(Response(refusal.status, body), Lane.BATCH), Halt):
                 self.refused = refusal.message
+            else:
+                self._quote(refusal.message)
             raise
         self.heard()
+
+    def _quote(self, words: str) -> None:
+        """Tell a person what the provider says, each thing once. Logs have its status and its code alone."""
+        if words not in self._quoted:
+            self._quoted.add(words)
+            self.notice(f"{self.base_url} says: {words}")
 
     async def watch(self, probe: Callable[[], Awaitable[object]]) -> NoReturn:
         """Raises Stop after ``SILENCE_S`` without contact, ``SILENCE_WITH_BATCH_S`` while a batch is open at the

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import ProviderRefused, Unreachable, Unsendable
 from lowtide.core.loopback import is_loopback
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
@@ -91,6 +91,8 @@ async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> boo
     while True:
         try:
             return await api.supported()
+        except Unsendable as error:
+            raise Stop(str(error)) from None
         except Unreachable as error:
             problem = f"cannot reach {endpoint.base_url}: {error}{_proxy_hint(endpoint)}"
         except ProviderRefused as refusal:

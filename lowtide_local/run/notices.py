@@ -56,7 +56,8 @@ def _told(event: str, fields: dict[str, object]) -> str | None:
         case "token_room":
             return f"{batch}: waits until fewer tokens are enqueued for its model"
         case "submission_refused":
-            return f"{batch}: the provider would not take it ({fields.get('reason')})"
+            told = " ".join(str(fields[name]) for name in ("status", "code") if fields.get(name))
+            return f"{batch}: the provider would not take it (HTTP {told})"
         case "provider_unreachable":
             return f"{batch}: no headway ({fields.get('reason')}); trying again"
         case "batch_unknown_at_provider":

@@ -28,7 +28,7 @@ from lowtide_local.simulator.scenario import Scenario
 from lowtide_local.stack.line import Line
 from lowtide_local.stack.runner import deployed
 
-START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+START = datetime(2026, 11, 2, 10, tzinfo=UTC)
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 EVERY_S = 2.0

@@ -26,7 +26,7 @@ from lowtide_local.stack.line import Line
 from lowtide_local.stack.runner import REGION, Stack, deployed
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
-START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+START = datetime(2026, 11, 2, 10, tzinfo=UTC)
 
 SENDING = Callable[..., "Stage"]
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 import boto3
 
 from lowtide.core.lanes import Lane
+from lowtide_local.run.assembly import shipped_routes
 
 PARAMETER = "/lowtide/routes"
 
@@ -26,13 +27,14 @@ def paying(task_id, kind, says):
 
 
 def test_the_consumers_ask_once_and_hand_on_what_a_batch_may_carry(stage):
+    models = shipped_routes().profiles
     played = stage(parameters={"RoutesParameter": PARAMETER})
     boto3.client("ssm").put_parameter(Name=PARAMETER, Value=auto_routes(), Type="String", Tier="Advanced")
     records = played.play(paying("now", "email_draft", "complex"), paying("bulk", "report_generation", "simple"))
     assert {name: (record.model, record.lane, record.attempts) for name, record in records.items()} == {
-        "now": ("gpt-5", Lane.DEFAULT, 1),
-        "bulk": ("gpt-5-nano", Lane.BATCH, 1),
+        "now": (models["complex"], Lane.DEFAULT, 1),
+        "bulk": (models["simple"], Lane.BATCH, 1),
     }
-    assert all("gpt-5-nano was asked" in record.route for record in records.values())
+    assert all(f"{models['simple']} was asked" in record.route for record in records.values())
     assert len([line for line in played.line.provider.billed if "-q" in line.id]) == len(records)
     assert played.stack.failures == []

@@ -23,7 +23,7 @@ from tests.sweep.world import START, Life, form, routes, task, validating
 
 PLAIN = "gpt-4o-mini"
 """A model without flex."""
-OPENS = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+OPENS = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
 """Two hours after the world begins."""
 HOUR_S = 3_600
 

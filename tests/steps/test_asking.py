@@ -11,7 +11,7 @@ import pytest
 
 from lowtide.core.lanes import Lane
 from lowtide.core.records import ResultRecord, Status
-from lowtide.core.routes import Auto, Routes, TypeSpec
+from lowtide.core.routes import PROFILES, Auto, Routes, TypeSpec
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import Choose, TaskState
 from lowtide.core.tiers import Tier
@@ -25,7 +25,7 @@ from tests.steps.one_tier import invoked
 from tests.sweep.world import Dies, Life, World, later, routes
 
 CALL = "answers.openai.answer"
-ASKER = "gpt-5-nano"
+ASKER, STANDARD, COMPLEX = (routes().profiles[profile] for profile in PROFILES)
 
 
 def asking(**settings: Any) -> Routes:
@@ -71,7 +71,7 @@ def questions(world: World) -> list[str]:
     return [str(line.id) for line in world.provider.billed if "-q" in str(line.id)]
 
 
-@pytest.mark.parametrize(("says", "model"), [("simple", ASKER), ("standard", "gpt-5-mini"), ("complex", "gpt-5")])
+@pytest.mark.parametrize(("says", "model"), [("simple", ASKER), ("standard", STANDARD), ("complex", COMPLEX)])
 def test_a_real_time_task_is_answered_by_the_model_of_the_profile_that_was_said(tmp_path, says, model):
     world = begin(tmp_path, paying("a", "email_draft", says))
 
@@ -107,19 +107,19 @@ def test_a_low_task_is_asked_about_in_real_time_and_answered_in_a_batch_of_its_m
             assert record.cost_usd is not None
             assert record.cost_usd > life.row(name).strikes.spent_usd > 0
         assert len(questions(world)) == len(names)
-        assert Counter(row.lot.model for row in life.engine.batches.scan()) == {ASKER: 1, "gpt-5": 1}
+        assert Counter(row.lot.model for row in life.engine.batches.scan()) == {ASKER: 1, COMPLEX: 1}
         assert unreconciled(life) == []
 
     world.live(story)
 
 
 def test_what_is_not_worth_asking_is_complex_and_nobody_is_asked(tmp_path):
-    world = begin(tmp_path, paying("a", "document_analysis"), model="gpt-5-pro", max_tokens=1_000)
+    world = begin(tmp_path, paying("a", "document_analysis"), model="gpt-5.4-pro", max_tokens=1_000)
 
     async def story(life: Life) -> None:
         await on_tier(life, Tier.NORMAL)
         record = life.record("a")
-        assert record.model == "gpt-5"
+        assert record.model == COMPLEX
         assert "auto: complex, as asking would cost what it could save" in record.route
         assert questions(world) == []
 
@@ -131,7 +131,7 @@ def test_a_reply_that_cannot_be_read_is_standard_and_in_the_receipt(tmp_path):
 
     async def story(life: Life) -> None:
         await on_tier(life, Tier.HIGH)
-        assert life.record("a").model == "gpt-5-mini"
+        assert life.record("a").model == STANDARD
         assert len(questions(world)) == 1
         assert unreconciled(life) == []
 
@@ -174,7 +174,7 @@ def test_a_question_without_a_reply_costs_the_task_a_few_seconds_and_no_attempt(
     async def story(life: Life) -> None:
         await on_tier(life, Tier.HIGH)
         record = life.record("a")
-        assert (record.status, record.model, record.attempts) == (Status.ANSWERED, "gpt-5-mini", 1)
+        assert (record.status, record.model, record.attempts) == (Status.ANSWERED, STANDARD, 1)
         assert f"{ASKER} did not answer" in record.route
         assert (record.finished_at - record.accepted_at).total_seconds() == pytest.approx(13, abs=0.5)
         assert life.row("a").repaid == 1
@@ -384,7 +384,7 @@ def test_a_dead_task_redriven_under_routes_that_ask_no_more_keeps_the_price_of_i
         assert life.waiting(Tier.LOW) == 1
         await life.finish()
         record = life.record("poison")
-        assert (record.status, record.model, record.cost_usd) == (Status.DEAD, "gpt-5", asked_usd)
+        assert (record.status, record.model, record.cost_usd) == (Status.DEAD, COMPLEX, asked_usd)
         assert unreconciled(life) == []
 
     world.routes = routes()

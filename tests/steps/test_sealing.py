@@ -225,7 +225,7 @@ def test_a_line_that_the_provider_names_is_counted_in_the_order_of_the_file(tmp_
 # --- cheaper hours -------------------------------------------------------------------------------------------------
 
 WINDOW = OffPeak.model_validate({"from": "2026-03-01", "opens": "16:30", "closes": "20:00", "discount": "0.4"})
-OPENS = datetime(2026, 3, 2, 16, 30, tzinfo=UTC)
+OPENS = datetime(2026, 11, 2, 16, 30, tzinfo=UTC)
 
 
 def off_peak() -> Routes:

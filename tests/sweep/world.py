@@ -40,7 +40,7 @@ __all__ = ["Awaited", "Dies", "Life", "World", "later", "routes", "task", "with_
 
 T = TypeVar("T")
 
-START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+START = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 LONGEST_LIFE_S = 14 * 86_400
 """What is not settled by then never will be."""
 

@@ -17,7 +17,7 @@ from lowtide.core.records import ResultDocument, Status
 from lowtide.core.tasks import Strikes
 from lowtide_local.run.assembly import shipped_prices, shipped_routes
 
-SENT = datetime(2026, 3, 2, 12, tzinfo=UTC)
+SENT = datetime(2026, 11, 2, 12, tzinfo=UTC)
 NOW = SENT + timedelta(seconds=40)
 PRICES = shipped_prices()
 MESSAGE = {"task_id": "a", "type": "content_generation", "payload": {"text": "Hello"}, "tags": {"team": "growth"}}

@@ -16,11 +16,11 @@ from lowtide.core.prices import PriceTable, Rate, Source, billed_lane, reports_u
 from lowtide.core.records import Usage
 from lowtide.core.task import Endpoint
 from lowtide_local.pricing import sources
-from lowtide_local.pricing.sources import Context, from_genai, from_litellm
+from lowtide_local.pricing.sources import Context, from_genai, from_litellm, shutdown_dates
 from lowtide_local.pricing.table import UnsettledPricesError, build, catalogue
 
 TABLE = PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
-TODAY = date(2026, 11, 21)
+TODAY = date(2026, 11, 30)
 
 
 def cost(model, lane, tokens_in, cached, tokens_out, on=TODAY):
@@ -233,6 +233,36 @@ LISTED = {"models": {"m": {"from": TODAY, "half_of_list": ["batch"]}}, "earlier"
 def test_sources_that_differ_make_no_table():
     with pytest.raises(UnsettledPricesError, match=r"^m default short: one has .* but two has "):
         build(LISTED, [(ONE, {"m": LIST}), (TWO, {"m": DEARER})], TODAY)
+
+
+def test_the_table_keeps_the_ends_of_its_models_their_snapshots_and_their_aliases():
+    listed = {"models": LISTED["models"] | {"other": LISTED["models"]["m"], "now": {"alias_of": "m"}}, "earlier": []}
+    early, late = date(2027, 1, 14), date(2027, 6, 1)
+    ends = {"m": late, "m-2026-01-02": early, "another": early, "m-mini": early}
+    table, _ = build(listed, [(ONE, {"m": LIST, "other": LIST}), (TWO, {})], TODAY, ends)
+    assert table.shutdown_dates == {"now": late, "m": late, "m-2026-01-02": early}
+    assert table.shutdown_date("openai/m-2026-01-02") == early
+    assert table.shutdown_date("m-2026-03-04") == late
+    assert table.shutdown_date("other") is None
+
+
+def test_the_ends_that_litellm_lists_are_read_for_openai_alone(tmp_path):
+    litellm = tmp_path / "prices.json"
+    rows = {
+        "sample_spec": {"deprecation_date": "YYYY-MM-DD", "litellm_provider": "one of …"},
+        "m": {"deprecation_date": "2027-01-14", "litellm_provider": "openai"},
+        "azure/m": {"deprecation_date": "2027-03-01", "litellm_provider": "azure"},
+        "stays": {"litellm_provider": "openai"},
+    }
+    litellm.write_text(json.dumps(rows))
+    assert shutdown_dates(litellm) == {"m": date(2027, 1, 14)}
+
+
+def test_a_day_that_is_none_makes_no_table(tmp_path):
+    litellm = tmp_path / "prices.json"
+    litellm.write_text(json.dumps({"m": {"deprecation_date": "soon", "litellm_provider": "openai"}}))
+    with pytest.raises(ValueError, match="soon"):
+        shutdown_dates(litellm)
 
 
 def test_a_model_that_no_source_knows_makes_no_table():

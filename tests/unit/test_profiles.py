@@ -10,20 +10,23 @@ import pytest
 import lowtide
 from lowtide.core.acceptance import accept, queue_for, with_model
 from lowtide.core.errors import ConfigError, Refused
+from lowtide.core.lanes import Lane
+from lowtide.core.model import usd_text
 from lowtide.core.offpeak import OffPeak
 from lowtide.core.outcomes import Response
 from lowtide.core.profiles import Question, Reply, ask_or_choose, question_id, reply
-from lowtide.core.routes import Auto, Limits, Mix, Routes, TypeSpec
+from lowtide.core.routes import PROFILES, Auto, Limits, Mix, Routes, TypeSpec
 from lowtide.core.task import custom_id
 from lowtide.core.task_rows import ModelChoice
 from lowtide.core.tiers import Tier
 from lowtide_local.run.assembly import shipped_prices, shipped_routes
 
-NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
+NOW = datetime(2026, 11, 2, 10, tzinfo=UTC)
 PRICES = shipped_prices()
 SHIPPED_TEXT = (Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8")
 AUTO_TYPE = 'document_analysis = { tier = "NORMAL", model = "auto" }'
 SHIPPED = shipped_routes()
+SIMPLE, STANDARD, COMPLEX = (SHIPPED.profiles[profile] for profile in PROFILES)
 ROUTES = SHIPPED.model_copy(
     update={
         "types": SHIPPED.types
@@ -65,6 +68,15 @@ def said(content, *, status=200, usage=(120, 1)):
     return Response(status, body)
 
 
+def rate(model, lane=Lane.DEFAULT):
+    """US dollars per million tokens."""
+    return PRICES.models[model][-1].lanes[lane]
+
+
+ASKED_USD = (120 * rate(SIMPLE).input + 1 * rate(SIMPLE).output) / 1_000_000
+"""What the question costs whose usage ``said`` reports."""
+
+
 def heard(response) -> Reply:
     return reply(taken(), asked(), response, PRICES, NOW)
 
@@ -75,8 +87,8 @@ def test_no_shipped_type_is_auto():
 
 def test_a_task_of_an_auto_type_has_its_three_candidates_and_standard_for_the_time_being():
     task = taken()
-    assert task.candidates == {"simple": "gpt-5-nano", "standard": "gpt-5-mini", "complex": "gpt-5"}
-    assert task.model == "gpt-5-mini"
+    assert task.candidates == SHIPPED.profiles
+    assert task.model == STANDARD
 
 
 def test_a_body_that_names_its_model_is_never_asked_about():
@@ -87,12 +99,12 @@ def test_a_body_that_names_its_model_is_never_asked_about():
 
 
 def test_only_models_that_the_deployment_allows_are_candidates():
-    task = taken(routes=with_limits(models=frozenset({"gpt-5-nano", "gpt-5-mini"})))
-    assert task.candidates == {"simple": "gpt-5-nano", "standard": "gpt-5-mini"}
-    alone = taken(routes=with_limits(models=frozenset({"gpt-5-mini"})))
-    assert (alone.model, alone.candidates) == ("gpt-5-mini", None)
+    task = taken(routes=with_limits(models=frozenset({SIMPLE, STANDARD})))
+    assert task.candidates == {"simple": SIMPLE, "standard": STANDARD}
+    alone = taken(routes=with_limits(models=frozenset({STANDARD})))
+    assert (alone.model, alone.candidates) == (STANDARD, None)
     with pytest.raises(Refused):
-        taken(routes=with_limits(models=frozenset({"gpt-5"})))
+        taken(routes=with_limits(models=frozenset({COMPLEX})))
 
 
 def test_the_question_is_short_fixed_text_first_and_bounded_in_what_it_may_say():
@@ -101,8 +113,8 @@ def test_the_question_is_short_fixed_text_first_and_bounded_in_what_it_may_say()
     assert first["role"] == "system"
     assert len(second["content"]) <= ROUTES.auto.prompt_chars + len("document_analysis\n")
     assert second["content"].startswith("document_analysis\n")
-    assert (question.model, question.body["max_completion_tokens"]) == ("gpt-5-nano", 32)
-    assert question.body["reasoning_effort"] == "minimal"
+    assert (question.model, question.body["max_completion_tokens"]) == (SIMPLE, 32)
+    assert question.body["reasoning_effort"] == SHIPPED.auto.settings["reasoning_effort"]
 
 
 def test_a_question_has_an_id_of_its_own_among_those_of_its_task():
@@ -115,27 +127,28 @@ def test_asking_for_what_would_be_complex_nearly_always_does_not_pay():
     certain = with_auto(mix=Mix(simple=Decimal(0), standard=Decimal(0), complex=Decimal(1)))
     choice = found(taken(), certain)
     assert isinstance(choice, ModelChoice)
-    assert (choice.profile, choice.model, choice.question_id) == ("complex", "gpt-5", None)
+    assert (choice.profile, choice.model, choice.question_id) == ("complex", COMPLEX, None)
     assert "could save" in choice.reason
 
 
 def test_the_dearer_the_asker_the_less_often_it_is_asked():
-    assert isinstance(found(taken(), with_auto(model="gpt-5-nano")), Question)
-    assert isinstance(found(taken(), with_auto(model="gpt-5-pro", max_tokens=400)), ModelChoice)
+    assert isinstance(found(taken(), with_auto(model=SIMPLE)), Question)
+    assert isinstance(found(taken(), with_auto(model="gpt-5.4-pro", max_tokens=400)), ModelChoice)
 
 
 def test_asking_pays_exactly_where_the_expected_saving_is_more_than_its_price():
     """By hand: the question is priced as its characters by four and its whole allowance of output."""
     task = taken()
     tokens_in = sum(len(message["content"]) for message in asked(task).body["messages"]) // 4
-    price = (tokens_in * Decimal("0.05") + 32 * Decimal("0.4")) / 1_000_000
+    price = (tokens_in * rate(SIMPLE).input + 32 * rate(SIMPLE).output) / 1_000_000
     body_in = (len(task.prompt) + len('{"text":"What do these two contracts say of notice?"}')) // 4
-    # On flex, as NORMAL is bought: gpt-5 at 0.625 and 5, gpt-5-mini at 0.125 and 1 a million.
-    out_usd = (Decimal(5) - Decimal(1)) / 1_000_000
-    in_usd = body_in * (Decimal("0.625") - Decimal("0.125")) / 1_000_000
+    # NORMAL is bought on flex.
+    dear, cheap = rate(COMPLEX, Lane.FLEX), rate(STANDARD, Lane.FLEX)
+    out_usd = (dear.output - cheap.output) / 1_000_000
+    in_usd = body_in * (dear.input - cheap.input) / 1_000_000
     share = Decimal("0.05")
     outcomes = set()
-    for output_tokens in range(1, 200):
+    for output_tokens in range(1, 600):
         mix = Mix(simple=Decimal(0), standard=share, complex=1 - share)
         outcome = found(task, with_auto(output_tokens=output_tokens, mix=mix))
         outcomes.add(isinstance(outcome, Question))
@@ -156,20 +169,20 @@ def test_one_of_the_three_words_is_believed(text):
     assert answer.choice.profile == text.strip().casefold()
     assert answer.choice.model == taken().candidates[answer.choice.profile]
     assert answer.choice.question_id == asked().call_id
-    assert answer.spent_usd == Decimal("0.0000064")  # 120 and 1 tokens of gpt-5-nano
-    assert "gpt-5-nano was asked ($0.0000064)" in answer.choice.reason
+    assert answer.spent_usd == ASKED_USD
+    assert f"{SIMPLE} was asked (${usd_text(ASKED_USD)})" in answer.choice.reason
 
 
 def test_a_question_asked_off_peak_costs_what_calls_cost_then():
     hours = {"from": "2020-01-01", "opens": "00:00", "closes": "23:59", "discount": "0.5", "lanes": ["default"]}
     answer = reply(taken(), asked(), said("simple"), PRICES, NOW, (OffPeak.model_validate(hours),))
-    assert answer.spent_usd == Decimal("0.0000032")
+    assert answer.spent_usd == ASKED_USD / 2
 
 
 @pytest.mark.parametrize("text", ["", "simple.", "simple or complex", "trivial", None, "sim"])
 def test_anything_else_is_standard_and_paid_for_all_the_same(text):
     answer = heard(said(text))
-    assert (answer.choice.profile, answer.spent_usd) == ("standard", Decimal("0.0000064"))
+    assert (answer.choice.profile, answer.spent_usd) == ("standard", ASKED_USD)
     assert answer.choice.question_id == asked().call_id
 
 
@@ -194,7 +207,7 @@ def test_a_question_that_fails_is_not_asked_again(response, unsure):
 
 
 def test_a_profile_that_is_not_allowed_here_is_standard():
-    routes = with_limits(models=frozenset({"gpt-5-mini", "gpt-5"}))
+    routes = with_limits(models=frozenset({STANDARD, COMPLEX}))
     task = taken(routes=routes)
     question = found(task, routes)
     assert isinstance(question, Question)
@@ -204,23 +217,23 @@ def test_a_profile_that_is_not_allowed_here_is_standard():
 def test_a_low_task_without_a_model_goes_with_normal_and_with_one_into_a_batch():
     task = taken("report_generation")
     assert (task.tier, queue_for(task)) == (Tier.LOW, Tier.NORMAL)
-    decided = with_model(task, ModelChoice(profile="simple", model="gpt-5-nano", reason="auto: simple"), ROUTES)
-    assert (decided.model, decided.candidates, queue_for(decided)) == ("gpt-5-nano", None, Tier.LOW)
+    decided = with_model(task, ModelChoice(profile="simple", model=SIMPLE, reason="auto: simple"), ROUTES)
+    assert (decided.model, decided.candidates, queue_for(decided)) == (SIMPLE, None, Tier.LOW)
     assert decided.route == f"{task.route}; auto: simple"
 
 
 def test_a_model_that_cannot_be_batched_keeps_a_low_task_where_it_is():
-    nano = ROUTES.models["gpt-5-nano"].model_copy(update={"batch": False})
-    routes = ROUTES.model_copy(update={"models": ROUTES.models | {"gpt-5-nano": nano}})
-    choice = ModelChoice(profile="simple", model="gpt-5-nano", reason="auto: simple")
+    unbatched = ROUTES.models[SIMPLE].model_copy(update={"batch": False})
+    routes = ROUTES.model_copy(update={"models": ROUTES.models | {SIMPLE: unbatched}})
+    choice = ModelChoice(profile="simple", model=SIMPLE, reason="auto: simple")
     assert queue_for(with_model(taken("report_generation"), choice, routes)) is Tier.NORMAL
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('simple = "gpt-5-nano"\n', "", "has no simple"),
-        ("[profiles]\n", '[profiles]\nauto = "gpt-5"\n', "which is no profile"),
+        (f'simple = "{SIMPLE}"\n', "", "has no simple"),
+        ("[profiles]\n", f'[profiles]\nauto = "{COMPLEX}"\n', "which is no profile"),
         ('model = "simple"      # who', 'model = "text-embedding-3-small" # who', "answers no /v1/chat"),
         ("simple = 0.5, standard", "simple = 0.6, standard", "add up to 1.1"),
         ("{ simple = 0.5, standard", "{ easy = 0.5, standard", "auto.mix.easy"),
@@ -237,4 +250,4 @@ def test_a_file_that_could_not_be_asked_by_is_refused(old, new, told):
 def test_the_reply_has_the_price_of_the_day_and_of_the_lane_that_served_it():
     response = said("simple")
     flexed = replace(response, body=response.body | {"service_tier": "flex"})
-    assert heard(flexed).spent_usd == Decimal("0.0000032")
+    assert heard(flexed).spent_usd == ASKED_USD / 2

@@ -45,7 +45,7 @@ def test_the_numbers_written_in_the_file_are_the_ones_that_hold_without_them():
     assert ROUTES.retries == Retries()
     assert ROUTES.lanes == Lanes()
     assert ROUTES.providers["openai"] == ProviderSpec(key="openai", prompt_cache_key=True)
-    assert ROUTES.auto == Auto(settings={"reasoning_effort": "minimal"})
+    assert ROUTES.auto == Auto(settings={"reasoning_effort": "none"})
 
 
 @pytest.mark.parametrize("name", ["gpt-5", "gpt-5-mini", "gpt-5-nano", "o3", "o4-mini"])
@@ -148,7 +148,7 @@ def test_a_bad_file_is_refused_with_the_line_at_fault(old, new, at):
     ("old", "new", "said"),
     [
         ('"*" = {', '"other" = {', r'\[models\] has no "\*"'),
-        ('standard = "gpt-5-mini"', "", r'\[profiles\] has no "standard"'),
+        (f'standard = "{ROUTES.profiles["standard"]}"', "", r'\[profiles\] has no "standard"'),
         ('generic = """', 'general = """', r'\[templates\] has no "generic"'),
         ("[tiers.CRITICAL]", "[tiers.HIGHER]", r"tiers\.HIGHER"),
         ('template = "summary"', 'template = "haiku"', "template haiku"),

@@ -12,10 +12,12 @@ from typing import Any
 
 from .jsontext import DEEPEST, layers
 from .lanes import Lane
+from .masking import masked, masked_in
 from .model import usd_text
 from .offpeak import OffPeak, price_at
 from .outcomes import LaneFault, Response
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
+from .quotes import Prompt
 from .records import (
     DeadLetter,
     ErrorInfo,
@@ -30,6 +32,11 @@ from .task import AcceptedTask, record_id
 from .tasks import Strikes
 
 ZERO = Decimal(0)
+_OK = range(200, 300)
+_WRITTEN = frozenset({"choices", "output", "data"})
+"""Fields of an answer that hold what the model wrote, one for each endpoint."""
+_REQUEST_ID_CHARACTERS = 200
+"""The provider's are 36 or 40 long; a header may hold anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +105,16 @@ def _premium(cost: Decimal | None, batched: Decimal | None) -> Decimal:
 def dead(
     task: AcceptedTask, attempt: Try, code: str, message: str, response: Response | None, now: datetime
 ) -> ResultDocument:
-    """A task that cannot succeed: its record carries the provider's last response, its letter the task as it came."""
+    """A task that cannot succeed: its record carries the provider's last response, its letter the task as it came.
+
+    What the provider says is kept without the keys and the parts of the prompt that it repeats.
+    """
+    prompt = Prompt.of(task)
+    code, message = prompt.without(code), prompt.without(message)
     record = ResultRecord(
         id=record_id(task),
         custom_id=task.task_id,
-        response=_line(response),
+        response=_refusal(response, prompt),
         error=ErrorInfo(code=code, message=message),
         task_id=task.task_id,
         tenant=task.tenant,
@@ -174,6 +186,23 @@ def _line(response: Response | None) -> LineResponse | None:
     if response is None or response.status is None:
         return None
     return LineResponse(status_code=response.status, request_id=response.request_id, body=kept(response.body))
+
+
+def _refusal(response: Response | None, prompt: Prompt) -> LineResponse | None:
+    """A response that answers nothing. What the model wrote all the same was paid for, and stays as it is."""
+    line = _line(response)
+    if line is None:
+        return None
+    named = None if line.request_id is None else masked(line.request_id[:_REQUEST_ID_CHARACTERS])
+    if _is_answer(line):
+        return line.model_copy(update={"request_id": named})
+    return line.model_copy(update={"request_id": named, "body": prompt.without_in(masked_in(line.body))})
+
+
+def _is_answer(line: LineResponse) -> bool:
+    """Did a model write it, though it is not what was asked for?"""
+    body = line.body
+    return line.status_code in _OK and isinstance(body, dict) and not body.get("error") and bool(_WRITTEN & body.keys())
 
 
 def kept(body: Any) -> Any:

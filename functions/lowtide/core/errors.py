@@ -6,7 +6,9 @@ LowtideError
 ├── NotFound            an object that should be there is not
 ├── TooLarge            a message or an object beyond what its carrier takes
 ├── Unreachable         a network call that got no answer; whether it took effect is unknown
-│   ├── KeyUnreadable   a provider's key could not be had, so that nothing was sent
+│   ├── Unsendable      nothing was done, and nothing will be until an operator acts
+│   │   ├── KeyUnreadable   a provider's key could not be had, so that nothing was sent
+│   │   └── Redirected      the provider's address sends on to another
 │   ├── BrokenOff       a download that began and did not come whole, however often it was tried
 │   └── Garbled         a file that came whole and holds something else than it should
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
@@ -36,11 +38,6 @@ class Refused(LowtideError):
         self.task_id = task_id
 
 
-def safely_told(error: BaseException) -> str:
-    """For logs: our own errors say what happened without quoting a prompt, others may quote what they choked on."""
-    return str(error) if isinstance(error, LowtideError) else type(error).__name__
-
-
 class ConfigError(LowtideError):
     """routes.toml or the environment cannot be used as it is."""
 
@@ -57,9 +54,18 @@ class Unreachable(LowtideError):
     """The call got no answer: connection refused or reset, or a timeout. It may or may not have taken effect."""
 
 
-class KeyUnreadable(Unreachable):
-    """A provider's key could not be had, so the request never left. An operator has to act, as where the provider
-    refuses the account; the text says why, and never holds a key."""
+class Unsendable(Unreachable):
+    """The provider was not asked, and cannot be until an operator acts, as where it refuses the account. The text says
+    why, and never holds a key."""
+
+
+class KeyUnreadable(Unsendable):
+    """A provider's key could not be had, so the request never left."""
+
+
+class Redirected(Unsendable):
+    """The provider's address answers with a redirect that is not followed: to another origin, or one that would lose a
+    POST. Nothing was done."""
 
 
 class BrokenOff(Unreachable):
@@ -82,8 +88,31 @@ class ProviderRefused(LowtideError):
 
 
 class AccountRefused(LowtideError):
-    """The provider refuses the account (key, quota, spend limit). What was to be sent waits."""
+    """The provider refuses the account (key, quota, spend limit). What was to be sent waits.
+
+    It leaves a function as its failure, which is logged: the text has the code, ``message`` the provider's words too.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the provider refuses the account ({code}); nothing is lost: mend that")
+        self.code = code
+        self.message = f"{code}: {message}"
 
 
 class Contended(LowtideError):
     """A row changed under every try to write it; nothing was written."""
+
+
+def safely_told(error: BaseException) -> str:
+    """Say for a log what went wrong, without anything that may be a prompt.
+
+    Our own errors quote none. A provider's own words do, and foreign errors quote what they choked on: a log has the
+    status and the code of the first, the kind of the others.
+    """
+    match error:
+        case ProviderRefused():
+            return f"HTTP {error.status}" if error.code is None else f"HTTP {error.status} {error.code}"
+        case LowtideError():
+            return str(error)
+        case _:
+            return type(error).__name__

@@ -30,7 +30,7 @@ class Scope(Value):
 
     @property
     def text(self) -> str:
-        """``all LOW``, ``tenant acme``, ``model gpt-5-mini``, ``tenant acme, model gpt-5-mini``."""
+        """``all LOW``, ``tenant acme``, ``model gpt-6-luna``, ``tenant acme, model gpt-6-luna``."""
         named = (("tenant", self.tenant), ("model", self.model))
         return ", ".join(f"{kind} {name}" for kind, name in named if name is not None) or "all LOW"
 

@@ -15,7 +15,8 @@ LONGEST_S = 10 * 366 * 86_400
 class Value(BaseModel):
     """A frozen value. ``model_copy(update=…)`` makes the next one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An error of validation reaches logs, and would quote what it was given: a task, say, or a key.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def utc_text(moment: datetime) -> str:

@@ -26,8 +26,8 @@ class Headroom:
 @dataclass(frozen=True, slots=True)
 class Response:
     """What came back. ``status`` is None where nothing did: ``fault`` is then ``timeout`` or ``connection``, and
-    ``sent`` says whether the request left, so that the provider may have billed it. ``fault`` is ``key_unreadable``
-    where there was no key to send it with: ``body`` then says why.
+    ``sent`` says whether the request left, so that the provider may have billed it. ``fault`` is one of
+    ``UNSENDABLE`` where it could not be made: ``body`` then says why.
     """
 
     status: int | None
@@ -114,6 +114,10 @@ TIMEOUT = "timeout"
 """The ``fault`` of a call that took all its time."""
 KEY_UNREADABLE = "key_unreadable"
 """The ``fault`` of a call that was not made, because its provider's key could not be had."""
+REDIRECTED = "redirected"
+"""The ``fault`` of a call that its provider's address sent on to another."""
+UNSENDABLE = frozenset({KEY_UNREADABLE, REDIRECTED})
+"""Faults for which nothing is sent until an operator acts. The ``body`` is our own sentence on them."""
 BATCH_CANCELLED = "batch_cancelled"
 """The provider's code for a line of a cancelled batch that did not run."""
 
@@ -121,8 +125,8 @@ BATCH_CANCELLED = "batch_cancelled"
 def judge(response: Response, lane: Lane) -> Outcome:
     """Total: codes and statuses that nobody has seen yet are judged by their class."""
     status = response.status
-    if response.fault == KEY_UNREADABLE:
-        return Halt(KEY_UNREADABLE, str(response.body))
+    if response.fault in UNSENDABLE:
+        return Halt(response.fault, str(response.body))
     if status is None:
         code = response.fault or "connection"
         if lane is Lane.FLEX and code == TIMEOUT and response.sent:

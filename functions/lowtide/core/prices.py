@@ -7,9 +7,10 @@ numbers come from. What is not in the table has no price: ``None``, never a gues
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field
 
@@ -18,8 +19,10 @@ from .model import Usd, Value
 from .records import Usage
 from .task import Endpoint
 
+T = TypeVar("T")
+
 SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-"""How the provider dates a model: ``gpt-4o-mini-2024-07-18``."""
+"""How the provider dates a model: ``gpt-5.4-mini-2026-03-17``."""
 
 PREFIX = "openai/"
 """How routers spell the provider whose prices these are. Another provider's prefix is another provider's price."""
@@ -93,11 +96,15 @@ class Source(Value):
 
 
 class PriceTable(Value):
-    """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read."""
+    """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read.
+
+    ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``.
+    """
 
     generated_at: date
     sources: tuple[Source, ...]
     models: dict[str, tuple[Period, ...]]
+    shutdown_dates: dict[str, date] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, data: bytes) -> PriceTable:
@@ -115,11 +122,21 @@ class PriceTable(Value):
     def knows(self, model: str) -> bool:
         return bool(self._periods(model))
 
+    def shutdown_date(self, model: str) -> date | None:
+        """Return the day on which the provider shuts ``model`` down. ``None``: no day was announced, or it is unknown.
+
+        A snapshot without a day of its own ends with its family.
+        """
+        return _by_name(self.shutdown_dates, model)
+
     def _periods(self, model: str) -> tuple[Period, ...]:
         """A snapshot with a price of its own has that one; any other costs what its family does."""
-        name = model.removeprefix(PREFIX)
-        periods = self.models.get(name)
-        return periods if periods is not None else self.models.get(SNAPSHOT.sub("", name), ())
+        return _by_name(self.models, model) or ()
+
+
+def _by_name(table: Mapping[str, T], model: str) -> T | None:
+    name = model.removeprefix(PREFIX)
+    return table[name] if name in table else table.get(SNAPSHOT.sub("", name))
 
 
 def usage_of(body: Any, endpoint: Endpoint) -> Usage:

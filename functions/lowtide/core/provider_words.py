@@ -1,5 +1,6 @@
 """What a provider says of a failure, as far as we carry it: its text goes into rows, records, letters and attributes
-of messages, all of which have limits of their own. Whatever it says, none of them is to be refused for it.
+of messages, all of which have limits of their own. Whatever it says, none of them is to be refused for it, and none is
+to hold a key that it repeats.
 """
 
 from __future__ import annotations
@@ -7,18 +8,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .masking import masked
+
 CODE_CHARACTERS = 100
 MESSAGE_CHARACTERS = 500
+_READ_CHARACTERS = 8_000
+"""Of what a provider says. More than is kept, so that no key is cut where it would no longer be known for one."""
 
 
 def code_text(said: str) -> str:
     """A code in printable ASCII, at most 100 characters; others become ``?`` (SQS takes no control characters)."""
-    return "".join(char if " " <= char <= "~" else "?" for char in said[:CODE_CHARACTERS])
+    plain = "".join(char if " " <= char <= "~" else "?" for char in said[:_READ_CHARACTERS])
+    return masked(plain)[:CODE_CHARACTERS]
 
 
 def message_text(said: str, most: int = MESSAGE_CHARACTERS) -> str:
     """A message of printable characters, at most so many of them; line breaks stay, others become ``?``."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in said[:most])
+    plain = "".join(char if char.isprintable() or char in "\n\t" else "?" for char in said[:_READ_CHARACTERS])
+    return masked(plain)[:most]
 
 
 def any_text(said: Any) -> str:

@@ -29,7 +29,7 @@ from lowtide.core.batches import (
 )
 from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
 from lowtide.core.documents import charged, struck
-from lowtide.core.errors import AccountRefused, KeyUnreadable, ProviderRefused, Unreachable
+from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable, Unsendable, safely_told
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.parts import PartLine
 from lowtide.core.prices import usage_of
@@ -74,8 +74,8 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
         try:
             await _Collection(system, batch, stop_at).advance()
         except (Unreachable, ProviderRefused) as error:
-            system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=str(error))
-            if isinstance(error, KeyUnreadable):
+            system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=safely_told(error))
+            if isinstance(error, Unsendable):
                 system.metrics.count("account_refused")
             put_off(system, batch)
         return batch.row
@@ -98,7 +98,7 @@ class _Collection:
             await self._clean()
         if self._refused is not None:
             self._system.metrics.count("account_refused")
-            raise AccountRefused(f"{self._refused.code}: {self._refused.message}")
+            raise AccountRefused(self._refused.code, self._refused.message)
 
     async def _look(self) -> bool:
         """Has it ended, and is it now ours to collect?"""
@@ -161,7 +161,7 @@ class _Collection:
         try:
             await self._api.cancel(seen.id)
         except (Unreachable, ProviderRefused) as error:
-            metrics.log("cancel_failed", batch_id=batch_id, reason=str(error))
+            metrics.log("cancel_failed", batch_id=batch_id, reason=safely_told(error))
 
     async def _collect(self) -> None:
         row = self._batch.row

@@ -8,7 +8,8 @@ from typing import assert_never
 
 from lowtide.core import documents
 from lowtide.core.documents import Try
-from lowtide.core.outcomes import KEY_UNREADABLE, Again, Answered, Bury, Halt, Outcome, Response, backoff_s, last_wait_s
+from lowtide.core.outcomes import UNSENDABLE, Again, Answered, Bury, Halt, Outcome, Response, backoff_s, last_wait_s
+from lowtide.core.quotes import Prompt
 from lowtide.core.records import ResultDocument
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import SETTLED, Decision, Release, Settle, Strikes, TaskRow, Verdict
@@ -86,12 +87,12 @@ class Conclusions:
 
     async def halted(self, task: AcceptedTask, row: TaskRow, halt: Halt, not_before: datetime | None) -> Ended:
         self._system.metrics.count("account_refused")
-        # A provider's own words may quote the key that it refuses.
-        reason = {"reason": halt.message} if halt.code == KEY_UNREADABLE else {}
+        # A provider's own words may quote the key that it refuses, and the prompt.
+        reason = {"reason": halt.message} if halt.code in UNSENDABLE else {}
         self._system.metrics.log("account_refused", provider=task.provider, code=halt.code, **reason)
         delay_s = _until(not_before, self._system.clock.now())
         await self.release(task, row, delay_s, row.strikes, unsure=0)
-        return Ended(delay_s=delay_s, halted=f"{halt.code}: {halt.message}")
+        return Ended(delay_s=delay_s, halted=f"{halt.code}: {Prompt.of(task).without(halt.message)}")
 
     async def _again(
         self,

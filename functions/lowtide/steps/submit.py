@@ -23,7 +23,7 @@ from lowtide.core.batches import (
     ValidationFault,
     may_intend_again,
 )
-from lowtide.core.errors import KeyUnreadable, ProviderRefused, Unreachable
+from lowtide.core.errors import ProviderRefused, Unreachable, Unsendable
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
 from lowtide.core.pace_events import Sign
@@ -87,7 +87,7 @@ class _Submission:
                 await self._upload()
             elif self._batch.row.state is BatchState.SUBMITTING:
                 await self._look()
-        except KeyUnreadable as error:
+        except Unsendable as error:
             self._log("provider_unreachable", reason=str(error))
             self._halted(Made.MAYBE if self._looking else Made.NOTHING)
         except Unreachable as error:
@@ -147,7 +147,7 @@ class _Submission:
     def _refused(self, refusal: ProviderRefused) -> None:
         """An answer, but not every one says that nothing was made: then whoever comes next waits out the grace."""
         batch, now = self._batch, self._system.clock.now()
-        self._log("submission_refused", status=refusal.status, code=refusal.code, reason=refusal.message)
+        self._log("submission_refused", status=refusal.status, code=refusal.code)
         self._system.metrics.count("submissions_refused")
         response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
         outcome = judge(response, Lane.BATCH)

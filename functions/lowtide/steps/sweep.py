@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from lowtide.core.batches import BatchRow, ProviderStatus
-from lowtide.core.errors import LowtideError, NotFound
+from lowtide.core.errors import LowtideError, NotFound, safely_told
 from lowtide.core.orphans import old_enough, orphan_batch, orphan_input, orphan_output, unheard_cancel
 from lowtide.ports import BatchApi, Owned, OwnedKind, System
 
@@ -40,7 +40,7 @@ async def sweep(system: System) -> Swept:
         try:
             swept = await _sweep(system, api)
         except LowtideError as error:
-            system.metrics.log("sweep_failed", provider=provider, reason=str(error))
+            system.metrics.log("sweep_failed", provider=provider, reason=safely_told(error))
             continue
         batches, files = batches + swept.batches, files + swept.files
     # Zeros too: an alarm tells them from silence.
@@ -89,7 +89,7 @@ async def _try(system: System, each: Owned, doing: Awaitable[None]) -> None:
     try:
         await doing
     except LowtideError as error:
-        system.metrics.log("orphan_stays", kind=each.kind.value, provider_id=each.id, reason=str(error))
+        system.metrics.log("orphan_stays", kind=each.kind.value, provider_id=each.id, reason=safely_told(error))
 
 
 def _wrote(owned: Iterable[Owned]) -> frozenset[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
+from lowtide.core.masking import masked
 from lowtide.core.model import utc_text
 
 NAMESPACE = "lowtide"
@@ -30,8 +30,6 @@ _PRIVATE = frozenset(
     | {"request", "response", "secret", "task", "text"}
 )
 """Names of fields that are withheld, whatever they hold."""
-_KEY = re.compile(r"\b(?:sk-|Bearer )[\w.*-]{4,}")
-"""Providers repeat the key that they refuse in the message that refuses it."""
 _TAKEN = frozenset(logging.makeLogRecord({}).__dict__) | {"asctime", "level", "location", "service", "timestamp"}
 """Names that a log record or powertools uses itself."""
 
@@ -72,7 +70,7 @@ class EmfMetrics:
             line = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service="")
             line.add_dimension("deployment", self._deployment)
             for dimension, of in dimensions:
-                line.add_dimension(dimension, of)
+                line.add_dimension(dimension, masked(of))
             for name, value in sums.items():
                 unit = MetricUnit.Seconds if name.endswith("_s") else MetricUnit.Count
                 line.add_metric(name, unit, value)
@@ -96,7 +94,7 @@ def _plain(value: object) -> object:
         case datetime():
             return utc_text(value)
         case str():
-            return _KEY.sub("(key)", value)[:_TEXT_CHARACTERS]
+            return masked(value)[:_TEXT_CHARACTERS]
         case Mapping():
             return {str(name): number for name, number in value.items() if isinstance(number, int | float)}
         case list() | tuple() | set() | frozenset():

@@ -7,14 +7,14 @@ import asyncio
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
-from lowtide.core.errors import KeyUnreadable
+from lowtide.core.errors import KeyUnreadable, Redirected
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import KEY_UNREADABLE, Response
+from lowtide.core.outcomes import KEY_UNREADABLE, REDIRECTED, Response
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call
 
 from .client import CONNECT_TIMEOUT_S
-from .wire import headroom, json_body, retry_after_s, was_sent
+from .wire import headroom, json_body, redirects_told, retry_after_s, was_sent
 
 _TIER_OF = {Lane.DEFAULT: "default", Lane.FLEX: "flex", Lane.PRIORITY: "priority"}
 
@@ -34,9 +34,12 @@ class OpenAIAnswers:
     async def answer(self, call: Call) -> Response:
         try:
             async with asyncio.timeout(call.timeout_s):
-                return _response(await self._post(call))
+                with redirects_told():
+                    return _response(await self._post(call))
         except KeyUnreadable as error:
             return Response(None, body=str(error), fault=KEY_UNREADABLE, sent=False)
+        except Redirected as error:
+            return Response(None, body=str(error), fault=REDIRECTED, sent=False)
         except APIStatusError as error:
             return _response(error.response)
         except (TimeoutError, APITimeoutError) as error:
@@ -44,7 +47,7 @@ class OpenAIAnswers:
         except APIConnectionError as error:
             return Response(None, fault="connection", sent=was_sent(error))
         except Exception as error:  # noqa: BLE001 - the port's promise: only cancellation raises
-            return Response(None, body=str(error), fault="connection", sent=was_sent(error))
+            return Response(None, fault="connection", sent=was_sent(error))
 
     async def _post(self, call: Call) -> httpx2.Response:
         headers = {"X-Client-Request-Id": call.call_id}

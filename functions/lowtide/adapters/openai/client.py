@@ -10,8 +10,11 @@ from urllib.request import getproxies
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from lowtide.adapters.library_logs import switch_off
 from lowtide.core.errors import ConfigError, KeyUnreadable, safely_told
 from lowtide.core.loopback import is_loopback
+
+from .guard import watch
 
 Key = Callable[[], Awaitable[str]]
 """Gives the key of the moment: asked before every request, so that a rotated one needs no new client."""
@@ -37,6 +40,7 @@ def build_client(
     request. ``http_client`` replaces the one that ``build_http_client`` makes (tests, a simulated provider in process,
     a caller that closes it). Raises ConfigError as that does.
     """
+    switch_off()
     address, _, query = (base_url or "").partition("?")
     client = AsyncOpenAI(
         base_url=address or None,
@@ -44,7 +48,7 @@ def build_client(
         api_key=(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key),
         max_retries=0,
         timeout=TIMEOUT,
-        http_client=http_client or build_http_client(base_url),
+        http_client=watch(http_client or build_http_client(base_url)),
     )
     # The first request would look the platform up on a thread, for a telemetry header. An event loop on virtual time
     # waits for no thread, and nobody here needs the header.

@@ -7,7 +7,7 @@ silence would be bought a second time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from http import HTTPStatus
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -17,10 +17,11 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from lowtide.core.errors import BrokenOff, Unreachable
 from lowtide.core.leniency import objects
+from lowtide.core.masking import KEY
 
 from . import unpacking
 from .ranges import OVERLAP, UNKNOWN_TO, asking, is_plain, total_of
-from .wire import refusal, unreachable
+from .wire import keys_of, refusal, unreachable
 
 TRIES = 3
 """In a row that brought less than ``_PROGRESS`` of the rest."""
@@ -38,16 +39,24 @@ async def lines_of(client: AsyncOpenAI, file_id: str, *, partial: bool = False) 
     """
     with TemporaryFile() as whole:
         broken: BrokenOff | None = None
+        fetch = _Fetch(client, file_id, whole)
         try:
-            await _Fetch(client, file_id, whole).to_the_end()
+            await fetch.to_the_end()
         except BrokenOff as error:
             if not partial:
                 raise
             broken = error
         for line in unpacking.lines(whole, partial=partial):
-            yield line
+            yield _without(line, fetch.keys)
         if broken is not None:
             raise broken
+
+
+def _without(line: bytes, keys: Iterable[bytes]) -> bytes:
+    """Return the line without the key that its file was fetched with, even where a prompt of another's held it."""
+    for key in keys:
+        line = line.replace(key, KEY.encode())
+    return line
 
 
 class _Misfit(Exception):
@@ -65,6 +74,8 @@ class _Fetch:
         self._plain = False
         self._etag: str | None = None
         self._total: int | None = None
+        self.keys: tuple[bytes, ...] = ()
+        """That the file was asked for with."""
 
     async def to_the_end(self) -> None:
         """Raises ProviderRefused, Unreachable or BrokenOff."""
@@ -104,6 +115,7 @@ class _Fetch:
     async def _whole(self) -> str | None:
         """What is wrong with what came, or None where it is whole."""
         async with self._client.files.with_streaming_response.content(self._file_id) as streamed:
+            self.keys = tuple(key.encode() for key in keys_of(streamed.http_response.request))
             return await self._from_the_start(streamed.http_response)
 
     async def _rest(self, here: int) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+import re
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -11,13 +13,20 @@ import httpx2
 import orjson
 from openai import APIConnectionError, APIStatusError
 
-from lowtide.core.errors import ProviderRefused, Unreachable
+from lowtide.core.errors import ProviderRefused, Redirected, Unreachable
+from lowtide.core.masking import SHORTEST, masked, masked_in
 from lowtide.core.outcomes import Headroom
 from lowtide.core.provider_words import any_text, code_text, message_text
 
+from .guard import CUT
+
+_QUOTED = re.compile(r"[\"'`]|bytearray|\bb(?=['\"])|[\r\n]")
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _TEXT_KEPT = 2_000
 """Characters of a body that is no JSON: enough to see what it is."""
+_TEXT_READ = 16_000
+"""Bytes of it that are looked through for keys, so that none is cut in two."""
+_KEY_HEADERS = ("authorization", "api-key")
 
 
 async def exchange(sending: Awaitable[httpx2.Response]) -> Any:
@@ -31,13 +40,40 @@ async def exchange(sending: Awaitable[httpx2.Response]) -> Any:
 
 
 def json_body(response: httpx2.Response) -> Any:
-    """The parsed body; the beginning of its text where it is no JSON; None where it is empty."""
-    if not response.content:
+    """The parsed body; the beginning of its text where it is no JSON; None where it is empty.
+
+    Keys are masked in what is no answer, and the key that the request was sent with wherever it is.
+    """
+    keys = keys_of(response.request)
+    content = response.content
+    if CUT in response.extensions:
+        return f"(a reply of more than {response.extensions[CUT]} bytes, which was not read to its end)"
+    if not content:
         return None
     try:
-        return orjson.loads(response.content)
+        body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return response.content.decode("utf-8", errors="replace")[:_TEXT_KEPT]
+        return masked(content[:_TEXT_READ].decode("utf-8", errors="replace"), keys)[:_TEXT_KEPT]
+    if response.is_success and not any(key.encode() in content for key in keys):
+        return body
+    return masked_in(body, keys)
+
+
+@contextmanager
+def redirects_told() -> Iterator[None]:
+    """The SDK makes a connection error of whatever goes wrong with a request: here a redirect is one again."""
+    try:
+        yield
+    except APIConnectionError as error:
+        if isinstance(error.__cause__, Redirected):
+            raise error.__cause__ from None
+        raise
+
+
+def keys_of(request: httpx2.Request) -> tuple[str, ...]:
+    """The key that a request was sent with, to be looked for in what comes back."""
+    sent = (request.headers.get(name, "").rpartition(" ")[2] for name in _KEY_HEADERS)
+    return tuple(key for key in sent if len(key) >= SHORTEST)
 
 
 def retry_after_s(headers: httpx2.Headers) -> float | None:
@@ -97,8 +133,12 @@ def refusal(error: APIStatusError) -> ProviderRefused:
 
 
 def unreachable(error: APIConnectionError | httpx2.HTTPError) -> Unreachable:
+    """What the network said. From its first quotation on it may be what a server sent, which goes into no log."""
     cause = error.__cause__ or error
-    return Unreachable(f"the provider gave no answer: {type(cause).__name__} {cause}".rstrip())
+    if isinstance(cause, Redirected):
+        return cause
+    told = _QUOTED.split(masked(str(cause)), maxsplit=1)[0].strip()
+    return Unreachable(f"the provider gave no answer: {type(cause).__name__} {told}".rstrip())
 
 
 def _number(text: str | None) -> float | None:
