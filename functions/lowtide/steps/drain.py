@@ -9,7 +9,7 @@ and its messages come again, to be carried into another part.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,8 +20,8 @@ from lowtide.core.errors import safely_told
 from lowtide.core.holds import InForce
 from lowtide.core.parts import RESCUED, Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.returns import away_s
-from lowtide.core.task import AcceptedTask, task_key
-from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
+from lowtide.core.task import AcceptedTask
+from lowtide.core.tasks import Carry, ClaimPart, Decision, Strikes, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.tenants import SHARED, many
 from lowtide.core.tiers import Tier
 from lowtide.core.weights import Weight, weigh
@@ -223,7 +223,7 @@ def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[_Drawn]
     digest = sha256("\n".join([now.isoformat(), *(drawn.task.origin for drawn in slice_)]).encode()).hexdigest()
     lease_until = now + timedelta(seconds=system.routes.batching.lease_s)
     with PartFile() as file:
-        for drawn in slice_:
+        for drawn in _first_copies(slice_):
             strikes = Strikes(spent_usd=drawn.task.spent_usd, unpriced=drawn.task.unpriced)
             file.add(PartLine(task=drawn.task, strikes=strikes), drawn.weight)
         changes = {"lease_until": lease_until, "tenant": tenant}
@@ -233,46 +233,69 @@ def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[_Drawn]
     return part
 
 
+def _first_copies(slice_: Sequence[_Drawn]) -> Iterable[_Drawn]:
+    """One line for each task, for the copy that is the first to claim it: the part must hold no other token."""
+    firsts: dict[tuple[str, str, int], _Drawn] = {}
+    for drawn in slice_:
+        task = drawn.task
+        firsts.setdefault((task.key, task.content_hash, task.generation), drawn)
+    return firsts.values()
+
+
 def _claim(system: System, part: PartRow, slice_: Sequence[_Drawn], scoop: _Scoop) -> None:
     now = system.clock.now()
     changes: list[Change[TaskRow, TaskEvent]] = [
         Change(drawn.task.key, ClaimPart(drawn.task, part.part_id)) for drawn in slice_
     ]
     claims = system.tasks.apply(changes, now)
-    between = _take_over(system, part, [claim.row for claim in claims if claim.verdict is Verdict.REPEATED])
+    carried, between = _take_over(system, part, slice_, claims)
     for drawn, claim in zip(slice_, claims, strict=True):
         message, task = drawn.message, drawn.task
+        row = carried.get(task.key, claim.row)
+        if row is None:
+            raise AssertionError("a claim on no row makes the row")
         if task.key in between:
             scoop.held[message.id] = system.routes.batching.lease_s
         match claim.verdict:
             case Verdict.CONFLICT:
                 scoop.deliveries[message.id].append(Delivery.conflict(task, now))
-            case Verdict.DUPLICATE:
-                scoop.deliveries[message.id].append(Delivery.duplicate(task, claim.row))
-            case Verdict.CANCELLED if claim.row is not None:
-                scoop.deliveries[message.id].append(Delivery.settled(task, claim.row))
+            case Verdict.APPLIED | Verdict.REPEATED | Verdict.DUPLICATE:
+                if (owed := Delivery.unneeded(task, row)) is not None:
+                    scoop.deliveries[message.id].append(owed)
+            case Verdict.CANCELLED:
+                scoop.deliveries[message.id].append(Delivery.settled(task, row))
             case Verdict.BUSY | Verdict.NOT_YET:
                 scoop.held[message.id] = system.routes.batching.lease_s
-            case Verdict.APPLIED | Verdict.REPEATED | Verdict.STALE | Verdict.CANCELLED | Verdict.IN_VAIN:
-                pass
+            case Verdict.STALE | Verdict.IN_VAIN:
+                raise AssertionError(f"a claim cannot be {claim.verdict}")
             case _:
                 assert_never(claim.verdict)
 
 
-def _take_over(system: System, part: PartRow, claimed: Sequence[TaskRow | None]) -> frozenset[str]:
-    """Tasks of ours that an earlier drain claimed too late for its part: the batch, or the rescue, is through with it,
-    and would have moved on every task that it knew of. Returns the keys of those whose part is being rescued now, which
-    is to be looked at again when that is over."""
-    staged = [row for row in claimed if row is not None and row.state is TaskState.STAGED]
-    holders = sorted({row.holder for row in staged if row.holder is not None} - {part.part_id})
+def _take_over(
+    system: System, part: PartRow, slice_: Sequence[_Drawn], claims: Sequence[Decision]
+) -> tuple[dict[str, TaskRow | None], frozenset[str]]:
+    """Carry the tasks that an earlier drain claimed too late for its part: the batch, or the rescue, is through with
+    it, and would have moved on every task that it knew of. Any copy of such a task carries it. Returns the rows of
+    those carried, and the keys of those whose part is being rescued now: they are to come again when that is over."""
+    staged: dict[str, tuple[AcceptedTask, TaskRow]] = {}
+    for drawn, claim in zip(slice_, claims, strict=True):
+        task, row = drawn.task, claim.row
+        if row is None or claim.verdict not in (Verdict.REPEATED, Verdict.DUPLICATE):
+            continue
+        if row.state is TaskState.STAGED and row.speaks_of(task):
+            staged.setdefault(task.key, (task, row))
+    holders = sorted({row.holder for _, row in staged.values() if row.holder is not None} - {part.part_id})
     held = [each for each in system.parts.get(holders) if each is not None]
     done = frozenset(each.part_id for each in held if each.state is PartState.DONE)
     rescued = {each.part_id for each in held if each.batch_id == RESCUED} - done
-    lost = [row for row in staged if row.holder in done]
+    lost = [(task, row) for task, row in staged.values() if row.holder in done]
+    carried: dict[str, TaskRow | None] = {}
     if lost:
         system.metrics.log("stragglers", part_id=part.part_id, tasks=len(lost))
         changes: list[Change[TaskRow, TaskEvent]] = [
-            Change(task_key(row.tenant, row.task_id), Carry(done, part.part_id), row) for row in lost
+            Change(task.key, Carry(done, part.part_id, task), row) for task, row in lost
         ]
-        system.tasks.apply(changes, system.clock.now())
-    return frozenset(row.key for row in staged if row.holder in rescued)
+        decisions = system.tasks.apply(changes, system.clock.now())
+        carried = {task.key: decision.row for (task, _), decision in zip(lost, decisions, strict=True)}
+    return carried, frozenset(row.key for _, row in staged.values() if row.holder in rescued)
