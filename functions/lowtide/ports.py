@@ -175,7 +175,8 @@ class Rows(Protocol[R, E_contra, D]):
         ...
 
     def apply(self, changes: Sequence[Change[R, E_contra]], now: datetime) -> list[D]:
-        """Raises Contended when a row would not hold still."""
+        """Raises Contended when a row would not hold still. Raises Unfinished when some changes took effect and some
+        failed: its outcomes are the decisions and the errors."""
         ...
 
     def active(self) -> list[R]:

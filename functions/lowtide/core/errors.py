@@ -9,10 +9,13 @@ LowtideError
 │   └── KeyUnreadable   a provider's key could not be had, so that nothing was sent
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
-└── Contended           a row that other writers kept changing; come back later
+├── Contended           a row that other writers kept changing; come back later
+└── Unfinished          some items of a list were done, and some were not
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class LowtideError(Exception):
@@ -77,3 +80,18 @@ class AccountRefused(LowtideError):
 
 class Contended(LowtideError):
     """A row changed under every try to write it; nothing was written."""
+
+
+class Unfinished(LowtideError):
+    """Some items of a list were done, and some were not.
+
+    ``outcomes`` has, in the order of the list, what each item came to, or the error that it met. So an item that fails
+    need not fail its neighbours.
+    """
+
+    def __init__(self, outcomes: Sequence[object]) -> None:
+        errors = [each for each in outcomes if isinstance(each, Exception)]
+        super().__init__(
+            f"{len(errors)} of {len(outcomes)} items were not done, the first for {safely_told(errors[0])}"
+        )
+        self.outcomes = outcomes

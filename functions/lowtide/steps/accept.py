@@ -11,7 +11,7 @@ from typing import Any
 from lowtide.core.acceptance import accept, queue_for
 from lowtide.core.admission import FIRST_WAIT_S, SHED_CODE, Overflow, over, wait_s
 from lowtide.core.documents import refused_letter
-from lowtide.core.errors import LowtideError, Refused, safely_told
+from lowtide.core.errors import Refused, safely_told
 from lowtide.core.jsontext import carriable
 from lowtide.core.message import split_message
 from lowtide.core.outward import Callback, refused
@@ -74,7 +74,7 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
         if entries:
             system.ledger.put(entries)
     except Exception:
-        with suppress(LowtideError):
+        with suppress(Exception):  # they come again by themselves
             _give_back(system, messages)
         raise
     _give_back(system, intake.failed)
@@ -169,8 +169,13 @@ def _let_in(system: System, judged: Sequence[tuple[Message, Intake]], intake: In
 
 
 def _full(system: System, tiers: set[Tier]) -> Mapping[Tier, str]:
-    """The tiers that are past their cap, each with what it has too much of."""
-    levels = system.levels.look(sorted(tiers))
+    """The tiers that are past their cap, each with what it has too much of. Where a service does not say, none is: the
+    intake must not stop for it."""
+    try:
+        levels = system.levels.look(sorted(tiers))
+    except Exception as error:  # noqa: BLE001 - whatever it is, tasks are let in
+        system.metrics.log("levels_unknown", error=safely_told(error))
+        return {}
     full = {tier: reason for tier in tiers if (reason := over(tier, system.routes.tiers[tier].cap, levels[tier]))}
     for tier, reason in full.items():
         system.metrics.log("tier_full", tier=tier.value, reason=reason)

@@ -132,7 +132,13 @@ class Caller:
             kept = None if go.moment.probe or go.moment.account_probe else go
             if kept is None:
                 await self._gate.unused(go)
-            chosen = await self._asker.choose(task, row)
+            try:
+                chosen = await self._asker.choose(task, row)
+            except Exception:
+                # The claim stays: an answer that was not written down may have been billed, and its end counts that.
+                if kept is not None:
+                    await self._gate.unused(kept)
+                raise
             if not isinstance(chosen, Chosen):
                 if kept is not None:
                     await self._gate.unused(kept)
@@ -166,7 +172,12 @@ class Caller:
             await self._gate.unused(go)
         strikes = chosen.row.strikes
         lane = self._gate.lane(chosen.task, strikes)
-        admitted = await self._gate.admit(chosen.task, lane, strikes=strikes, latest=self._system.clock.now())
+        try:
+            admitted = await self._gate.admit(chosen.task, lane, strikes=strikes, latest=self._system.clock.now())
+        except Exception:
+            # Nothing was called for: whoever has the message next need not wait for the claim to run out.
+            await self._conclude.release(task, chosen.row, 1.0, strikes, unsure=0)
+            raise
         if isinstance(admitted, Go):
             return admitted
         delay_s = await self._conclude.release(task, chosen.row, admitted.seconds, chosen.row.strikes, unsure=0)

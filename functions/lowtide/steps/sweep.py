@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from lowtide.core.batches import BatchRow, ProviderStatus
-from lowtide.core.errors import LowtideError, NotFound
+from lowtide.core.errors import LowtideError, NotFound, safely_told
 from lowtide.core.orphans import old_enough, orphan_batch, orphan_input, orphan_output, unheard_cancel
 from lowtide.ports import BatchApi, Owned, OwnedKind, System
 
@@ -39,8 +39,8 @@ async def sweep(system: System) -> Swept:
             continue
         try:
             swept = await _sweep(system, api)
-        except LowtideError as error:
-            system.metrics.log("sweep_failed", provider=provider, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other providers go on
+            system.metrics.log("sweep_failed", provider=provider, reason=safely_told(error))
             continue
         batches, files = batches + swept.batches, files + swept.files
     # Zeros too: an alarm tells them from silence.

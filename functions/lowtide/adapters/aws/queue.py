@@ -59,14 +59,26 @@ class SqsQueue:
             raise LowtideError(f"{self._url} refused messages ({', '.join(codes)}); those not refused were sent")
 
     def receive(self, limit: int, *, visibility_s: int) -> list[Message]:
-        """Short polls, several at once, until a round of them brings nothing."""
+        """Short polls, several at once, until a round of them brings nothing. A poll that fails ends it; what the
+        others brought is returned, because it would be hidden until its visibility ends."""
         received: list[Message] = []
-        while (left := limit - len(received)) > 0:
+        failed: list[BotoCoreError | ClientError] = []
+
+        def poll(most: int) -> list[Message]:
+            try:
+                return self._receive_call(most, visibility_s)
+            except (BotoCoreError, ClientError) as error:
+                failed.append(error)
+                return []
+
+        while not failed and (left := limit - len(received)) > 0:
             calls = [min(AT_ONCE, left - at) for at in range(0, left, AT_ONCE)][: self._threads]
-            found = concurrently(lambda most: self._receive_call(most, visibility_s), calls, self._threads)
+            found = concurrently(poll, calls, self._threads)
             if not any(found):
                 break
             received.extend(message for messages in found for message in messages)
+        if failed and not received:
+            raise failed[0]
         return received
 
     def delete(self, messages: Sequence[Message]) -> None:
