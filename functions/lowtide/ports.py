@@ -342,7 +342,8 @@ class Reply:
 class Replies(Protocol):
     def send(self, replies: Sequence[Reply]) -> None:
         """Each at least once. An address that is gone or forbidden is reported as a metric and dropped: the record is
-        in the results all the same."""
+        in the results all the same. Raises LowtideError when some could not be sent for now (then others may have been:
+        sending again repeats them)."""
         ...
 
 

@@ -9,6 +9,7 @@ LowtideError
 │   └── KeyUnreadable   a provider's key could not be had, so that nothing was sent
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
+├── Busy                a service that takes nothing for now: throttled, failing, or without an answer
 ├── Contended           a row that other writers kept changing; come back later
 └── Unfinished          some items of a list were done, and some were not
 """
@@ -76,6 +77,10 @@ class ProviderRefused(LowtideError):
 
 class AccountRefused(LowtideError):
     """The provider refuses the account (key, quota, spend limit). What was to be sent waits."""
+
+
+class Busy(LowtideError):
+    """A service did not take something now, and may take it in a moment. Some of it may have been taken."""
 
 
 class Contended(LowtideError):
