@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from lowtide.core.batches import BatchState
@@ -29,7 +30,8 @@ from tests.steps.one_lot import ends
 from tests.steps.one_tier import answered, begin, slow
 from tests.steps.test_asking import asking, paying
 from tests.steps.test_putting_back import arrive
-from tests.sweep.world import Life, Refuses, World, task, throttled
+from tests.sweep.refusals import Refuses, throttled
+from tests.sweep.world import Life, World, task
 
 ASKER = "gpt-5-nano"
 
@@ -188,6 +190,72 @@ class _Undeferrable:
         raise throttled()
 
 
+class Choosy:
+    """A queue that takes no message with this word in it."""
+
+    def __init__(self, queue: Any, word: str) -> None:
+        self._queue, self._word = queue, word
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    def send(self, messages: Any) -> None:
+        if any(self._word in message.body for message in messages):
+            raise LowtideError("InvalidMessageContents")
+        self._queue.send(messages)
+
+
+@pytest.mark.parametrize("at", [0, 3, 9])
+def test_a_message_that_its_queue_will_not_take_comes_again_alone(tmp_path, at):
+    world = begin(tmp_path)
+    names = [f"t{number}" for number in range(9)]
+    names.insert(at, "poison")
+    world.publish(*(urgent(name) for name in names), "{no JSON")
+
+    async def story(life: Life) -> None:
+        life.system = replace(
+            life.system,
+            tiers={**life.system.tiers, Tier.HIGH: Choosy(life.system.tiers[Tier.HIGH], "poison")},
+        )
+        messages = life.system.intake.receive(11, visibility_s=60)
+        intake = accept_messages(life.system, messages)
+        assert [task_of(message) for message in intake.again] == ["poison"]
+        assert len(intake.accepted) == 9
+        await answered(life)
+        total = life.engine.ledger.total()
+        assert (total.answered, total.refused, total.duplicates) == (9, 1, 0)
+
+    world.live(story)
+
+
+def test_tasks_that_were_forwarded_stay_so_though_the_waiting_messages_cannot_be_put_back(tmp_path):
+    world = begin(tmp_path, urgent("a"))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        assert life.waiting(Tier.HIGH) == 1
+        assert life.system.intake.depth().visible == life.system.intake.depth().in_flight == 0
+
+    world.live(story, Refuses("intake.defer", throttled(), times=9))
+
+
+def task_of(message: Any) -> str:
+    return str(orjson.loads(message.body)["task_id"])
+
+
+def test_a_queue_that_takes_nothing_is_tried_twice_and_the_delivery_comes_again(tmp_path):
+    world = begin(tmp_path, *(urgent(f"t{number}") for number in range(9)))
+    plan = Refuses("high.send", LowtideError("the queue is gone"), times=99)
+
+    async def story(life: Life) -> None:
+        messages = life.system.intake.receive(10, visibility_s=60)
+        with pytest.raises(LowtideError, match="gone"):
+            accept_messages(life.system, messages)
+        assert plan.refused == 3
+
+    world.live(story, plan)
+
+
 def refused_account(life: Life) -> None:
     """An operator has mended it since: whoever asks next may try."""
     key, now = account_key("openai"), life.system.clock.now()
@@ -205,7 +273,7 @@ def test_a_submission_that_fails_for_reasons_of_ours_gives_the_accounts_probe_ba
         await life.assemble()
         assert life.batch().state is BatchState.SEALED
         await life.pass_time(400)
-        plan._from = plan.calls.count(call) + 1
+        plan.next()
         with pytest.raises(ExceptionGroup):
             await submit_due(life.system)
         assert plan.refused
@@ -228,7 +296,7 @@ def test_each_step_of_the_assembler_is_taken_whatever_became_of_the_one_before(t
     async def story(life: Life) -> None:
         life.accept()
         drain(life.system)
-        plan._from = plan.calls.count(call) + 1
+        plan.next()
         with pytest.raises(ExceptionGroup) as failed:
             await assemble(life.system, flush=True)
         assert len(failed.value.exceptions) == 1
@@ -253,6 +321,21 @@ def test_an_invocation_keeps_no_moment_of_a_task_whose_choice_could_not_be_writt
         assert len(spare) == 1, "the moment that was for the call itself"
 
     world.live(story, plan)
+
+
+def test_a_question_that_gets_no_moment_because_the_store_fails_is_not_asked_and_costs_no_claim(tmp_path):
+    world = World(tmp_path, routes=asking())
+    world.publish(paying("a", "document_analysis"))
+    plan = Refuses("paces.apply", throttled(), nth=2)
+
+    async def story(life: Life) -> None:
+        life.accept()
+        report = await life.answer(Tier.NORMAL)
+        assert (len(report.done), plan.refused) == (1, 1)
+        assert (life.row("a").state, life.row("a").repaid) == (TaskState.ANSWERED, 0)
+
+    world.live(story, plan)
+    assert len(world.provider.billed) == 1
 
 
 def test_a_task_whose_chosen_model_cannot_be_asked_for_a_moment_is_given_back_and_not_counted(tmp_path):

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
+from lowtide.core.errors import safely_told
 from lowtide.core.outcomes import Halt, Response, judge
 from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
@@ -187,11 +188,16 @@ class Caller:
         """A call like any other. Where it would have to wait nothing is asked, because the task's claim is running."""
         asked = task.model_copy(update={"model": call.body["model"], "provider": provider})
         now = self._system.clock.now()
-        admitted = await self._gate.admit(asked, LaneChoice(call.lane, "", call.timeout_s), latest=now)
+        held = Response(None, fault="held", sent=False)
+        try:
+            admitted = await self._gate.admit(asked, LaneChoice(call.lane, "", call.timeout_s), latest=now)
+        except Exception as error:  # noqa: BLE001 - a store that fails costs the question, and not the claim
+            self._system.metrics.log("question_held", error=safely_told(error))
+            return held
         if isinstance(admitted, Wait) or admitted.task.model != asked.model:
             if isinstance(admitted, Go):
                 await self._gate.unused(admitted)
-            return Response(None, fault="held", sent=False)
+            return held
         response = await self._system.answers[provider].answer(call)
         await self._gate.ended(admitted, response, judge(response, call.lane), call.lane)
         return response
