@@ -177,7 +177,8 @@ class Rows(Protocol[R, E_contra, D]):
         ...
 
     def apply(self, changes: Sequence[Change[R, E_contra]], now: datetime) -> list[D]:
-        """Raises Contended when a row would not hold still."""
+        """Raises Contended when a row would not hold still. Raises Unfinished when some changes took effect and some
+        failed: its outcomes are the decisions and the errors."""
         ...
 
     def active(self) -> list[R]:
@@ -346,7 +347,8 @@ class Reply:
 class Replies(Protocol):
     def send(self, replies: Sequence[Reply]) -> None:
         """Each at least once. An address that is gone or forbidden is reported as a metric and dropped: the record is
-        in the results all the same."""
+        in the results all the same. Raises LowtideError when some could not be sent for now (then others may have been:
+        sending again repeats them)."""
         ...
 
 

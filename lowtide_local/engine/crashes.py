@@ -94,6 +94,11 @@ class CrashPlan:
             raise
         self._reply(number, name)
 
+    def run(self, name: str, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """A call that neither waits nor gives an iterator."""
+        with self.call(name):
+            return method(*args, **kwargs)
+
     def _reply(self, number: int, name: str) -> None:
         """An answer or an error has come back, if there is still somebody to take it."""
         if self.crashed:  # another coroutine died while this one waited
@@ -158,8 +163,7 @@ def _numbered(plan: CrashPlan, name: str, method: Callable[..., Any]) -> Callabl
     else:
 
         def plain(*args: Any, **kwargs: Any) -> Any:
-            with plan.call(name):
-                return method(*args, **kwargs)
+            return plan.run(name, method, *args, **kwargs)
 
         numbered = plain
     return wraps(method)(numbered)

@@ -36,7 +36,11 @@ def test_an_answer_is_a_success_and_any_other_end_a_failure(client, metrics):
     assert metrics.total("callbacks_sent") == 2
 
 
-@pytest.mark.parametrize("code", ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken", "AccessDeniedException"])
+DROPPED = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken", "InvalidOutput", "AccessDeniedException")
+KEYS = ("KmsAccessDeniedException", "KmsInvalidStateException")
+
+
+@pytest.mark.parametrize("code", [*DROPPED, *KEYS])
 def test_who_no_longer_sleeps_is_counted_and_does_not_keep_the_others_asleep(client, metrics, code):
     with Stubber(client) as service:
         service.add_client_error("send_task_success", code)
@@ -47,9 +51,10 @@ def test_who_no_longer_sleeps_is_counted_and_does_not_keep_the_others_asleep(cli
     assert metrics.lines[0].fields["reason"] == code
 
 
-def test_a_service_that_does_not_answer_is_an_error_so_that_the_step_comes_again(client, metrics):
+@pytest.mark.parametrize("code", ["ThrottlingException", "KmsThrottlingException", "InternalFailure"])
+def test_a_service_that_does_not_answer_is_an_error_so_that_the_step_comes_again(client, metrics, code):
     with Stubber(client) as service:
-        service.add_client_error("send_task_success", "ThrottlingException")
+        service.add_client_error("send_task_success", code)
         with pytest.raises(LowtideError, match="send again"):
             StateMachines(client, metrics, threads=1).send([ANSWERED])
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import time_machine
 from aws_cases import NOW, Calls
+from botocore.exceptions import EndpointConnectionError
 
 from lowtide.adapters.aws import backoff
 from lowtide.adapters.aws.queue import MESSAGE_BYTES, SqsQueue, message_of
@@ -213,3 +214,26 @@ def test_a_record_of_a_lambda_event_is_a_message():
 def test_a_record_without_a_group_belongs_to_the_default_one():
     bare = record(attributes={"ApproximateReceiveCount": "1", "SentTimestamp": "1772366400000"}, messageAttributes={})
     assert message_of(bare).group == "default"
+
+
+@pytest.mark.parametrize("failing", [2, 3])
+def test_what_some_polls_have_received_is_returned_though_another_fails(queue, aws, failing):
+    queue.send([Outgoing("{}") for _ in range(30)])
+    polls: list[str] = []
+
+    def refuse(model, **_):
+        polls.append(model.name)
+        if len(polls) == failing:
+            raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    aws.sqs.meta.events.register("before-call.sqs.ReceiveMessage", refuse)
+    assert len(queue.receive(20, visibility_s=30)) == 10 * (failing - 1)
+
+
+def test_a_queue_that_cannot_be_polled_at_all_is_an_error_and_not_an_empty_queue(queue, aws):
+    def refuse(**_):
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    aws.sqs.meta.events.register("before-call.sqs.ReceiveMessage", refuse)
+    with pytest.raises(EndpointConnectionError):
+        queue.receive(20, visibility_s=30)

@@ -10,7 +10,7 @@ from aws_cases import NOW, Calls, part, task
 from lowtide.adapters.aws import backoff
 from lowtide.adapters.aws.rows import MEMORY, PARTS, TASKS, DynamoRows, Kind
 from lowtide.adapters.aws.table import Table
-from lowtide.core.errors import Contended, LowtideError, TooLarge
+from lowtide.core.errors import Contended, LowtideError, TooLarge, Unfinished
 from lowtide.core.lanes import Lane
 from lowtide.core.parts import Close, Finish, Join, Open, PartVerdict
 from lowtide.core.records import Pointer, Status
@@ -230,3 +230,28 @@ def test_a_write_repeated_by_the_sdk_after_a_lost_reply_knows_its_own_hand(aws):
     [claimed] = tasks.apply([Change(task().key, claim())], NOW)
     assert claimed.verdict is Verdict.APPLIED
     assert tasks_on(aws).get([task().key]) == [claimed.row]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_change_that_fails_is_told_beside_the_decisions_of_the_others(aws, threads):
+    tasks = tasks_on(aws, threads=threads)
+    numbers = (1, 2, 3)
+    claimed = tasks.apply([Change(task(number).key, claim(number)) for number in numbers], NOW)
+    large = replace(SETTLE, error_code="x" * 400 * 1024)
+    changes = [Change(task(n).key, large if n == 2 else SETTLE, d.row) for n, d in zip(numbers, claimed, strict=True)]
+    with pytest.raises(Unfinished, match="1 of 4 items were not done") as caught:
+        tasks.apply([*changes, changes[0]], NOW)
+    first, failed, third, repeated = caught.value.outcomes
+    assert isinstance(failed, TooLarge)
+    assert [each.verdict for each in (first, third, repeated)] == ["applied", "applied", "repeated"]
+    states = [row.state for row in tasks.get([task(number).key for number in numbers])]
+    assert states == [TaskState.ANSWERED, TaskState.CALLING, TaskState.ANSWERED]
+
+
+def test_changes_of_one_row_end_with_the_first_that_fails(aws):
+    tasks = tasks_on(aws)
+    large = replace(SETTLE, error_code="x" * 400 * 1024)
+    with pytest.raises(Unfinished) as caught:
+        tasks.apply([Change(task().key, claim()), Change(task().key, large), Change(task().key, SETTLE)], NOW)
+    assert [type(each).__name__ for each in caught.value.outcomes] == ["Decision", "TooLarge", "TooLarge"]
+    assert tasks.get([task().key])[0].state is TaskState.CALLING

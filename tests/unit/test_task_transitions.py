@@ -124,11 +124,11 @@ TABLE = """
 accept            +     =       =       =      =      =       =      =      =     +       =          =       =      =
 accept elsewhere  +     D       D       D      D      D       D      D      D     +       D          D       D      D
 accept other      +     C       C       C      C      C       C      C      C     +       C          C       C      C
-call              +     +       N       B      +      =       =      =      =     X       X          X       +      X
-call elsewhere    +     +       N       B      +      D       D      D      D     X       D          D       +      D
+call              +     +       N       B      +      =       =      =      =     X       X          X       +      =
+call elsewhere    +     +       N       B      +      D       D      D      D     X       X          X       +      D
 call other        +     C       C       C      C      C       C      C      C     X       C          C       C      C
-part              +     +       N       B      +      =       =      =      =     X       X          X       =      X
-part elsewhere    +     +       N       B      +      D       D      D      D     X       D          D       D      D
+part              +     +       N       B      +      =       =      =      =     X       X          X       =      =
+part elsewhere    +     +       N       B      +      D       D      D      D     X       X          X       D      D
 part other        +     C       C       C      C      C       C      C      C     X       C          C       C      C
 restage           .     .       .       .      .      +       .      .      .     .       .          .       .      .
 restage old       .     .       .       .      .      .       .      .      .     .       .          .       .      .
@@ -157,8 +157,8 @@ cancel in part    +     +       +       +      +      +       .      .      +   
 redrive           .     .       .       .      .      .       .      +      =     .       .          .       .      .
 redrive early     .     .       .       .      .      .       .      .      .     .       .          .       .      .
 redrive other     .     .       .       .      .      .       .      .      .     .       .          .       .      .
-call revived      +     +       N       B      +      =       =      =      +     X       X          X       +      X
-part revived      +     +       N       B      +      =       =      =      +     X       X          X       =      X
+call revived      +     +       N       B      +      =       =      =      +     X       X          X       +      =
+part revived      +     +       N       B      +      =       =      =      +     X       X          X       =      =
 """
 _HEAD, *_LINES = TABLE.strip().splitlines()
 CASES = [
@@ -294,6 +294,29 @@ def test_a_restage_begins_the_next_attempt_in_the_retry_part() -> None:
 def test_a_carried_task_keeps_its_attempt() -> None:
     row = applied(transition(ROWS["staged"], EVENTS["carry"], NOW))
     assert (row.state, row.attempt, row.holder) == (TaskState.STAGED, 1, "p_2")
+
+
+SLEEPER = task(origin="message-2/0", task_token="token-2")
+"""The same task with a sleeper of its own."""
+
+
+@pytest.mark.parametrize("claim", [claim_call(SLEEPER, "call-2", LATER), claim_part(SLEEPER, "p_2")])
+@pytest.mark.parametrize("row", ["queued", "lapsed"])
+def test_a_copy_that_claims_a_task_is_told_its_end_and_stays_a_copy(row: str, claim: TaskEvent) -> None:
+    claimed = applied(transition(ROWS[row], claim, NOW))
+    assert (claimed.origin, claimed.token_digest) == (TASK.origin, SLEEPER.token_digest)
+
+
+def test_a_copy_that_carries_a_task_into_its_own_part_is_told_its_end() -> None:
+    row = applied(transition(ROWS["staged"], Carry(frozenset({"p_1"}), "p_2", SLEEPER), NOW))
+    assert (row.origin, row.token_digest) == (TASK.origin, SLEEPER.token_digest)
+
+
+def test_any_copy_writes_the_record_of_a_task_that_is_being_cancelled() -> None:
+    decision = transition(ROWS["cancelling"], claim_call(ELSEWHERE, "call-2", LATER), NOW)
+    assert decision.row is not None
+    assert (decision.row.state, decision.row.origin) == (TaskState.CANCELLED, TASK.origin)
+    assert decision.row.document is not None
 
 
 def test_a_freed_task_waits_for_nothing_and_says_what_it_was_rescued_from() -> None:

@@ -13,10 +13,14 @@ LowtideError
 │   └── Garbled         a file that came whole and holds something else than it should
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
-└── Contended           a row that other writers kept changing; come back later
+├── Busy                a service that takes nothing for now: throttled, failing, or without an answer
+├── Contended           a row that other writers kept changing; come back later
+└── Unfinished          some items of a list were done, and some were not
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class LowtideError(Exception):
@@ -99,8 +103,27 @@ class AccountRefused(LowtideError):
         self.message = f"{code}: {message}"
 
 
+class Busy(LowtideError):
+    """A service did not take something now, and may take it in a moment. Some of it may have been taken."""
+
+
 class Contended(LowtideError):
     """A row changed under every try to write it; nothing was written."""
+
+
+class Unfinished(LowtideError):
+    """Some items of a list were done, and some were not.
+
+    ``outcomes`` has, in the order of the list, what each item came to, or the error that it met. So an item that fails
+    need not fail its neighbours.
+    """
+
+    def __init__(self, outcomes: Sequence[object]) -> None:
+        errors = [each for each in outcomes if isinstance(each, Exception)]
+        super().__init__(
+            f"{len(errors)} of {len(outcomes)} items were not done, the first for {safely_told(errors[0])}"
+        )
+        self.outcomes = outcomes
 
 
 def safely_told(error: BaseException) -> str:

@@ -52,11 +52,13 @@ class Restage:
 class Carry:
     """From a part whose batch was written before the claim came (a drain that outlived its lease) into another part.
 
-    The attempt has not begun, so it keeps its number.
+    The attempt has not begun, so it keeps its number. ``task`` is the copy that the new part holds, where that may be
+    another than the one which was claimed.
     """
 
     from_parts: frozenset[str]
     part_id: str
+    task: AcceptedTask | None = None
 
 
 class Onward(Enum):

@@ -82,8 +82,9 @@ class ModelChoice(Value):
 class TaskRow(Value):
     """``choice`` is made once, and outlives redrives.
 
-    ``holder`` is the call or the part that the present attempt belongs to. ``generation`` counts the redrives;
-    ``token_digest`` is of the task token that came with the task."""
+    ``origin`` is the delivery that made the row. ``holder`` is the call or the part that the present attempt belongs
+    to. ``generation`` counts the redrives. ``token_digest`` is of the task token that came with the last claim: it is
+    told the end with the task; every other token is told when its own message comes."""
 
     rev: int = 0
     tenant: str
@@ -118,6 +119,10 @@ class TaskRow(Value):
     @property
     def key(self) -> str:
         return task_key(self.tenant, self.task_id)
+
+    def speaks_of(self, task: AcceptedTask) -> bool:
+        """Is ``task`` a copy of the row's own, in its present life? A conflict has the same key and other content."""
+        return (self.content_hash, self.generation) == (task.content_hash, task.generation)
 
     @property
     def active(self) -> bool:

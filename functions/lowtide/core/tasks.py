@@ -14,8 +14,12 @@
     (none) ──Cancel──▶ tombstone ──Accept──▶ cancelling ──claim──▶ cancelled
     queued, calling ──Cancel──▶ cancelling          staged ──Cancel──▶ cancelled          dead ──Redrive──▶ queued
 
-A record is written by whoever has the task itself: its message (a claim that meets ``tombstone`` or ``cancelling``) or
-its part (``Cancel`` of a staged task brings it). A redrive begins the next generation; it replaces the record.
+A record is written by whoever has the task itself: any message with it (a claim that meets ``tombstone`` or
+``cancelling``) or its part (``Cancel`` of a staged task brings it). A redrive begins the next generation; it replaces
+the record.
+
+``origin`` stays that of the delivery that made the row, whichever delivery claims the task later. So each delivery with
+another origin is a duplicate, and is counted as one, even where it brings the answer.
 
 A claim on no row makes the row: ingest writes no state. Every change is one conditional write on ``rev``, and an event
 that is applied twice changes nothing the second time; where its sender goes by it, the verdict is ``REPEATED``.
@@ -140,6 +144,7 @@ def _claim(
         "claimed_until": until,
         "attempt": row.attempt + 1,
         "not_before": None,
+        "token_digest": task.token_digest,
         **_NO_RECORD,
     }
     match row.state:
@@ -157,12 +162,15 @@ def _claim(
             return Decision(Verdict.APPLIED, row.model_copy(update=taken | {"repaid": row.repaid + 1}), changed=True)
         case TaskState.STAGED | TaskState.ANSWERED | TaskState.DEAD:
             return _again(row, task)
-        case TaskState.CANCELLING if row.origin == task.origin:
+        case TaskState.CANCELLED if row.pointer is not None:
+            # Its batch was cancelled around it, and its collection tells of it.
+            return _again(row, task)
+        case TaskState.CANCELLING:
+            # No other delivery need be left: a task that was freed from a part has only the part's.
             return Decision(Verdict.CANCELLED, _cancelled(row, task, now), changed=True)
-        case TaskState.CANCELLED if row.origin == task.origin:
+        case TaskState.CANCELLED:
+            # Whichever delivery wrote the record may have died before it was told.
             return Decision(Verdict.CANCELLED, row)
-        case TaskState.CANCELLING | TaskState.CANCELLED:
-            return Decision(Verdict.DUPLICATE, row)
         case TaskState.TOMBSTONE:
             raise AssertionError("a tombstone that is met is cancelling")
         case _:
@@ -223,7 +231,9 @@ def _carry(row: TaskRow | None, event: Carry) -> Decision:
         return Decision(Verdict.REPEATED, row)
     if row.holder not in event.from_parts:
         return Decision(Verdict.STALE, row)
-    return Decision(Verdict.APPLIED, row.model_copy(update={"holder": event.part_id}), changed=True)
+    digest = row.token_digest if event.task is None else event.task.token_digest
+    carried = row.model_copy(update={"holder": event.part_id, "token_digest": digest})
+    return Decision(Verdict.APPLIED, carried, changed=True)
 
 
 def _free(row: TaskRow | None, event: Free) -> Decision:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from lowtide.core.acceptance import accept, queue_for
 from lowtide.core.admission import FIRST_WAIT_S, SHED_CODE, Overflow, over, wait_s
 from lowtide.core.documents import refused_letter
-from lowtide.core.errors import LowtideError, Refused, safely_told
+from lowtide.core.errors import Refused, safely_told
 from lowtide.core.jsontext import carriable
 from lowtide.core.message import MOST_TASKS, split_message
 from lowtide.core.outward import Callback, refused
@@ -23,12 +22,15 @@ from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 
+from .apart import apart
 from .carry import send_tasks
 from .letters import send_letters
 from .tell import wake
 
 SLEEPERS_ATTRIBUTE = "task_token"
 """Of a message: the token of the state machine that sleeps until its task has ended."""
+FAILURES = 2
+"""Messages that are tried by themselves and fail, before the others of their delivery come again with them."""
 TOKEN_CHARS = 2048
 """The most that Step Functions takes of one."""
 
@@ -58,44 +60,82 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     """Each task is judged on its own: a broken one becomes a dead letter and harms nothing around it.
 
     A message with a task for a tier that is past its cap waits whole, or has such tasks shed, as the tier's route says.
-    Raises where a queue would not take what was accepted; then the messages are to be delivered again, and what had
-    been sent already is recognised at its claim by its origin.
+    A message whose tasks no queue takes comes again alone. Raises where that is all of them; then the messages are to
+    be delivered again, and what had been sent already is recognised at its claim by its origin.
     """
     intake = Intake()
-    entries = []
-    for message, judged in _let_in(system, _judged(system, messages, intake), intake):
+    try:
+        going = _forwarded(system, _let_in(system, _judged(system, messages, intake), intake), intake)
+    except Exception:
+        _give_back(system, messages)
+        raise
+    for _, judged in going:
         intake.accepted += judged.accepted
         intake.refused += judged.refused
         intake.callbacks += judged.callbacks
-        if judged.refused:
-            entries.append((f"intake/{message.id}", Receipt(refused=len(judged.refused))))
-    try:
-        send_tasks(system, intake.accepted)
-        send_letters(system, intake.refused)
-        wake(system, intake.callbacks)
-        if entries:
-            system.ledger.put(entries)
-    except Exception:
-        with suppress(LowtideError):
-            _give_back(system, messages)
-        raise
     _give_back(system, intake.failed)
-    system.intake.defer([(message, wait_s(message.receives)) for message in intake.waiting])
-    system.intake.defer([(message, 0) for message in intake.later])
+    _defer(system, [(message, wait_s(message.receives)) for message in intake.waiting])
+    _defer(system, [(message, 0) for message in intake.later])
     for task in intake.accepted:
         system.metrics.count("tasks_accepted", tier=task.tier.value)
     system.metrics.count("refused", len(intake.refused))
     return intake
 
 
+Judged = tuple[Message, Intake]
+"""A message, and what its tasks came to."""
+
+
+def _forwarded(system: System, going: Sequence[Judged], intake: Intake) -> Sequence[Judged]:
+    """Those whose tasks are on their queues: all at once, or one message after the other where that fails."""
+    try:
+        _forward(system, going)
+    except Exception:
+        if len(going) == 1:
+            raise
+    else:
+        return going
+    went: list[Judged] = []
+    errors: list[Exception] = []
+    for each in going:
+        # One message may be at fault. Where a second fails, it is rather a queue, and trying on takes time.
+        if len(errors) < FAILURES:
+            with apart(system, errors, "message_failed", message_id=each[0].id, receives=each[0].receives):
+                _forward(system, [each])
+                went.append(each)
+    if not went:
+        raise errors[0]
+    sent = {message.id for message, _ in went}
+    intake.failed += [message for message, _ in going if message.id not in sent]
+    system.metrics.count("message_errors", len(going) - len(went))
+    return went
+
+
+def _forward(system: System, going: Sequence[Judged]) -> None:
+    send_tasks(system, [task for _, judged in going for task in judged.accepted])
+    send_letters(system, [letter for _, judged in going for letter in judged.refused])
+    wake(system, [callback for _, judged in going for callback in judged.callbacks])
+    refused_ = [(message, len(judged.refused)) for message, judged in going if judged.refused]
+    if refused_:
+        system.ledger.put([(f"intake/{message.id}", Receipt(refused=count)) for message, count in refused_])
+
+
 def _give_back(system: System, messages: Sequence[Message]) -> None:
     """As soon as the queue would by itself, until that would use up their receives."""
     now = system.clock.now()
-    system.intake.defer([(m, round(away_s(FIRST_WAIT_S, m.receives, m.sent_at, (), now))) for m in messages])
+    _defer(system, [(m, round(away_s(FIRST_WAIT_S, m.receives, m.sent_at, (), now))) for m in messages])
 
 
-def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list[tuple[Message, Intake]]:
-    judged: list[tuple[Message, Intake]] = []
+def _defer(system: System, delays: Sequence[tuple[Message, int]]) -> None:
+    """Where the queue does not take it, they come again when their visibility ends; what was forwarded stays so."""
+    try:
+        system.intake.defer(delays)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours are done
+        system.metrics.log("messages_not_put_back", messages=len(delays), error=safely_told(error))
+
+
+def _judged(system: System, messages: Sequence[Message], intake: Intake) -> list[Judged]:
+    judged: list[Judged] = []
     tasks = 0
     for place, message in enumerate(messages):
         if tasks >= MOST_TASKS:
@@ -160,7 +200,7 @@ def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refu
     system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)
 
 
-def _let_in(system: System, judged: Sequence[tuple[Message, Intake]], intake: Intake) -> list[tuple[Message, Intake]]:
+def _let_in(system: System, judged: Sequence[Judged], intake: Intake) -> list[Judged]:
     """What need not wait, without what is shed."""
     full = _full(system, {queue_for(task) for _, each in judged for task in each.accepted})
     going = []
@@ -178,8 +218,13 @@ def _let_in(system: System, judged: Sequence[tuple[Message, Intake]], intake: In
 
 
 def _full(system: System, tiers: set[Tier]) -> Mapping[Tier, str]:
-    """The tiers that are past their cap, each with what it has too much of."""
-    levels = system.levels.look(sorted(tiers))
+    """The tiers that are past their cap, each with what it has too much of. Where a service does not say, none is: the
+    intake must not stop for it."""
+    try:
+        levels = system.levels.look(sorted(tiers))
+    except Exception as error:  # noqa: BLE001 - whatever it is, tasks are let in
+        system.metrics.log("levels_unknown", error=safely_told(error))
+        return {}
     full = {tier: reason for tier in tiers if (reason := over(tier, system.routes.tiers[tier].cap, levels[tier]))}
     for tier, reason in full.items():
         system.metrics.log("tier_full", tier=tier.value, reason=reason)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
+from lowtide.core.errors import safely_told
 from lowtide.core.outcomes import Halt, Response, judge
 from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
@@ -132,7 +133,13 @@ class Caller:
             kept = None if go.moment.probe or go.moment.account_probe else go
             if kept is None:
                 await self._gate.unused(go)
-            chosen = await self._asker.choose(task, row)
+            try:
+                chosen = await self._asker.choose(task, row)
+            except Exception:
+                # The claim stays: an answer that was not written down may have been billed, and its end counts that.
+                if kept is not None:
+                    await self._gate.unused(kept)
+                raise
             if not isinstance(chosen, Chosen):
                 if kept is not None:
                     await self._gate.unused(kept)
@@ -166,7 +173,12 @@ class Caller:
             await self._gate.unused(go)
         strikes = chosen.row.strikes
         lane = self._gate.lane(chosen.task, strikes)
-        admitted = await self._gate.admit(chosen.task, lane, strikes=strikes, latest=self._system.clock.now())
+        try:
+            admitted = await self._gate.admit(chosen.task, lane, strikes=strikes, latest=self._system.clock.now())
+        except Exception:
+            # Nothing was called for: whoever has the message next need not wait for the claim to run out.
+            await self._conclude.release(task, chosen.row, 1.0, strikes, unsure=0)
+            raise
         if isinstance(admitted, Go):
             return admitted
         delay_s = await self._conclude.release(task, chosen.row, admitted.seconds, chosen.row.strikes, unsure=0)
@@ -176,11 +188,16 @@ class Caller:
         """A call like any other. Where it would have to wait nothing is asked, because the task's claim is running."""
         asked = task.model_copy(update={"model": call.body["model"], "provider": provider})
         now = self._system.clock.now()
-        admitted = await self._gate.admit(asked, LaneChoice(call.lane, "", call.timeout_s), latest=now)
+        held = Response(None, fault="held", sent=False)
+        try:
+            admitted = await self._gate.admit(asked, LaneChoice(call.lane, "", call.timeout_s), latest=now)
+        except Exception as error:  # noqa: BLE001 - a store that fails costs the question, and not the claim
+            self._system.metrics.log("question_held", error=safely_told(error))
+            return held
         if isinstance(admitted, Wait) or admitted.task.model != asked.model:
             if isinstance(admitted, Go):
                 await self._gate.unused(admitted)
-            return Response(None, fault="held", sent=False)
+            return held
         response = await self._system.answers[provider].answer(call)
         await self._gate.ended(admitted, response, judge(response, call.lane), call.lane)
         return response

@@ -8,7 +8,7 @@ poller tells the provider, as often as it takes, and collects what the batch has
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from lowtide.core.batches import BatchDecision, BatchVerdict, Stop, Unanswered
@@ -80,20 +80,8 @@ def _cancel(system: System, names: Sequence[Name]) -> dict[Name, CancelOutcome]:
             outcomes[name] = outcome
         if decision.row.state is TaskState.CANCELLED and (task := tasks.get(decision.row.key)) is not None:
             ended.append((task, decision.row))
-    _deliver(system, ended)
+    deliver(system, None, [Delivery.settled(task, row) for task, row in ended])
     return outcomes
-
-
-def _deliver(system: System, ended: Sequence[tuple[AcceptedTask, TaskRow]]) -> None:
-    """Once more where the row has changed meanwhile: an answer in vain was counted, and our receipt does without it."""
-    while ended:
-        deliver(system, "cancel", [Delivery.settled(task, row) for task, row in ended])
-        rows = system.tasks.get([row.key for _, row in ended])
-        ended = [
-            (task, row)
-            for (task, before), row in zip(ended, rows, strict=True)
-            if row is not None and row.rev != before.rev
-        ]
 
 
 def _rows(system: System, names: Sequence[Name]) -> dict[Name, TaskRow | None]:
@@ -114,19 +102,19 @@ def _outcome(row: TaskRow) -> CancelOutcome | None:
 
 def _in_parts(system: System, rows: Sequence[TaskRow]) -> dict[str, AcceptedTask]:
     """By key, the tasks that stand in parts: staged ones, and cancelled ones whose record may be undelivered yet."""
-    wanted: dict[str, set[str]] = defaultdict(set)
+    wanted: dict[str, dict[str, TaskRow]] = defaultdict(dict)
     for row in rows:
         if row.holder is not None and row.state in (TaskState.STAGED, TaskState.CANCELLED):
-            wanted[row.holder].add(row.key)
-    return {task.key: task for part_id, keys in wanted.items() for task in _of_part(system, part_id, keys)}
+            wanted[row.holder][row.key] = row
+    return {task.key: task for part_id, by_key in wanted.items() for task in _of_part(system, part_id, by_key)}
 
 
-def _of_part(system: System, part_id: str, keys: set[str]) -> Iterator[AcceptedTask]:
+def _of_part(system: System, part_id: str, rows: Mapping[str, TaskRow]) -> Iterator[AcceptedTask]:
     # By the name of its object: a retry part's tasks are claimed for it before it has a row.
     try:
         for raw in system.objects.lines(part_object(part_id)):
             task = PartLine.model_validate_json(raw).task
-            if task.key in keys:
+            if task.key in rows and rows[task.key].speaks_of(task):
                 yield task
     except NotFound:
         # A part of long ago. Whoever is staged has a part that is read again at the next look.

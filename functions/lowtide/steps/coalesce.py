@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
+from lowtide.core.errors import Unfinished
 from lowtide.core.tasks import Decision, TaskEvent, TaskRow
 from lowtide.ports import Change, Offload
 
@@ -15,7 +16,8 @@ Outcome = TypeVar("Outcome")
 
 
 class Coalescer(Generic[Item, Outcome]):
-    """Awaiting ``self(item)`` gives the outcome of a many-at-a-time ``work`` for this one item.
+    """Awaiting ``self(item)`` gives the outcome of a many-at-a-time ``work`` for this one item. An item that fails in
+    ``work`` fails alone, where ``work`` raises Unfinished.
 
     SQLite commits once for all that settled meanwhile; AWS gets a list that it can write concurrently.
     """
@@ -38,16 +40,20 @@ class Coalescer(Generic[Item, Outcome]):
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 items = [item for item, _ in batch]
+                outcomes: Sequence[Outcome | BaseException]
                 try:
                     outcomes = await self._offload(partial(self._work, items))
-                except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                else:
-                    for (_, future), outcome in zip(batch, outcomes, strict=True):
-                        if not future.done():
-                            future.set_result(outcome)
+                except Unfinished as error:
+                    outcomes = cast("Sequence[Outcome | BaseException]", error.outcomes)
+                except BaseException as error:  # noqa: BLE001 - each caller must hear of it, whatever it is
+                    outcomes = [error] * len(batch)
+                for (_, future), outcome in zip(batch, outcomes, strict=True):
+                    if future.done():
+                        continue
+                    if isinstance(outcome, BaseException):
+                        future.set_exception(outcome)
+                    else:
+                        future.set_result(outcome)
         finally:
             self._flusher = None
 

@@ -54,10 +54,8 @@ class Conclusions:
                 return Ended(Delivery.settled(task, row))
             case Verdict.CANCELLED:
                 return Ended(Delivery.settled(task, row))
-            case Verdict.DUPLICATE:
-                return Ended(Delivery.duplicate(task, row))
-            case Verdict.REPEATED:
-                return Ended()
+            case Verdict.DUPLICATE | Verdict.REPEATED:
+                return Ended(Delivery.unneeded(task, row))
             case Verdict.APPLIED | Verdict.STALE | Verdict.IN_VAIN:
                 raise AssertionError(f"a claim cannot be {claim.verdict} here")
             case _:

@@ -6,7 +6,7 @@ All of it may be repeated: ledger entries replace themselves, all that is sent c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from lowtide.core.documents import refused_letter
@@ -28,25 +28,30 @@ INLINE_BYTES = 100 * 1024
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What one task of a message owes. ``entry`` names a ledger entry of its own, for what a second copy of the
-    message would bring again (ingest, cut off, sends some tasks twice), and for what may yet be replaced.
+    message would bring again (ingest, cut off, sends some tasks twice), and for what may yet be replaced. ``row`` is
+    that of a task which this delivery has ended, ``beside`` that of a task which another delivery ends.
     """
 
-    receipt: Receipt
+    receipt: Receipt = field(default_factory=Receipt)
     entry: str | None = None
     letter: tuple[str, DeadLetter] | None = None
     task: AcceptedTask | None = None
     row: TaskRow | None = None
     document: ResultDocument | None = None
-    duplicate_of: TaskRow | None = None
+    beside: TaskRow | None = None
 
     @classmethod
     def settled(cls, task: AcceptedTask, row: TaskRow, document: ResultDocument | None = None) -> Delivery:
         """``document`` may be left out: ``deliver`` then reads it from where the row keeps it."""
-        return cls(Receipt(), task=task, row=row, document=document or row.document)
+        return cls(task=task, row=row, document=document or row.document)
 
     @classmethod
-    def duplicate(cls, task: AcceptedTask, of: TaskRow | None) -> Delivery:
-        return cls(Receipt(duplicates=1), entry=f"duplicate/{task.origin}", task=task, duplicate_of=of)
+    def unneeded(cls, task: AcceptedTask, row: TaskRow) -> Delivery | None:
+        """The task ends, or has ended, without this delivery. None where it owes nothing: it is no duplicate, and its
+        token, if it has one, is told with the task."""
+        if task.origin == row.origin and task.token_digest in (None, row.token_digest):
+            return None
+        return cls(task=task, beside=row)
 
     @classmethod
     def conflict(cls, task: AcceptedTask, now: datetime) -> Delivery:
@@ -83,11 +88,27 @@ def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -
     )
     wake(system, [callback for delivery in whole if (callback := _beside(system, delivery)) is not None])
     entries = [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
-    if entry is not None and len(entries) < len(whole):
-        entries.append((entry, Receipt.sum(delivery.receipt for delivery in whole if delivery.entry is None)))
+    entries += [duplicate for delivery in whole if (duplicate := _duplicate(delivery)) is not None]
+    together = [delivery for delivery in whole if delivery.entry is None and delivery.beside is None]
+    if entry is not None and together:
+        entries.append((entry, Receipt.sum(delivery.receipt for delivery in together)))
     system.ledger.put(entries)
+    _count_late(system, whole)
     for delivery in whole:
         _publish(system, delivery)
+
+
+def _count_late(system: System, whole: Sequence[Delivery]) -> None:
+    """Put the receipts of cancelled tasks once more where their rows have changed meanwhile: an answer in vain was
+    counted, and our receipt does without it."""
+    cancelled = [each.row for each in whole if each.row is not None and each.row.state is TaskState.CANCELLED]
+    while cancelled:
+        rows = system.tasks.get([row.key for row in cancelled])
+        cancelled = [
+            now for before, now in zip(cancelled, rows, strict=True) if now is not None and now.rev != before.rev
+        ]
+        receipts = [(row, document_of(system, row).record) for row in cancelled]
+        system.ledger.put([(task_entry(row), Receipt.of(record, repaid=row.repaid)) for row, record in receipts])
 
 
 def _filled(system: System, delivery: Delivery) -> Delivery:
@@ -102,18 +123,30 @@ def _filled(system: System, delivery: Delivery) -> Delivery:
     return replace(delivery, document=document, letter=letter, receipt=receipt, entry=own_entry(row))
 
 
+def _duplicate(delivery: Delivery) -> tuple[str, Receipt] | None:
+    """The ledger entry of a delivery that came beside the one which made the task's row, whichever of them ended it.
+    Named by its origin, it counts once, however often that comes."""
+    task, row = delivery.task, delivery.row or delivery.beside
+    if task is None or row is None or task.origin == row.origin:
+        return None
+    return f"duplicate/{task.origin}", Receipt(duplicates=1)
+
+
 def _beside(system: System, delivery: Delivery) -> Callback | None:
-    """For a token that came with what became no task of its own."""
-    task, first = delivery.task, delivery.duplicate_of
+    """For a token that came with what became no task of its own, or with a task that another delivery ends."""
+    task, row = delivery.task, delivery.beside
     if task is None or task.task_token is None or delivery.row is not None:
         return None
     if delivery.letter is not None:
         return refusal(task, delivery.letter[1])
+    if row is None or row.token_digest == task.token_digest:
+        # A send that was repeated on the way: the sleeper is told with the task.
+        return None
     try:
-        record = document_of(system, first).record if first is not None and first.state in SETTLED else None
+        record = document_of(system, row).record if row.state in SETTLED else None
     except NotFound:  # retention has removed it
         record = None
-    return again(task, first, record)
+    return again(task, task.task_token, row, record)
 
 
 def own_entry(row: TaskRow) -> str | None:
@@ -132,6 +165,8 @@ def task_entry(row: TaskRow) -> str:
 
 def _publish(system: System, delivery: Delivery) -> None:
     receipt, document = delivery.receipt, delivery.document
+    if _duplicate(delivery) is not None:
+        system.metrics.count("duplicates")
     if document is not None:
         record = document.record
         system.metrics.count("tasks_settled", tier=record.tier.value, status=record.status.value)
@@ -141,7 +176,6 @@ def _publish(system: System, delivery: Delivery) -> None:
             system.metrics.count("rescue_premium_usd", float(document.premium_usd))
     for name, amount in (
         ("repaid", receipt.repaid),
-        ("duplicates", receipt.duplicates),
         ("refused", receipt.refused),
     ):
         if amount:

@@ -10,27 +10,26 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import assert_never
 
 from lowtide.core.errors import safely_told
 from lowtide.core.holds import InForce
 from lowtide.core.parts import RESCUED, Close, Lot, Open, PartLine, PartRow, PartState, PartVerdict
 from lowtide.core.returns import away_s
-from lowtide.core.task import AcceptedTask, task_key
-from lowtide.core.tasks import Carry, ClaimPart, Strikes, TaskEvent, TaskRow, TaskState, Verdict
+from lowtide.core.task import AcceptedTask
+from lowtide.core.tasks import Strikes
 from lowtide.core.tenants import SHARED, many
 from lowtide.core.tiers import Tier
-from lowtide.core.weights import Weight, weigh
+from lowtide.core.weights import weigh
 from lowtide.ports import Change, Message, System
 
-from .apart import apart
 from .carry import Unreadable, read_tasks
 from .deliver import Delivery, deliver
+from .part_claims import claim, first_copies
 from .part_file import PartFile
+from .scoop import Drawn, Scoop
 
 SCOOP_MESSAGES = 200
 """Messages in hand at a time: enough to fill parts, few against SQS's 120,000 in flight."""
@@ -51,25 +50,6 @@ class Drained:
     parts: list[str] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     """What kept messages from their parts: they come again, and the others went on."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A task off the queue, with what it will take in a batch."""
-
-    message: Message
-    task: AcceptedTask
-    weight: Weight
-
-
-@dataclass
-class _Scoop:
-    """What was received together. ``held`` messages carry a task that a call still holds: they come back."""
-
-    tasks: list[_Drawn] = field(default_factory=list)
-    deliveries: dict[str, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
-    held: dict[str, int] = field(default_factory=dict)
-    errors: list[Exception] = field(default_factory=list)
 
 
 def drain(system: System, *, stop_at: datetime | None = None) -> Drained:
@@ -98,7 +78,12 @@ def _receive(system: System) -> list[Message]:
     messages: list[Message] = []
     size, most = 0, FIRST_RECEIVE
     while most > 0:
-        found = system.tiers[Tier.LOW].receive(most, visibility_s=system.routes.batching.lease_s)
+        try:
+            found = system.tiers[Tier.LOW].receive(most, visibility_s=system.routes.batching.lease_s)
+        except Exception:
+            if messages:
+                break  # those in hand go on; if the queue fails for longer, the next receive raises
+            raise
         messages += found
         size += sum(len(message.body) for message in found)
         if len(found) < most:
@@ -113,16 +98,16 @@ def _stage(system: System, messages: Sequence[Message]) -> tuple[list[PartRow], 
     scoop = _read(system, messages)
     staged = []
     for (lot, tenant), group in _by_lot(system, scoop.tasks).items():
-        slices: list[list[_Drawn]] = []
-        with _held_if_it_fails(system, scoop, [drawn.message for drawn in group]):
+        slices: list[list[Drawn]] = []
+        with scoop.held_if_it_fails(system, [drawn.message for drawn in group]):
             slices += (slice_ for those in _by_turns(group) for slice_ in _slices(system, lot, those))
         for slice_ in slices:
-            with _held_if_it_fails(system, scoop, [drawn.message for drawn in slice_]):
+            with scoop.held_if_it_fails(system, [drawn.message for drawn in slice_]):
                 part = _open(system, lot, tenant, slice_)
-                _claim(system, part, slice_, scoop)
+                claim(system, part, slice_, scoop)
                 staged.append((part, slice_))
     for message in messages:
-        with _held_if_it_fails(system, scoop, [message]):
+        with scoop.held_if_it_fails(system, [message]):
             deliver(system, f"message/{message.id}", scoop.deliveries[message.id])
     _close(system, staged, scoop)
     low = system.tiers[Tier.LOW]
@@ -133,19 +118,7 @@ def _stage(system: System, messages: Sequence[Message]) -> tuple[list[PartRow], 
     return [part for part, _ in staged], scoop.errors
 
 
-@contextmanager
-def _held_if_it_fails(system: System, scoop: _Scoop, messages: Sequence[Message]) -> Iterator[None]:
-    """Whatever it is, the neighbours go on. The claims of an open part that it leaves count when its lease runs out."""
-    before = len(scoop.errors)
-    with apart(system, scoop.errors, "messages_held", message_ids=sorted({message.id for message in messages})[:10]):
-        yield
-    if len(scoop.errors) > before:
-        held = {message.id: system.routes.batching.lease_s for message in messages}
-        system.metrics.count("message_errors", len(held))
-        scoop.held |= held
-
-
-def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[_Drawn]]], scoop: _Scoop) -> None:
+def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[Drawn]]], scoop: Scoop) -> None:
     changes = [Change(part.part_id, Close(), part) for part, _ in staged]
     for (part, slice_), end in zip(staged, system.parts.apply(changes, system.clock.now()), strict=True):
         if end.verdict is PartVerdict.STALE:
@@ -158,12 +131,12 @@ def _close(system: System, staged: Sequence[tuple[PartRow, Sequence[_Drawn]]], s
             scoop.held |= {drawn.message.id: system.routes.batching.lease_s for drawn in slice_}
 
 
-def _read(system: System, messages: Sequence[Message]) -> _Scoop:
-    scoop = _Scoop()
+def _read(system: System, messages: Sequence[Message]) -> Scoop:
+    scoop = Scoop()
     for message in messages:
         try:
             # Weighed here, because what cannot be rendered must not hold up a part.
-            scoop.tasks += [_Drawn(message, task, weigh(task)) for task in read_tasks(system, message)]
+            scoop.tasks += [Drawn(message, task, weigh(task)) for task in read_tasks(system, message)]
         except Unreadable as error:
             unreadable = Delivery.unreadable(message, str(error), system.clock.now())
             scoop.deliveries[message.id].append(unreadable)
@@ -176,10 +149,10 @@ def _read(system: System, messages: Sequence[Message]) -> _Scoop:
     return scoop
 
 
-def _by_lot(system: System, tasks: Sequence[_Drawn]) -> dict[tuple[Lot, str | None], list[_Drawn]]:
+def _by_lot(system: System, tasks: Sequence[Drawn]) -> dict[tuple[Lot, str | None], list[Drawn]]:
     """Tasks of a tenant who is held go into parts of their own, which wait without keeping others waiting."""
     in_force = InForce.of(system.holds.active())
-    lots: dict[tuple[Lot, str | None], list[_Drawn]] = defaultdict(list)
+    lots: dict[tuple[Lot, str | None], list[Drawn]] = defaultdict(list)
     for drawn in tasks:
         tenant = drawn.task.tenant
         apart = in_force.apart(tenant, drawn.task.model)
@@ -191,20 +164,20 @@ def lot_of(task: AcceptedTask) -> Lot:
     return Lot(provider=task.provider, model=task.model, endpoint=task.endpoint)
 
 
-def _by_turns(group: Sequence[_Drawn]) -> list[list[_Drawn]]:
+def _by_turns(group: Sequence[Drawn]) -> list[list[Drawn]]:
     """Tenants with many tasks apart from each other and from the others, so that each can have its turns."""
     own = many(Counter(drawn.task.tenant for drawn in group))
-    apart: dict[str, list[_Drawn]] = defaultdict(list)
+    apart: dict[str, list[Drawn]] = defaultdict(list)
     for drawn in group:
         apart[drawn.task.tenant if drawn.task.tenant in own else SHARED].append(drawn)
     return list(apart.values())
 
 
-def _slices(system: System, lot: Lot, group: Sequence[_Drawn]) -> Iterator[list[_Drawn]]:
+def _slices(system: System, lot: Lot, group: Sequence[Drawn]) -> Iterator[list[Drawn]]:
     routes = system.routes
     most, most_tokens = routes.part_tasks(lot.model), routes.batch_tokens(lot.provider, lot.model)
     most_bytes, most_inputs = routes.batching.part_bytes, routes.provider(lot.provider).max_embedding_inputs
-    held: list[_Drawn] = []
+    held: list[Drawn] = []
     size = inputs = tokens = 0
     for drawn in group:
         weight = drawn.weight
@@ -218,12 +191,12 @@ def _slices(system: System, lot: Lot, group: Sequence[_Drawn]) -> Iterator[list[
         yield held
 
 
-def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[_Drawn]) -> PartRow:
+def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[Drawn]) -> PartRow:
     now = system.clock.now()
     digest = sha256("\n".join([now.isoformat(), *(drawn.task.origin for drawn in slice_)]).encode()).hexdigest()
     lease_until = now + timedelta(seconds=system.routes.batching.lease_s)
     with PartFile() as file:
-        for drawn in slice_:
+        for drawn in first_copies(slice_):
             strikes = Strikes(spent_usd=drawn.task.spent_usd, unpriced=drawn.task.unpriced)
             file.add(PartLine(task=drawn.task, strikes=strikes), drawn.weight)
         changes = {"lease_until": lease_until, "tenant": tenant}
@@ -231,48 +204,3 @@ def _open(system: System, lot: Lot, tenant: str | None, slice_: Sequence[_Drawn]
         file.put(system.objects, part)
     system.parts.apply([Change(part.part_id, Open(part))], now)
     return part
-
-
-def _claim(system: System, part: PartRow, slice_: Sequence[_Drawn], scoop: _Scoop) -> None:
-    now = system.clock.now()
-    changes: list[Change[TaskRow, TaskEvent]] = [
-        Change(drawn.task.key, ClaimPart(drawn.task, part.part_id)) for drawn in slice_
-    ]
-    claims = system.tasks.apply(changes, now)
-    between = _take_over(system, part, [claim.row for claim in claims if claim.verdict is Verdict.REPEATED])
-    for drawn, claim in zip(slice_, claims, strict=True):
-        message, task = drawn.message, drawn.task
-        if task.key in between:
-            scoop.held[message.id] = system.routes.batching.lease_s
-        match claim.verdict:
-            case Verdict.CONFLICT:
-                scoop.deliveries[message.id].append(Delivery.conflict(task, now))
-            case Verdict.DUPLICATE:
-                scoop.deliveries[message.id].append(Delivery.duplicate(task, claim.row))
-            case Verdict.CANCELLED if claim.row is not None:
-                scoop.deliveries[message.id].append(Delivery.settled(task, claim.row))
-            case Verdict.BUSY | Verdict.NOT_YET:
-                scoop.held[message.id] = system.routes.batching.lease_s
-            case Verdict.APPLIED | Verdict.REPEATED | Verdict.STALE | Verdict.CANCELLED | Verdict.IN_VAIN:
-                pass
-            case _:
-                assert_never(claim.verdict)
-
-
-def _take_over(system: System, part: PartRow, claimed: Sequence[TaskRow | None]) -> frozenset[str]:
-    """Tasks of ours that an earlier drain claimed too late for its part: the batch, or the rescue, is through with it,
-    and would have moved on every task that it knew of. Returns the keys of those whose part is being rescued now, which
-    is to be looked at again when that is over."""
-    staged = [row for row in claimed if row is not None and row.state is TaskState.STAGED]
-    holders = sorted({row.holder for row in staged if row.holder is not None} - {part.part_id})
-    held = [each for each in system.parts.get(holders) if each is not None]
-    done = frozenset(each.part_id for each in held if each.state is PartState.DONE)
-    rescued = {each.part_id for each in held if each.batch_id == RESCUED} - done
-    lost = [row for row in staged if row.holder in done]
-    if lost:
-        system.metrics.log("stragglers", part_id=part.part_id, tasks=len(lost))
-        changes: list[Change[TaskRow, TaskEvent]] = [
-            Change(task_key(row.tenant, row.task_id), Carry(done, part.part_id), row) for row in lost
-        ]
-        system.tasks.apply(changes, system.clock.now())
-    return frozenset(row.key for row in staged if row.holder in rescued)

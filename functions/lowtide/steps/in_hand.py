@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from lowtide.core.errors import LowtideError, safely_told
+from lowtide.core.errors import safely_told
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 
@@ -59,8 +59,10 @@ class InHand:
     async def _beat(self, visibility_s: int) -> None:
         while True:
             await self._system.clock.sleep(visibility_s * HEARTBEAT_SHARE)
-            with suppress(LowtideError):
+            try:
                 await self._defer([(message, visibility_s) for message in self._held.values()])
+            except Exception as error:  # noqa: BLE001 - a beat that is missed is made up for by the next one
+                self._system.metrics.log("heartbeat_missed", messages=len(self._held), error=safely_told(error))
 
     def _write(self, asked: Sequence[Sequence[Delay]]) -> Sequence[None]:
         """What was asked for last holds: a message is not put back and extended in one write."""

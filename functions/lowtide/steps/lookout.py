@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from lowtide.core.errors import LowtideError
 from lowtide.core.preemption import LOOK_EVERY_S, YIELDING, must_yield
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
@@ -26,7 +25,7 @@ class Lookout:
     async def look(self) -> None:
         """A store that does not answer changes nothing: work goes on as it did."""
         system = self._system
-        with suppress(LowtideError):
+        with suppress(Exception):
             levels = await system.offload(lambda: system.levels.look([Tier.CRITICAL]))
             yields = must_yield(self._tier, levels[Tier.CRITICAL], system.routes.preemption)
             if yields and not self.must_yield:

@@ -237,5 +237,7 @@ def _claimed(system: System, parts: Sequence[PartRow]) -> Iterator[tuple[PartRow
             lines = [PartLine.model_validate_json(raw) for _, raw in portion]
             rows = system.tasks.get([line.task.key for line in lines])
             for (offset, raw), line, task_row in zip(portion, lines, rows, strict=True):
-                if task_row is not None and task_row.state is TaskState.STAGED and task_row.holder == part.part_id:
+                if task_row is None or task_row.state is not TaskState.STAGED or task_row.holder != part.part_id:
+                    continue
+                if task_row.speaks_of(line.task):
                     yield part, offset, len(raw), line, task_row.attempt

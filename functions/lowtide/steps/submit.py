@@ -55,16 +55,22 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
         system.metrics.count("submissions_held", reason=given.value)
         system.metrics.log("submission_held", batch_id=row.batch_id, reason=given.value)
         return row
-    with leased(system, row) as batch:
-        if batch is None:
-            tell(system, row, given, Sign.UNUSED)
-            return row
-        if late:
-            call_off(system, batch)
-        submission = _Submission(system, batch, given)
-        await submission.advance()
-        tell(system, row, given, submission.sign)
-        return batch.row
+    sign = Sign.UNUSED
+    try:
+        with leased(system, row) as batch:
+            if batch is None:
+                return row
+            if late:
+                call_off(system, batch)
+            submission = _Submission(system, batch, given)
+            try:
+                await submission.advance()
+            finally:
+                sign = submission.sign
+            return batch.row
+    finally:
+        # Also where a step of ours failed: the next probe of the account waits for the end of this one.
+        tell(system, row, given, sign)
 
 
 def submission_key(system: System, row: BatchRow) -> SubmissionKey:

@@ -39,7 +39,7 @@ async def sweep(system: System) -> Swept:
             continue
         try:
             swept = await _sweep(system, api)
-        except LowtideError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other providers go on
             system.metrics.log("sweep_failed", provider=provider, reason=safely_told(error))
             continue
         batches, files = batches + swept.batches, files + swept.files

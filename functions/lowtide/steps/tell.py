@@ -54,19 +54,13 @@ def wake(system: System, callbacks: Sequence[Callback]) -> None:
         system.callbacks.send(callbacks)
 
 
-def again(task: AcceptedTask, row: TaskRow | None, record: ResultRecord | None) -> Callback | None:
-    """What a duplicate with a token of its own is told: the record where the task has ended, otherwise that it is one.
-
-    A duplicate with the first one's token (a send that was repeated on the way) sleeps on with it.
-    """
-    if task.task_token is None or row is None:
-        return None
+def again(task: AcceptedTask, token: str, row: TaskRow, record: ResultRecord | None) -> Callback:
+    """What a token is told that came beside the task's: the record where the task has ended, otherwise that its message
+    is a duplicate."""
     if record is not None:
-        return outward.woken(task.task_token, record, row)
-    if row.token_digest == task.token_digest:
-        return None
-    cause = f"task {task.task_id} is being worked on for an earlier message; send it with an id of its own, or wait"
-    return outward.failed(task.task_token, "duplicate", cause)
+        return outward.woken(token, record, row)
+    cause = f"task {task.task_id} is being worked on for another message; send it with an id of its own, or wait"
+    return outward.failed(token, "duplicate", cause)
 
 
 def refusal(task: AcceptedTask, letter: DeadLetter) -> Callback | None:

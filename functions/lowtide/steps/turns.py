@@ -48,22 +48,16 @@ async def assemble(system: System, *, flush: bool = False, stop_at: datetime | N
     """
     failed: list[Exception] = []
     drained, sealed, submitted = Drained(), 0, 0
-    try:
-        try:
-            drained = drain(system, stop_at=share(system, stop_at, DRAIN_SHARE))
-            failed += drained.errors
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
+    with apart(system, failed, "assembler_step_failed", step="drain"):
+        drained = drain(system, stop_at=share(system, stop_at, DRAIN_SHARE))
+        failed += drained.errors
+    with apart(system, failed, "assembler_step_failed", step="rescue"):
         failed += rescue_parts(system, stop_at=share(system, stop_at, RESCUE_SHARE))
-        try:
-            sealed = len(seal(system, flush=flush, stop_at=share(system, stop_at, SEAL_SHARE)))
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-        try:
-            submitted = await submit_due(system, stop_at=stop_at)
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-    finally:
+    with apart(system, failed, "assembler_step_failed", step="seal"):
+        sealed = len(seal(system, flush=flush, stop_at=share(system, stop_at, SEAL_SHARE)))
+    with apart(system, failed, "assembler_step_failed", step="submit"):
+        submitted = await submit_due(system, stop_at=stop_at)
+    with apart(system, failed, "assembler_step_failed", step="preserve"):
         preserve(system, stop_at=stop_at)
     if failed:
         raise ExceptionGroup(f"{len(failed)} steps of the assembler failed", failed)
@@ -99,10 +93,16 @@ async def collect_due(
 async def sweep_due(system: System, *, stop_at: datetime | None = None) -> None:
     """After what pays for itself; past ``stop_at`` the next turn does it. What is stranded each time, and what lies at
     the provider at most once an hour."""
-    if not past(system, stop_at):
+    if past(system, stop_at):
+        return
+    failed: list[Exception] = []
+    with apart(system, failed, "sweep_failed"):
         await sweep_hourly(system)
-        # Last, because a function died of what is stranded.
+    # Last, because a function died of what is stranded.
+    with apart(system, failed, "salvage_failed"):
         await salvage(system)
+    if failed:
+        raise ExceptionGroup("a sweep failed", failed)
 
 
 async def _each(

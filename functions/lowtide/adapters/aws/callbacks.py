@@ -20,6 +20,8 @@ _GONE = frozenset(
         "InvalidToken",
         "InvalidOutput",
         "AccessDeniedException",  # a state machine that the deployer has not named
+        "KmsAccessDeniedException",  # one whose key we may not use, or that is disabled: as long as nobody mends it
+        "KmsInvalidStateException",
         "ValidationException",
     }
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lowtide.core.errors import LowtideError, TooLarge
+from lowtide.core.errors import Busy, LowtideError, TooLarge
 from lowtide.ports import Depth, Message, Outgoing
 
 from .backoff import tries
@@ -27,6 +27,7 @@ LONGEST_DEFERRAL_S = 43_200 - 900
 """SQS counts its twelve hours from the receive, and refuses what goes beyond; a function may have held the message for
 the fifteen minutes that Lambda gives it."""
 
+_SERVER_FAULT = 500
 _TRIES = 4
 """Rounds for entries that SQS refused for reasons of its own."""
 _GROUP = re.compile(r"""[A-Za-z0-9!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}""")
@@ -53,20 +54,33 @@ class SqsQueue:
         try:
             refused = concurrently(self._send_call, list(_calls(entries, sizes)), self._threads)
         except (BotoCoreError, ClientError) as error:
-            raise LowtideError(f"sending to {self._url} failed: {error}; send again") from error
+            kind = Busy if _momentary(error) else LowtideError
+            raise kind(f"sending to {self._url} failed: {error}; send again") from error
         codes = sorted({code for call in refused for code in call})
         if codes:
             raise LowtideError(f"{self._url} refused messages ({', '.join(codes)}); those not refused were sent")
 
     def receive(self, limit: int, *, visibility_s: int) -> list[Message]:
-        """Short polls, several at once, until a round of them brings nothing."""
+        """Short polls, several at once, until a round of them brings nothing. A poll that fails ends it; what the
+        others brought is returned, because it would be hidden until its visibility ends."""
         received: list[Message] = []
-        while (left := limit - len(received)) > 0:
+        failed: list[BotoCoreError | ClientError] = []
+
+        def poll(most: int) -> list[Message]:
+            try:
+                return self._receive_call(most, visibility_s)
+            except (BotoCoreError, ClientError) as error:
+                failed.append(error)
+                return []
+
+        while not failed and (left := limit - len(received)) > 0:
             calls = [min(AT_ONCE, left - at) for at in range(0, left, AT_ONCE)][: self._threads]
-            found = concurrently(lambda most: self._receive_call(most, visibility_s), calls, self._threads)
+            found = concurrently(poll, calls, self._threads)
             if not any(found):
                 break
             received.extend(message for messages in found for message in messages)
+        if failed and not received:
+            raise failed[0]
         return received
 
     def delete(self, messages: Sequence[Message]) -> None:
@@ -131,7 +145,7 @@ class SqsQueue:
             left = {failure["Id"]: left[failure["Id"]] for failure in failed if _passing(failure)}
             if not left:
                 return refused
-        raise LowtideError(f"{self._url} did not take {len(left)} of {len(entries)} entries in {_TRIES} tries")
+        raise Busy(f"{self._url} did not take {len(left)} of {len(entries)} entries in {_TRIES} tries")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
@@ -206,6 +220,14 @@ def _calls(entries: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Iterator[
         total += size
     if call:
         yield call
+
+
+def _momentary(error: BotoCoreError | ClientError) -> bool:
+    """Does it say nothing of the queue or of the message: no answer, a fault of the service, or too many requests?"""
+    if not isinstance(error, ClientError):
+        return True
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= _SERVER_FAULT or "throttl" in error.response["Error"]["Code"].lower()
 
 
 def _passing(failure: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from lowtide.core.errors import LowtideError
+from lowtide.core.errors import Busy, LowtideError
 from lowtide.ports import Metrics, Outgoing, Reply
 
 from .queue import SqsQueue
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class SqsReplies:
-    """A ports.Replies. Only queues whose URL is in ``allowed`` are written to, whatever a task says.
+    """A ports.Replies. Only queues whose URL is in ``allowed`` are written to, whatever a task says. Raises Busy where
+    a queue may take its replies in a moment, once the others have theirs.
 
     Counts ``replies_sent`` and ``replies_dropped``; the record is in the results either way.
     """
@@ -29,16 +30,24 @@ class SqsReplies:
         messages: dict[str, list[Outgoing]] = {}
         for reply in replies:
             messages.setdefault(reply.url, []).append(_message(reply))
+        busy: list[Busy] = []
         for url, same_queue in messages.items():
-            if url in self._allowed:
-                self._deliver(url, same_queue)
-            else:
-                self._drop(url, len(same_queue), "not on the allow-list")
+            try:
+                if url in self._allowed:
+                    self._deliver(url, same_queue)
+                else:
+                    self._drop(url, len(same_queue), "not on the allow-list")
+            except Busy as error:
+                busy.append(error)
+        if busy:
+            raise busy[0]
 
     def _deliver(self, url: str, messages: list[Outgoing]) -> None:
         queue = SqsQueue(self._client, url)
         try:
             queue.send(messages)
+        except Busy:
+            raise
         except LowtideError as error:
             if len(messages) == 1:
                 self._drop(url, 1, str(error))

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from lowtide.core import batches, holds, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
-from lowtide.core.errors import Contended, TooLarge
+from lowtide.core.errors import Contended, TooLarge, Unfinished
 from lowtide.core.holds import HoldDecision, HoldEvent, HoldRow
 from lowtide.core.model import utc_text
 from lowtide.core.pace_events import PaceDecision, PaceEvent
@@ -89,20 +89,23 @@ class DynamoRows(Generic[R, E, D]):
         for place, change in enumerate(changes):
             places.setdefault(change.key, []).append(place)
 
-        def in_order(same_key: list[int]) -> list[D]:
+        def in_order(same_key: list[int]) -> list[D | Exception]:
             decisions: list[D] = []
             for place in same_key:
                 change = changes[place]
                 # After the first, the row as it has just been left is the better guess.
                 seen = cast("R | None", decisions[-1].row) if decisions else change.seen
-                decisions.append(self._apply(replace(change, seen=seen), now))
-            return decisions
+                try:
+                    decisions.append(self._apply(replace(change, seen=seen), now))
+                except Exception as error:  # noqa: BLE001 - raised below, after the other keys' changes
+                    return [*decisions, *[error] * (len(same_key) - len(decisions))]
+            return [*decisions]
 
         groups = list(places.values())
-        decided: dict[int, D] = {}
-        for group, decisions in zip(groups, concurrently(in_order, groups, self._table.threads), strict=True):
-            decided.update(zip(group, decisions, strict=True))
-        return [decided[place] for place in range(len(changes))]
+        outcomes: dict[int, D | Exception] = {}
+        for group, ended in zip(groups, concurrently(in_order, groups, self._table.threads), strict=True):
+            outcomes.update(zip(group, ended, strict=True))
+        return finished([outcomes[place] for place in range(len(changes))])
 
     def active(self) -> list[R]:
         if self._kind.since is None:
@@ -184,6 +187,15 @@ class DynamoRows(Generic[R, E, D]):
 
     def _row(self, item: Item | None) -> R | None:
         return None if item is None else cast("R", self._kind.model.model_validate_json(item["body"]["S"]))
+
+
+def finished(outcomes: Sequence[D | Exception]) -> list[D]:
+    """The decisions. Raises the first error where every change failed, and Unfinished where some did."""
+    decisions = [each for each in outcomes if not isinstance(each, Exception)]
+    errors = [each for each in outcomes if isinstance(each, Exception)]
+    if not errors:
+        return decisions
+    raise Unfinished(outcomes) if decisions else errors[0]
 
 
 @dataclass(frozen=True, slots=True)
