@@ -16,12 +16,12 @@ from typing import BinaryIO, NoReturn
 
 from lowtide.core.batches import GRACE, ProviderBatch
 from lowtide.core.errors import ProviderRefused, Unreachable
-from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Halt, Response, judge
+from lowtide.core.outcomes import Response
 from lowtide.core.rescues import GIVEN_UP_AFTER
 from lowtide.core.task import Endpoint
+from lowtide.core.whose_fault import Fault, fault_of_batch
 from lowtide.core.wording import span
-from lowtide.ports import AnswerApi, BatchApi, Call, Owned, SubmissionKey
+from lowtide.ports import AnswerApi, BatchApi, Call, Owned, Presence, SubmissionKey
 from lowtide_local.cli.stop import Stop
 from lowtide_local.engine.worker import Halted
 
@@ -46,6 +46,9 @@ class Contact:
         self._reason = ""
         self._told = False
 
+    def refuse(self, reason: str) -> None:
+        self.refused = reason
+
     def heard(self) -> None:
         self._silent_since = None
         if self._told:
@@ -63,8 +66,8 @@ class Contact:
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Around a batch call."""
+    def call(self, *, needed: bool = True) -> Iterator[None]:
+        """Watch a batch call. If the call is not ``needed``, the run goes on although it is forbidden."""
         try:
             yield
         except Unreachable as error:
@@ -72,9 +75,9 @@ class Contact:
             raise
         except ProviderRefused as refusal:
             self.heard()
-            body = {"error": {"code": refusal.code, "message": refusal.message}}
-            if isinstance(judge(Response(refusal.status, body), Lane.BATCH), Halt):
-                self.refused = refusal.message
+            forgone = not needed and refusal.status == HTTPStatus.FORBIDDEN
+            if fault_of_batch(refusal.error) is Fault.ACCOUNT and not forgone:
+                self.refuse(refusal.message)
             raise
         self.heard()
 
@@ -112,6 +115,12 @@ class WatchedAnswers:
         elif not response.sent:
             self._contact.missed(response.fault or "no connection")
         return response
+
+    async def presence(self) -> Presence:
+        found = await self._api.presence()
+        if found is not Presence.ABSENT:
+            self._contact.heard()
+        return found
 
 
 def call_name(run: str, call_id: str) -> str:
@@ -166,7 +175,7 @@ class WatchedBatches:
     async def clean(self, refs: Sequence[str]) -> None:
         """A provider that will not delete must not keep a run from ending: its files are named instead."""
         try:
-            with self._contact.call():
+            with self._contact.call(needed=False):
                 await self._api.clean(refs)
         except ProviderRefused as refusal:
             if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -174,7 +183,7 @@ class WatchedBatches:
             self._tell(f"left at the provider, which will not delete them ({refusal.message}): {', '.join(refs)}")
 
     async def owned(self, deployment: str) -> AsyncIterator[Owned]:
-        with self._contact.call():
+        with self._contact.call(needed=False):
             async for each in self._api.owned(deployment):
                 yield each
 

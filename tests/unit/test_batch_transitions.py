@@ -91,7 +91,7 @@ intend    .     .       +          +         .        .          .      .
 run       .     .       .          +         .        .          .      .
 seen      .     .       .          .         +        .          .      .
 postpone  .     .       +          +         .        +          +      .
-return    .     .       .          .         +        .          .      .
+return    .     .       +          +         +        .          .      .
 rescue    .     +       +          +         +        .          .      .
 collect   .     .       .          .         +        +          .      .
 check     .     .       .          .         .        +          .      .

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, assert_never
 
 from .errors import Refused
+from .lanes import ASKED_LANES
 from .refusals import RefusalCode
 from .task import Endpoint
 from .wording import kind, shown
@@ -12,7 +13,7 @@ from .wording import kind, shown
 TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Body fields that bound how much an answer may say, in tokens."""
 
-SERVICE_TIERS = ("auto", "default", "flex", "priority")
+SERVICE_TIERS = ("auto", *ASKED_LANES)
 """What ``service_tier`` may ask: a preference for a lane, ``auto`` and null for none."""
 
 DENIED = {

@@ -33,6 +33,7 @@ class ResultLine:
     response: Response | None
     error_code: str | None
     error_message: str | None
+    error_type: str | None = None
 
 
 def parse_result_line(raw: bytes) -> ResultLine | None:
@@ -53,6 +54,7 @@ def parse_result_line(raw: bytes) -> ResultLine | None:
         response=_response(line.get("response")),
         error_code=_text(error.get("code")) or _text(error.get("type")),
         error_message=_text(error.get("message")),
+        error_type=_text(error.get("type")),
     )
 
 

@@ -20,41 +20,46 @@ from lowtide.core.batches import (
     BatchState,
     Checkpoint,
     Clean,
-    Collect,
     Done,
     Made,
     Postpone,
     Progress,
     ProviderBatch,
-    Return,
-    Seen,
     Unanswered,
 )
-from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
+from lowtide.core.collection import (
+    Reading,
+    named_faults,
+    of_provider,
+    refused_model,
+    suspects,
+    took_none,
+)
 from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, KeyUnreadable, ProviderRefused, Unreachable
 from lowtide.core.lines import parse_result_line
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
+from lowtide.core.pace_rows import account_key
 from lowtide.core.parts import PartLine
 from lowtide.core.prices import usage_of
-from lowtide.core.rescues import given_up
 from lowtide.core.structured import checked
 from lowtide.core.tasks import Free, Strikes
+from lowtide.core.whose_fault import Fault, fault_of_batch, only_forbidden
 from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
 from .finish import finish_parts
-from .held import read_held, write_held
+from .held import read_held
 from .lease import LeasedBatch, leased
-from .outlook import Outlook, note_duration
-from .rescue import Freed, cancel_if_due, free, longest_wait_s, told
+from .look import look, look_later
+from .outlook import note_duration
+from .rescue import Freed, free, told
 from .restage import LinesAgain, send_again
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn, tried
 from .shards import deliver_again
-from .submission_gate import account_refused
+from .submission_gate import batches_key_of, permit_of, refuse
 from .tell import tell_batch
-from .token_room import learn
 
 
 async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_at: datetime | None = None) -> BatchRow:
@@ -75,27 +80,29 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
             await _Collection(system, batch, stop_at).advance()
         except (Unreachable, ProviderRefused) as error:
             system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=str(error))
-            if isinstance(error, KeyUnreadable):
+            if isinstance(error, KeyUnreadable) or _of_account(error):
                 system.metrics.count("account_refused")
+            if _of_account(error):
+                refuse(system, account_key(row.lot.provider), permit_of(system, row))
             _later(system, batch)
         return batch.row
+
+
+def _of_account(error: Unreachable | ProviderRefused) -> bool:
+    """Is the account at fault? A look or a download that is merely forbidden says nothing about calls."""
+    if not isinstance(error, ProviderRefused) or only_forbidden(error.error):
+        return False
+    return fault_of_batch(error.error) is Fault.ACCOUNT
 
 
 def _later(system: System, batch: LeasedBatch) -> None:
     """The provider fails us: what is under way is left alone for longer each time."""
     if batch.row.state is BatchState.RUNNING:
-        _look_later(system, batch, batch.row.provider_batch)
+        look_later(system, batch, batch.row.provider_batch)
         return
     batching = system.routes.batching
     wait = min(batching.poll_max_s, batching.poll_first_s * 2.0 ** min(batch.row.setbacks, 20))
     batch.apply(Postpone(batch.owner, system.clock.now() + timedelta(seconds=wait), Made.NOTHING))
-
-
-def _look_later(system: System, batch: LeasedBatch, seen: ProviderBatch | None) -> None:
-    batching = system.routes.batching
-    if batch.row.state is BatchState.RUNNING and seen is not None:
-        wait = min(longest_wait_s(system, batch.row), batching.poll_first_s * 2.0 ** min(batch.row.polls, 20))
-        batch.apply(Seen(batch.owner, seen, system.clock.now() + timedelta(seconds=wait)))
 
 
 class _Collection:
@@ -105,10 +112,11 @@ class _Collection:
         self._stop_at = stop_at
         self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
         self._refused: Again | None = None
+        """Why the account is refused, if it is."""
 
     async def advance(self) -> None:
-        if self._batch.row.state is BatchState.RUNNING and not await self._look():
-            return
+        if self._batch.row.state is BatchState.RUNNING:
+            self._refused = await look(self._system, self._batch, self._api)
         if self._batch.row.state is BatchState.COLLECTING:
             await self._collect()
         if self._batch.row.state is BatchState.CLEANING:
@@ -116,55 +124,6 @@ class _Collection:
         if self._refused is not None:
             self._system.metrics.count("account_refused")
             raise AccountRefused(f"{self._refused.code}: {self._refused.message}")
-
-    async def _look(self) -> bool:
-        """Has it ended, and is it now ours to collect?"""
-        batch, now = self._batch, self._system.clock.now()
-        known = batch.row.provider_batch
-        if known is None:
-            raise AssertionError("a running batch is known at the provider")
-        seen = await self._api.get(known.id) if known.id else known
-        released = seen is None or not seen.ended
-        if released and not given_up(batch.row, now):
-            if seen is not None:
-                await cancel_if_due(self._system, batch, self._api, seen)
-            _look_later(self._system, batch, seen or known)
-            return False
-        if released:
-            await self._give_up(seen)
-        ended = seen or known
-        real_time_before = Outlook(self._system).real_time_before(batch.row.lot, batch.row.requests)
-        if took_none(ended):
-            alone = learn(self._system, batch.row, ended)
-            wait = timedelta(seconds=token_limit_wait_s(batch.row.setbacks))
-            has_time = batch.row.tightest_deadline >= real_time_before + wait
-            if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
-                await self._return(now + wait)
-                return False
-        held = write_held(self._system, batch.row)
-        # Where the account is refused no lane would answer now: a part keeps what is unanswered, to be rescued from it.
-        before = None if account_refused(self._system, batch.row.lot.provider) else real_time_before
-        tries = self._system.routes.retries.attempts
-        return batch.apply(Collect(batch.owner, ended, tries, before, released, held))
-
-    async def _return(self, not_before: datetime) -> None:
-        batch = self._batch
-        await self._api.clean([ref for ref in (batch.row.input_ref,) if ref])
-        self._system.metrics.log("token_limit", batch_id=batch.row.batch_id, not_before=not_before.isoformat())
-        batch.apply(Return(batch.owner, not_before))
-
-    async def _give_up(self, seen: ProviderBatch | None) -> None:
-        """It has not ended, or the provider does not know it: nothing hangs on whether it can be cancelled. What it yet
-        answers settles nothing."""
-        metrics, batch_id = self._system.metrics, self._batch.row.batch_id
-        metrics.count("batches_given_up")
-        metrics.log("batch_given_up", batch_id=batch_id, known_at_provider=seen is not None)
-        if seen is None:
-            return
-        try:
-            await self._api.cancel(seen.id)
-        except (Unreachable, ProviderRefused) as error:
-            metrics.log("cancel_failed", batch_id=batch_id, reason=str(error))
 
     async def _collect(self) -> None:
         row = self._batch.row
@@ -183,7 +142,7 @@ class _Collection:
         settlement = Settlement(self._system, row, sent, resume)
         came_further = False
         with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed:
-            reading = Reading(failed=failed, check=partial(_checked, sent))
+            reading = Reading(failed=failed, check=partial(_checked, sent), endpoint=row.lot.endpoint)
             async with aclosing(self._ends(sent, reading, again, freed)) as ends:
                 async for end in ends:
                     if (progress := settlement.add(end)) is not None:
@@ -193,7 +152,7 @@ class _Collection:
             settlement.finish()
             if came_further and self._past():
                 return
-            send_again(self._system, row, again, halves=suspects(provider_batch))
+            send_again(self._system, row, again, halves=suspects(provider_batch), patiently=reading.outage)
             free(self._system, self._freed(freed), told(row))
             in_vain = settlement.tally.in_vain + reading.unused
             sent_on = {"retried": len(again), "rescued": len(freed), "in_vain": in_vain}
@@ -201,6 +160,10 @@ class _Collection:
         self._report(len(sent), tally.answered, reading.unknown)
         batch.apply(Clean(batch.owner, tally))
         self._refused = again.refused or freed.refused
+        if self._refused is not None:
+            # An unnamed refusal inside a batch says nothing about calls.
+            key = batches_key_of(row) if self._refused.doubt else account_key(row.lot.provider)
+            refuse(self._system, key, permit_of(self._system, row))
 
     def _freed(self, lines: LinesAgain) -> Iterator[Freed]:
         row = self._batch.row
@@ -215,9 +178,9 @@ class _Collection:
         """Every line that this batch ends, in an order that its files alone decide; the others go to ``again``, or to
         ``freed`` where another batch would bring them too late."""
         row, provider_batch, collected_at = self._collected()
-        faults = named_faults(provider_batch)
+        faults, of_all = named_faults(provider_batch), refused_model(provider_batch)
         for number, custom_id in enumerate(sent, start=1):
-            if (bury := faults.get(number)) is not None:
+            if (bury := faults.get(number, of_all)) is not None:
                 reading.finished.add(custom_id)
                 yield End(custom_id, bury, None, 0)
         if provider_batch.id and not row.released:
@@ -228,12 +191,17 @@ class _Collection:
         in_force = read_held(self._system, row)
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
         for custom_id, outcome, response in reading.unanswered(sent, provider_batch, given_up=row.released):
+            if isinstance(outcome, Bury):
+                yield End(custom_id, outcome, response, _size(response))
+                continue
             paid = self._charged(sent, custom_id, outcome, response, reading)
             if row.stop is Unanswered.CANCEL:
                 yield End(custom_id, Withdrawn(), None, 0, paid, outcome.unsure)
                 continue
             line = sent[custom_id]
-            strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)
+            before = paid or line.line.strikes
+            forgiven = reading.outage and of_provider(outcome, response) and not before.exhausted
+            strikes = struck(before, collected_at, counts=outcome.counts and not forgiven, forgiven=forgiven)
             if strikes.failures < row.tries and not culprit:
                 task, model = line.line.task, row.lot.model
                 too_soon = row.real_time_before is not None and task.deadline_at < row.real_time_before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -13,6 +13,7 @@ from openai import APIConnectionError, APIStatusError
 
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.outcomes import Headroom
+from lowtide.core.provider_errors import error_of
 from lowtide.core.provider_words import code_text, message_text
 
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
@@ -82,16 +83,13 @@ def was_sent(error: BaseException) -> bool:
 
 def refusal(error: APIStatusError) -> ProviderRefused:
     """An error status with what its body says of it, whatever shape the server gives its errors."""
-    body = json_body(error.response)
-    detail = body.get("error", body) if isinstance(body, Mapping) else body
-    code, message = None, detail
-    if isinstance(detail, Mapping):
-        code = detail.get("code") or detail.get("type")
-        message = detail.get("message") or detail.get("detail")
+    told = error_of(error.status_code, json_body(error.response))
+    code = told.code or told.type
     return ProviderRefused(
         error.status_code,
-        None if code is None else code_text(str(code)),
-        message_text(f"HTTP {error.status_code}: {message or error.response.reason_phrase}"),
+        None if code is None else code_text(code),
+        message_text(f"HTTP {error.status_code}: {told.message or error.response.reason_phrase}"),
+        error=told,
         retry_after_s=retry_after_s(error.response.headers),
     )
 
