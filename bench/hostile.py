@@ -47,7 +47,7 @@ def routes() -> Routes:
     held = shipped.types["email_draft"].model_copy(update={"validate_output": True})
     return shipped.model_copy(
         update={
-            "limits": Limits(models=frozenset({"gpt-5-mini", "text-embedding-3-small"}), max_tokens=1_000),
+            "limits": Limits(models=frozenset({"gpt-6-luna", "text-embedding-3-small"}), max_tokens=1_000),
             "never_batch": NeverBatch(types=frozenset({"fraud_detection"}), tags=frozenset({"pii", "risk=high"})),
             "types": shipped.types | {"email_draft": held},
         }
@@ -108,7 +108,7 @@ def carried(make: Callable[[int], str]) -> Case:
     return case
 
 
-BODY = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "?"}]}
+BODY = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "?"}]}
 
 
 def task(**fields: Any) -> str:
@@ -192,8 +192,8 @@ DOOR: Mapping[str, Callable[[int], str]] = {
     "texts to embed": lambda size: embedding(size, '"a"'),
     "tokens to embed": lambda size: embedding(size, "[1]"),
     "tools": lambda size: body(size, '"tools":[', '{"type":"x","a":[{}]}', "]"),
-    "models": lambda size: body(size, '"models":[', '"gpt-5-mini"', "]"),
-    "fallbacks inside each other": lambda size: body(size, '"fallbacks":[', '[[[["gpt-5-mini"]]]]', "]"),
+    "models": lambda size: body(size, '"models":[', '"gpt-6-luna"', "]"),
+    "fallbacks inside each other": lambda size: body(size, '"fallbacks":[', '[[[["gpt-6-luna"]]]]', "]"),
     "a schema of many for one value": lambda size: schema(size, '"allOf":[', '{"$ref":"#/no"}', "]"),
     "a schema that goes round": lambda size: schema(size, '"allOf":[', '{"$ref":"#"}', "]"),
     "a schema of references": lambda size: schema(size, "", '"{n}":{"$ref":"#/1{n}"}'),

@@ -231,9 +231,23 @@ class Call:
     traceparent: str | None = None
 
 
+class Presence(StrEnum):
+    THERE = "there"
+    """It answers. Also the value if there was no key to ask with."""
+    UNWELCOME = "unwelcome"
+    """It answers and refuses the key."""
+    ABSENT = "absent"
+    """It does not answer, or answers with a 5xx."""
+
+
 class AnswerApi(Protocol):
     async def answer(self, call: Call) -> Response:
         """One HTTP request, no retries; every failure is a value. Only cancellation raises."""
+        ...
+
+    async def presence(self) -> Presence:
+        """Ask whether the provider is there and takes the key. One request that buys nothing. A server that does not
+        know the request is there all the same. Only cancellation raises."""
         ...
 
 

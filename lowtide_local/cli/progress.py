@@ -83,7 +83,7 @@ def counts(progress: Progress) -> str:
 
 
 def batch_line(batch: OpenBatch) -> str:
-    """``batch_1 (gpt-5-mini): in_progress, 120 of 400 done, 3 failed``."""
+    """``batch_1 (gpt-6-luna): in_progress, 120 of 400 done, 3 failed``."""
     told = f"batch {batch.name} ({batch.model}): {batch.status}"
     if batch.completed is None:
         return f"{told}, {batch.requests} requests"

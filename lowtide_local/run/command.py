@@ -32,7 +32,7 @@ from lowtide_local.report.run_report import RunReport
 
 from . import directory, statement
 from .assembly import assemble, shipped_routes
-from .contact import Contact, WatchedAnswers, WatchedBatches
+from .contact import NO_BATCH, Contact, WatchedAnswers, WatchedBatches
 from .endpoint import Endpoint, has_batches
 from .feed import Feed, refusals
 from .notices import RunMetrics
@@ -51,6 +51,9 @@ RETRY_BATCH_S = 2.0
 """A person waits for a run: items that failed in a batch go into the next one soon."""
 
 POLL_MAX_S = 30.0
+
+_NO_SUCH = ("http_404", "http_405", "not_found", "HTTP 404")
+"""Beginnings of causes that speak of the address."""
 
 
 async def run(
@@ -147,7 +150,7 @@ def _system(
         engine,
         clock=WallClock(),
         routes=routes,
-        metrics=RunMetrics(contact.notice),
+        metrics=RunMetrics(contact.notice, contact.refuse_batches),
         deployment=run_name,
         base_url=endpoint.address,
         api_key=endpoint.api_key,
@@ -195,9 +198,18 @@ async def _work(system: System, engine: Engine, tasks: Path, contact: Contact, o
         if isinstance(cause, Halted):
             directory.rest_until_repeated(engine)
             raise Stop(
-                f"the provider refuses the account ({cause}); nothing is lost: mend it and repeat the command"
+                f"{_refusal(cause, contact.base_url)}; nothing is lost: mend it and repeat the command"
             ) from None
         raise cause from None
+
+
+def _refusal(cause: Halted, base_url: str) -> str:
+    """Say what the provider refuses. A 404 to every call mostly means a wrong base URL."""
+    reason = str(cause)
+    if reason.startswith(NO_BATCH):
+        return f"the provider takes no batch ({reason.removeprefix(NO_BATCH)})"
+    hint = f"; does {base_url} end as it should (most end in /v1)?" if reason.startswith(_NO_SUCH) else ""
+    return f"the provider refuses the account ({reason}){hint}"
 
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -16,13 +16,14 @@ from http import HTTPStatus
 from typing import BinaryIO, NoReturn
 
 from lowtide.core.batches import GRACE, ProviderBatch
+from lowtide.core.collection import whole_fault
 from lowtide.core.errors import BrokenOff, ProviderRefused, Unreachable
-from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Halt, Response, judge
+from lowtide.core.outcomes import Response
 from lowtide.core.rescues import GIVEN_UP_AFTER
 from lowtide.core.task import Endpoint
+from lowtide.core.whose_fault import Fault, fault_of_batch, only_forbidden
 from lowtide.core.wording import span
-from lowtide.ports import AnswerApi, BatchApi, Call, Owned, SubmissionKey
+from lowtide.ports import AnswerApi, BatchApi, Call, Owned, Presence, SubmissionKey
 from lowtide_local.cli.stop import Stop
 from lowtide_local.engine.worker import Halted
 
@@ -34,6 +35,9 @@ SILENCE_WITH_BATCH_S = 86_400.0
 
 PROBE_S = 2.0
 """Between two tries while nothing gets through: calls and polls may be resting for minutes by then."""
+
+NO_BATCH = "no batch: "
+"""Beginning of the reason for which a run ends because the provider refuses its batches."""
 
 Notice = Callable[[str], None]
 """Takes one line for the person who waits."""
@@ -53,6 +57,13 @@ class Contact:
         self._reason = ""
         self._told = False
         self._quoted: set[str] = set()
+        self._words: str | None = None
+        """What the provider said last that was quoted."""
+
+    def refuse_batches(self, code: str) -> None:
+        """End the run: the provider refused a batch again and again. A person has to act before it is submitted once
+        more. ``code`` serves where the provider said nothing in words."""
+        self.refused = f"{NO_BATCH}{self._words or code}"
 
     def heard(self) -> None:
         self._silent_since = None
@@ -71,8 +82,8 @@ class Contact:
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Around a batch call."""
+    def call(self, *, needed: bool = True) -> Iterator[None]:
+        """Watch a batch call. If the call is not ``needed``, the run goes on although it is forbidden."""
         try:
             yield
         except BrokenOff:
@@ -83,16 +94,17 @@ class Contact:
             raise
         except ProviderRefused as refusal:
             self.heard()
-            body = {"error": {"code": refusal.code, "message": refusal.message}}
-            if isinstance(judge(Response(refusal.status, body), Lane.BATCH), Halt):
+            forgone = not needed and only_forbidden(refusal.error)
+            if fault_of_batch(refusal.error) is Fault.ACCOUNT and not forgone:
                 self.refused = refusal.message
             else:
-                self._quote(refusal.message)
+                self.quote(refusal.message)
             raise
         self.heard()
 
-    def _quote(self, words: str) -> None:
+    def quote(self, words: str) -> None:
         """Tell a person what the provider says, each thing once. Logs have its status and its code alone."""
+        self._words = words
         if words not in self._quoted:
             self._quoted.add(words)
             self.notice(f"{self.base_url} says: {words}")
@@ -145,6 +157,12 @@ class WatchedAnswers:
             self._contact.missed(response.fault or "no connection")
         return response
 
+    async def presence(self) -> Presence:
+        found = await self._api.presence()
+        if found is not Presence.ABSENT:
+            self._contact.heard()
+        return found
+
 
 def call_name(run: str, call_id: str) -> str:
     return f"{run}.{call_id}"
@@ -186,10 +204,12 @@ class WatchedBatches:
             )
         else:
             self._contact.batches[batch.id] = batch
+            if (whole := whole_fault(batch)) is not None:
+                self._contact.quote(whole[1].sentence)
         return batch
 
     async def results(self, batch: ProviderBatch, *, partial: bool = False) -> AsyncIterator[bytes]:
-        with self._contact.call():
+        with self._contact.call(needed=False):
             async for line in self._api.results(batch, partial=partial):
                 yield line
 
@@ -200,7 +220,7 @@ class WatchedBatches:
     async def clean(self, refs: Sequence[str]) -> None:
         """A provider that will not delete must not keep a run from ending: its files are named instead."""
         try:
-            with self._contact.call():
+            with self._contact.call(needed=False):
                 await self._api.clean(refs)
         except ProviderRefused as refusal:
             if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -208,7 +228,7 @@ class WatchedBatches:
             self._tell(f"left at the provider, which will not delete them ({refusal.message}): {', '.join(refs)}")
 
     async def owned(self, deployment: str) -> AsyncIterator[Owned]:
-        with self._contact.call():
+        with self._contact.call(needed=False):
             async for each in self._api.owned(deployment):
                 yield each
 

@@ -10,10 +10,12 @@ from .contact import Notice
 
 
 class RunMetrics:
-    """A ports.Metrics. Of counts only those are told that say why nothing seems to happen; the receipt has the rest."""
+    """A ports.Metrics. Of counts only those are told that say why nothing seems to happen; the receipt has the rest.
+    ``refused`` is called with the provider's code where it takes no batch any longer."""
 
-    def __init__(self, notice: Notice) -> None:
+    def __init__(self, notice: Notice, refused: Notice | None = None) -> None:
         self._notice = notice
+        self._refused = refused
         self._told: set[str] = set()
 
     def count(self, name: str, value: float = 1, **dimensions: str) -> None:
@@ -24,7 +26,18 @@ class RunMetrics:
         if event == "breaker_closed":
             # Should it go down once more, that is news.
             self._told.discard(_down(fields))
+        if event == "batches_refused":
+            self._batches_refused(fields)
+        if event == "provider_wait":
+            # The step logs each wait once. The next wait may have the same text.
+            self._notice(_waiting(fields))
+            return
         self._tell(_told(event, fields))
+
+    def _batches_refused(self, fields: dict[str, object]) -> None:
+        """End the run: a person has to act before the batch is submitted again."""
+        if self._refused is not None:
+            self._refused(str(fields.get("code")))
 
     def _tell(self, text: str | None) -> None:
         if text is not None and text not in self._told:
@@ -40,6 +53,13 @@ def _waits(name: str, dimensions: dict[str, str]) -> str | None:
     return None
 
 
+def _waiting(fields: dict[str, object]) -> str:
+    what = fields.get("model") or f"batch {fields.get('batch_id')}"
+    wait_s, asked_s = (float(str(fields.get(name))) for name in ("wait_s", "asked_s"))
+    again = "" if asked_s <= wait_s else f"; asked again in {span(wait_s)}"
+    return f"{what}: the provider says to wait {span(asked_s)} ({fields.get('code')}){again}"
+
+
 def _down(fields: dict[str, object]) -> str:
     return f"{fields.get('breaker')} does not answer: its tasks wait, and single calls see whether it is there again"
 
@@ -49,6 +69,8 @@ def _told(event: str, fields: dict[str, object]) -> str | None:
     match event:
         case "breaker_open":
             return _down(fields)
+        case "batch_given_back":
+            return f"{batch}: handed over anew later ({fields.get('code')})"
         case "token_limit":
             wait_s = fields.get("wait_s")
             when = f" in {span(wait_s)}" if isinstance(wait_s, int | float) else ""

@@ -14,7 +14,7 @@ import orjson
 from .refusals import ApiError
 
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-"""Date that the provider puts behind a model's name: ``gpt-4o-mini-2024-07-18``."""
+"""Date that the provider puts behind a model's name: ``gpt-5.4-mini-2026-03-17``."""
 _PREFIX = "openai/"
 """Prefix by which routers name the provider."""
 _WILD = frozenset("*?[")

@@ -86,7 +86,8 @@ class CompatibleServer:
     def _result(self, line: dict[str, object]) -> dict[str, object]:
         if line["custom_id"] in self.fails:
             return {"custom_id": line["custom_id"], "error": {"type": "request_failed", "message": "dropped"}}
-        body = json.dumps({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+        choices = [{"message": {"content": "An answer."}}]
+        body = json.dumps({"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
         return {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}}
 
 

@@ -18,7 +18,7 @@ from lowtide.core.errors import ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Halt, Headroom, judge
 from lowtide.core.task import Endpoint
-from lowtide.ports import Call
+from lowtide.ports import Call, Presence
 from lowtide_local.simulator import Scenario, SimulatedProvider, listen
 from lowtide_local.simulator.scenario import CallFaults, RateLimit
 from lowtide_local.simulator.testing import SteppingClock, connect, on_a_socket
@@ -300,3 +300,44 @@ async def test_a_call_without_a_usable_key_was_never_sent_and_halts_without_tell
     assert isinstance(outcome, Halt)
     assert why in outcome.message
     assert "sk-" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("found", "statuses"),
+    [
+        (Presence.THERE, (200, 301, 400, 404, 405, 429)),
+        (Presence.UNWELCOME, (401, 402, 403)),
+        (Presence.ABSENT, (500, 502, 503, 504, 529)),
+    ],
+)
+async def test_a_question_that_buys_nothing_says_whether_somebody_is_there(found, statuses):
+    asked = []
+    for status in statuses:
+
+        def handler(request, status=status):
+            asked.append((request.method, request.url.path))
+            return httpx2.Response(status, text="whatever")
+
+        assert await replying(handler).presence() is found
+    assert asked == [("GET", "/v1/models")] * len(statuses)
+
+
+async def test_a_provider_that_does_not_answer_it_is_not_there():
+    def handler(request):
+        raise httpx2.ConnectError("refused", request=request)
+
+    assert await replying(handler).presence() is Presence.ABSENT
+
+
+async def test_without_a_key_nobody_is_asked_and_nobody_is_given_up():
+    asked = []
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(asked.append))
+    answers = OpenAIAnswers(build_client(base_url="http://elsewhere/v1", api_key=_no_key, http_client=http_client))
+    assert await answers.presence() is Presence.THERE
+    assert asked == []
+
+
+async def test_the_simulated_provider_is_there_and_bills_nothing_for_saying_so():
+    provider = provider_of()
+    assert await OpenAIAnswers(connect(provider)).presence() is Presence.THERE
+    assert (provider.billed, provider.requests["GET /v1/models"]) == ([], 1)

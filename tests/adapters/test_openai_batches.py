@@ -19,6 +19,7 @@ from lowtide.adapters.openai.client import build_client
 from lowtide.core.batches import ProviderBatch, ProviderStatus
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.lines import request_line
+from lowtide.core.provider_errors import ProviderError
 from lowtide.core.task import Endpoint
 from lowtide.ports import SubmissionKey
 from lowtide_local.simulator import Scenario, SimulatedProvider
@@ -328,6 +329,13 @@ async def test_every_shape_of_error_is_read(body, code, said):
     with pytest.raises(ProviderRefused) as caught:
         await replying(lambda _: httpx2.Response(400, json=body)).get("b")
     assert (caught.value.code, str(caught.value)) == (code, said)
+
+
+async def test_a_refusal_keeps_the_type_and_the_field_for_whoever_judges_it():
+    body = {"error": {"message": "no", "type": "insufficient_quota", "code": "c", "param": "file_id"}}
+    with pytest.raises(ProviderRefused) as caught:
+        await replying(lambda _: httpx2.Response(400, json=body)).get("b")
+    assert caught.value.error == ProviderError(400, code="c", type="insufficient_quota", param="file_id", message="no")
 
 
 # --- looking ----------------------------------------------------------------------------------------------------

@@ -347,6 +347,9 @@ class DownFor:
             call = Call(call.endpoint, {**call.body, "messages": _FAILING}, call.lane, call.call_id, call.timeout_s)
         return await self._api.answer(call)
 
+    async def presence(self) -> Any:
+        return await self._api.presence()
+
 
 _FAILING = [{"role": "user", "content": "[sim:503]"}]
 

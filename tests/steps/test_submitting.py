@@ -10,6 +10,7 @@ import pytest
 from lowtide.core.batches import GRACE, BatchState, Intend, Upload
 from lowtide.core.errors import ProviderRefused
 from lowtide.core.records import Status
+from lowtide.core.tiers import Tier
 from lowtide.steps.lease import leased
 from lowtide.steps.submit import submit
 from lowtide.steps.turns import submit_due
@@ -284,19 +285,19 @@ def refusing(life: Life, status: int, code: str, *, times: int) -> Life:
     return replace(life, system=replace(life.system, batch_apis={"openai": api}))
 
 
-def test_a_batch_that_the_provider_will_never_take_ends_its_tasks_with_the_provider_s_reason(tmp_path):
+def test_a_batch_that_the_provider_will_never_take_is_answered_by_calls_before_its_deadline(tmp_path):
     world = begin(tmp_path, names=("a",))
 
     async def story(life: Life) -> None:
         life = refusing(life, 400, "invalid_request", times=1_000)
         await assembled(life)
         await life.finish()
-        assert life.record("a").status is Status.DEAD
-        assert life.record("a").error is not None
-        assert life.record("a").error.code == "invalid_request"
-        assert [letter["error"]["code"] for letter in life.letters()] == ["invalid_request"]
+        await life.answer(Tier.NORMAL)
+        assert (life.record("a").status, life.record("a").deadline_met) == (Status.ANSWERED, True)
+        assert life.letters() == []
 
     world.live(story)
+    assert created(world) == 0
     assert world.provider.state()["files"] == []
 
 

@@ -21,7 +21,7 @@ from lowtide.core.batches import TERMINAL, BatchRow, ProviderBatch, ProviderStat
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.outcomes import Response
 from lowtide.core.task import Endpoint
-from lowtide.ports import Call, Clock, Owned, OwnedKind, SubmissionKey
+from lowtide.ports import Call, Clock, Owned, OwnedKind, Presence, SubmissionKey
 
 LIST_LAG = timedelta(seconds=30)
 CANCEL_TAKES = timedelta(minutes=5)
@@ -245,6 +245,9 @@ class ModelProvider:
             await asyncio.sleep(0)
         return Response(200, _body(answer_id), request_id=f"req-{answer_id}")
 
+    async def presence(self) -> Presence:
+        return Presence.THERE
+
     # --- inside --------------------------------------------------------------------------------------------------
 
     def end_of(self, row: BatchRow) -> datetime:
@@ -445,7 +448,8 @@ def _error(code: str) -> dict[str, Any]:
 
 
 def _body(answer_id: str) -> dict[str, Any]:
-    return {"id": answer_id, "object": "chat.completion", "choices": [], "usage": USAGE}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "An answer."}, "finish_reason": "stop"}
+    return {"id": answer_id, "object": "chat.completion", "choices": [choice], "usage": USAGE}
 
 
 def _answer(custom_id: str, answer_id: str, *, as_text: bool = False) -> bytes:

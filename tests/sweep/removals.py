@@ -34,7 +34,7 @@ from lowtide.core.task import custom_id
 from lowtide.core.tasks import ClaimCall, Decision, Restage, Settle, TaskRow, TaskState, Verdict
 from lowtide.core.tiers import Tier
 from lowtide.ports import Change, SubmissionKey, System
-from lowtide.steps import collect, conclude, drain, restage, seal, submit
+from lowtide.steps import collect, conclude, drain, look, restage, seal, submit
 from lowtide.steps import sweep as sweep_step
 from lowtide.steps.part_file import placed
 from lowtide_local.engine.crashes import Side
@@ -352,7 +352,7 @@ def _never_rescued(_: Engine) -> Any:
     async def left_alone(*_: Any) -> None:
         pass
 
-    return patch.object(collect, "cancel_if_due", left_alone)
+    return patch.object(look, "cancel_if_due", left_alone)
 
 
 def _rescued_before_it_ended(_: Engine) -> Any:

@@ -169,7 +169,7 @@ class World:
     def publish(self, *bodies: object) -> None:
         """Each becomes one message on the intake queue; text goes as it is, anything else as JSON."""
         with Engine.open(self.directory, self.clock, Durability.RELAXED) as engine:
-            engine.queue("intake").send([_message(body) for body in bodies])
+            engine.queue("intake").send([outgoing(body) for body in bodies])
 
     def live(self, story: Callable[[Life], Awaitable[T]], plan: CrashPlan | None = None) -> T:
         """One life of the process, from its start to the end of ``story``. Raises Crash where the plan has one."""
@@ -242,9 +242,9 @@ class World:
         return plan.guard_system(told)
 
 
-def _message(body: object) -> Outgoing:
+def outgoing(body: object) -> Outgoing:
     if isinstance(body, Awaited):
-        return replace(_message(body.body), attributes={"task_token": body.task_token})
+        return replace(outgoing(body.body), attributes={"task_token": body.task_token})
     return Outgoing(body if isinstance(body, str) else orjson.dumps(body).decode())
 
 

@@ -96,7 +96,7 @@ intend    .     .       +          +         .        .          .      .
 run       .     .       .          +         .        .          .      .
 seen      .     .       .          .         +        .          .      .
 postpone  .     .       +          +         .        +          +      .
-return    .     .       .          .         +        .          .      .
+return    .     .       +          +         +        .          .      .
 rescue    .     +       +          +         +        .          .      .
 collect   .     .       .          .         +        +          .      .
 miss      .     .       .          .         .        +          .      .

@@ -7,9 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
-from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
+from lowtide.core.collection import (
+    Reading,
+    named_faults,
+    refused_model,
+    refused_wait_s,
+    suspects,
+    token_limit_wait_s,
+    too_large,
+    took_none,
+    whole_fault,
+)
 from lowtide.core.outcomes import Again, Answered, Bury, Response
 from lowtide.core.result_lines import ResultLine
+from lowtide.core.whose_fault import Fault
 
 SENT = {"a-1": 1, "b-1": 2, "c-1": 3}
 
@@ -149,6 +160,80 @@ def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_of_the_whole
     batch = ended(ProviderStatus.FAILED, *faults)
     assert not suspects(batch)
     assert {outcome.counts for outcome in left(Reading(), batch).values()} == {True}
+
+
+@pytest.mark.parametrize(
+    ("fault", "whose"),
+    [
+        (ValidationFault(code="insufficient_quota", message="No."), Fault.ACCOUNT),
+        (ValidationFault(code="insufficient_quota", message="No.", line=1), Fault.ACCOUNT),
+        (ValidationFault(code="x", type="insufficient_quota"), Fault.ACCOUNT),
+        (ValidationFault(code="invalid_request", param="file_id"), Fault.BATCH),
+        (ValidationFault(code="mismatched_model"), None),
+        (ValidationFault(code="server_error"), None),
+        (ValidationFault(code="bad_line", line=1, param="metadata"), None),
+        (ValidationFault(code="token_limit_exceeded"), None),
+    ],
+)
+def test_a_batch_that_failed_as_a_whole_says_for_whom_and_costs_no_line_a_try(fault, whose):
+    batch = ended(ProviderStatus.FAILED, fault)
+    found = whole_fault(batch)
+    assert (None if found is None else found[0]) is whose
+    if whose is not None:
+        assert not suspects(batch)
+        assert named_faults(batch) == {}
+        again = left(Reading(), batch)
+        assert {(each.counts, each.account) for each in again.values()} == {(False, whose is Fault.ACCOUNT)}
+
+
+def test_a_batch_that_left_a_file_is_read_whatever_it_failed_for():
+    fault = ValidationFault(code="insufficient_quota")
+    batch = ended(ProviderStatus.FAILED, fault).model_copy(update={"output_ref": "file-1"})
+    assert whole_fault(batch) is None
+
+
+def test_the_model_that_all_lines_ask_for_is_all_lines_fault():
+    fault = ValidationFault(code="model_not_found", message="No such model.")
+    assert refused_model(ended(ProviderStatus.FAILED, fault)) == Bury("model_not_found", "No such model.")
+    assert refused_model(ended(ProviderStatus.FAILED, fault.model_copy(update={"line": 2}))) is None
+    assert refused_model(ended(ProviderStatus.COMPLETED, fault)) is None
+
+
+def test_a_line_that_is_named_for_a_passing_fault_is_not_dead_of_it():
+    faults = ValidationFault(code="server_error", line=1), ValidationFault(code="bad_line", line=2)
+    assert set(named_faults(ended(ProviderStatus.FAILED, *faults))) == {2}
+
+
+def forbidden(name: str) -> ResultLine:
+    return ResultLine(name, Response(403, {"error": {"message": "Forbidden"}}), None, None)
+
+
+def test_a_refusal_that_names_nothing_is_its_lines_where_others_were_answered_and_the_accounts_where_nobody_was():
+    reading = Reading()
+    assert reading.take(forbidden("a-1"), SENT) is None
+    [(_, outcome, _), *_] = reading.unanswered(SENT, ended())
+    assert outcome == Again("http_403", "Forbidden", counts=False, doubt=True, account=True)
+    reading.take(answer("b-1"), SENT)
+    [(_, outcome, _), *_] = reading.unanswered(SENT, ended())
+    assert outcome == Bury("http_403", "Forbidden")
+
+
+def test_an_outage_is_many_lines_that_the_provider_failed_and_none_that_it_answered():
+    names = {f"{number}-1": number for number in range(9)}
+    reading = Reading()
+    for name in list(names)[:4]:
+        reading.take(ResultLine(name, Response(500, {}), None, None), names)
+    assert not reading.outage
+    reading.take(ResultLine("4-1", Response(503, {}), None, None), names)
+    assert reading.outage
+    reading.take(answer("5-1"), names)
+    assert not reading.outage
+
+
+def test_a_batch_that_is_refused_goes_again_soon_at_first_and_then_ever_more_rarely():
+    waits = [refused_wait_s(times, base_s=60, cap_s=300, seed="b") / 60 for times in range(1, 9)]
+    assert waits[0] <= 1 < waits[1] + 1 <= 3
+    assert waits[2:] == [5, 10, 20, 40, 80, 80]
 
 
 # --- the enqueued-token limit ------------------------------------------------------------------------------------

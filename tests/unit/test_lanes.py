@@ -67,6 +67,20 @@ def test_flex_is_given_up_once_its_unanswered_calls_may_have_cost_as_much_as_def
     assert (choice.lane, choice.reason) == (Lane.DEFAULT, "default, as flex did not answer 2 times")
 
 
+def test_a_task_that_was_bought_twice_in_an_outage_takes_no_lane_whose_failures_use_up_no_try():
+    choice = choose(task(), Strikes(forgiven=1, flex_stalls=1), SENT, ROUTES)
+    assert choice.lane is Lane.DEFAULT
+    assert choose(task(), Strikes(forgiven=1), SENT, ROUTES).lane is Lane.FLEX
+
+
+@pytest.mark.parametrize(
+    ("asked", "lane"),
+    [("fast", Lane.PRIORITY), ("priority", Lane.PRIORITY), ("scale", Lane.DEFAULT), ("auto", Lane.FLEX)],
+)
+def test_the_words_for_a_lane_that_senders_use_are_understood(asked, lane):
+    assert chosen(task(asked=asked)).lane is lane
+
+
 @pytest.mark.parametrize("lane", ["flex", "priority"])
 def test_a_lane_that_the_provider_does_not_have_is_asked_for_once(lane):
     choice = choose(task(asked=lane), Strikes(lane_unknown=True), SENT, ROUTES)

@@ -116,6 +116,8 @@ def test_a_bare_batch_line_is_a_low_task_without_a_type():
     ("url", "body"),
     [
         ("/v1/chat/completions", CHAT | {"max_tokens": None, "stream": False, "n": 2, "service_tier": "auto"}),
+        ("/v1/chat/completions", CHAT | {"service_tier": "fast"}),
+        ("/v1/chat/completions", CHAT | {"service_tier": "scale"}),
         ("/v1/chat/completions", CHAT | {"anything_else": {"passes": ["through"]}}),
         ("/v1/responses", {"model": "gpt-5", "input": "Hello", "background": False}),
         ("/v1/responses", {"model": "gpt-5", "input": [{"role": "user", "content": "Hello"}]}),

@@ -63,3 +63,26 @@ def test_what_keeps_a_batch_from_being_read_is_said_once_and_in_words():
         "the provider does not delete its files (HTTP 403). They expire there.",
         UNREAD,
     ]
+
+
+def test_a_long_wait_is_told_every_time_with_what_the_provider_asked_for():
+    told: list[str] = []
+    metrics = RunMetrics(told.append)
+    for _ in range(2):
+        metrics.log("provider_wait", model="openai gpt-5", code="rate_limit_exceeded", wait_s=120, asked_s=120)
+    metrics.log("provider_wait", batch_id="b-1", code="busy", wait_s=900, asked_s=86_400)
+    assert told == [
+        *["openai gpt-5: the provider says to wait 2 min (rate_limit_exceeded)"] * 2,
+        "batch b-1: the provider says to wait 24 h (busy); asked again in 15 min",
+    ]
+
+
+def test_batches_that_are_refused_again_and_again_end_the_run_and_once_are_a_line():
+    told: list[str] = []
+    ended: list[str] = []
+    metrics = RunMetrics(told.append, ended.append)
+    metrics.log("batch_given_back", batch_id="b-1", code="no_room", refusals=1, not_before="soon")
+    assert (told, ended) == (["batch b-1: handed over anew later (no_room)"], [])
+    metrics.log("batches_refused", batch_id="b-1", code="no_room")
+    assert ended == ["no_room"]
+    RunMetrics(told.append).log("batches_refused", batch_id="b-1", code="no_room")

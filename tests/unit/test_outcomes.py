@@ -19,6 +19,7 @@ from lowtide.core.outcomes import (
     judge_line,
     last_wait_s,
 )
+from lowtide.core.task import Endpoint
 
 
 def failure(status: int, code: str | None = None, **more) -> Response:
@@ -26,12 +27,38 @@ def failure(status: int, code: str | None = None, **more) -> Response:
 
 
 def test_a_2xx_with_a_json_object_is_an_answer():
-    assert judge(Response(200, {"choices": []}), Lane.DEFAULT) == Answered()
+    assert (
+        judge(Response(200, {"choices": [{"message": {"content": "Hi."}}]}), Lane.DEFAULT, Endpoint.CHAT) == Answered()
+    )
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_what_is_wrong_with_the_item_itself_is_buried_with_its_reason(status):
     assert judge(failure(status, "bad_thing"), Lane.DEFAULT) == Bury("bad_thing", "It says why.")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_names_the_model_or_the_content_is_buried_and_what_names_nothing_is_in_doubt(status):
+    assert judge(failure(status, "model_not_found"), Lane.DEFAULT) == Bury("model_not_found", "It says why.")
+    doubt = Again("bad_thing", "It says why.", counts=False, doubt=True)
+    assert judge(failure(status, "bad_thing"), Lane.DEFAULT) == doubt
+    assert judge_line(failure(status, "bad_thing"), None, None) == doubt
+
+
+@pytest.mark.parametrize("lane", [Lane.DEFAULT, Lane.FLEX])
+def test_a_request_that_can_never_pass_is_dead_with_those_words(lane):
+    message = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 342389."
+    error = {"message": message, "type": "tokens", "param": None, "code": "rate_limit_exceeded"}
+    response = Response(429, {"error": error}, retry_after_s=3.0)
+    assert judge(response, lane) == Bury("rate_limit_exceeded", message)
+    assert judge_line(response, None, None) == Bury("rate_limit_exceeded", message)
+
+
+def test_a_wait_is_taken_from_the_header_or_else_from_the_words():
+    body = {"error": {"code": "rate_limit_exceeded", "message": "Please try again in 1m5s."}}
+    assert judge(Response(429, body), Lane.DEFAULT).delay_s == 65
+    assert judge(Response(429, body, retry_after_s=7.0), Lane.DEFAULT).delay_s == 7
+    assert judge(Response(429, body, retry_after_s=86_400.0), Lane.DEFAULT).delay_s == 900
 
 
 def test_refused_content_is_buried():
@@ -59,8 +86,9 @@ def test_a_rate_limit_counts_no_attempt_and_keeps_the_wait_that_was_asked_for(re
 
 
 @pytest.mark.parametrize(("lane", "fault"), [(Lane.FLEX, LaneFault.NO_CAPACITY), (Lane.DEFAULT, None)])
-def test_no_capacity_is_a_refusal_of_flex_only_on_flex(lane, fault):
-    outcome = judge(failure(429, "resource_unavailable"), lane)
+@pytest.mark.parametrize(("status", "code"), [(429, "resource_unavailable"), (498, "capacity_exceeded"), (498, None)])
+def test_no_capacity_is_a_refusal_of_flex_only_on_flex(lane, fault, status, code):
+    outcome = judge(failure(status, code), lane)
     assert isinstance(outcome, Again)
     assert (outcome.lane_fault, outcome.counts) == (fault, False)
 
@@ -145,7 +173,7 @@ def test_inside_a_batch_every_failed_line_has_had_its_try(status):
     assert outcome.counts
 
 
-@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_line_that_cannot_succeed_is_buried(status):
     assert judge_line(failure(status, "why"), None, None) == Bury("why", "It says why.")
 
@@ -226,12 +254,20 @@ def test_a_failed_response_whose_request_is_at_fault_is_buried_as_a_chat_would_b
         {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": []},
         {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]},
         {"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]},
-        {"object": "list", "data": []},
     ],
 )
 def test_what_the_provider_took_for_an_answer_is_one_whatever_the_endpoint(body):
     assert judge(Response(200, body), Lane.DEFAULT) == Answered()
     assert judge_line(Response(200, body), None, None) == Answered()
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active"])
+def test_an_error_of_a_line_may_be_the_accounts_or_the_lines_own(code):
+    assert judge_line(None, code, "why") == Again(code, "why", counts=False, account=True)
+    assert judge_line(None, None, "why", error_type=code) == Again(code, "why", counts=False, account=True)
+    assert judge_line(None, "model_not_found", "why") == Bury("model_not_found", "why")
+    assert judge_line(None, "context_length_exceeded", "why") == Bury("context_length_exceeded", "why")
+    assert judge_line(None, "rate_limit_exceeded", "why") == Again("rate_limit_exceeded", "why")
 
 
 @given(left_s=st.floats(-100, 1e7), seed=st.text(max_size=5))

@@ -139,7 +139,8 @@ def test_an_answer_in_place_of_its_response_is_an_answer():
 )
 def test_the_sentence_of_an_error_is_kept_whatever_its_shape(error, code, message):
     got = parse_result_line(line(response=None, error=error))
-    assert got == ResultLine("abc-1", None, code, message)
+    kind = error.get("type") if isinstance(error, dict) else None
+    assert got == ResultLine("abc-1", None, code, message, kind)
 
 
 @pytest.mark.parametrize("body", [None, "", {}])

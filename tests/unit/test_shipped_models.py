@@ -25,6 +25,7 @@ FOLDERS = ("docs", "bench", "functions", "lowtide_local", "infra")
 OF_EVERY_MODEL = {
     "functions/lowtide/prices.json": "is the price table: models that ended stay in it for receipts of the past",
     "lowtide_local/pricing/catalogue.toml": "is what that table is made from",
+    "functions/lowtide/core/image_tokens.py": "counts pictures for any model that a sender may still name",
     "docs/costs.md": "explains that table's figures, those of models that end included",
 }
 """Files that name models because they have a price, and advise nobody to use one."""
@@ -90,10 +91,14 @@ def test_nothing_that_ships_names_a_model_that_ends_soon():
     assert ending == {}
 
 
-def test_the_demo_and_the_simulated_provider_offer_models_that_stay_and_have_a_price():
-    offered = {*MODELS, *Scenario().models}
-    assert offered >= set(ROUTES.profiles.values())
-    assert {model for model in offered if ends_soon(model) or not TABLE.knows(model)} == set()
+def test_the_demo_asks_for_models_that_stay_and_have_a_price():
+    assert {model for model in MODELS if ends_soon(model) or not TABLE.knows(model)} == set()
+
+
+def test_the_simulated_provider_knows_every_profile_and_offers_nothing_without_a_price():
+    offered = set(Scenario().models)
+    assert offered >= {*ROUTES.profiles.values(), *MODELS}
+    assert {model for model in offered if not TABLE.knows(model)} == set()
 
 
 def test_a_name_is_found_wherever_a_text_has_it():

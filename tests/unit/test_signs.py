@@ -18,9 +18,23 @@ def failure(status: int, code: str | None = None) -> Response:
     return Response(status, {"error": {"code": code, "message": "It says why."}})
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_whoever_refuses_one_request_is_there(status):
     assert sign(failure(status, "bad_thing")) is Sign.ANSWERED
+    assert sign(failure(404, "model_not_found")) is Sign.ANSWERED
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_a_refusal_that_names_nothing_puts_the_account_in_doubt(status):
+    assert sign(failure(status, "bad_thing")) is Sign.DOUBTED
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [(429, Sign.LIMITED), (502, Sign.DOWN), (500, Sign.FAILED), (402, Sign.REFUSED), (400, Sign.ANSWERED)],
+)
+def test_an_error_with_200_says_of_the_provider_what_its_own_status_would(code, found):
+    assert sign(Response(200, {"error": {"code": code, "message": "why"}, "choices": None})) is found
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 529])

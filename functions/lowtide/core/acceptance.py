@@ -8,7 +8,7 @@ from typing import Any
 from .bodies import FAN_OUTS, FOREIGN_LIMITS, TOKEN_LIMITS, answers_asked
 from .body_models import other_models, steps_of
 from .errors import Refused
-from .lanes import Lane
+from .lanes import Lane, asked_lane
 from .message import TaskMessage, content_hash, parse_task
 from .model import LONGEST_S
 from .prompts import cache_key, system_text
@@ -69,9 +69,9 @@ def _accepted(
     tier, reason = (decided := classify(message, routes)).tier, decided.reason
     deadline_at = _deadline(message, tier, sent_at, routes)
     obstacle = _unbatchable(message.type, model, deadline_at - sent_at, routes) if tier is Tier.LOW else "not LOW"
-    asked = message.request.body.get("service_tier") if message.request is not None else None
-    if tier is Tier.LOW and obstacle is None and asked in (Lane.DEFAULT, Lane.PRIORITY):
-        reason = f"{reason}; service_tier {asked} not followed, LOW is batched"
+    body = message.request.body if message.request is not None else {}
+    if tier is Tier.LOW and obstacle is None and asked_lane(body) in (Lane.DEFAULT, Lane.PRIORITY):
+        reason = f"{reason}; service_tier {body['service_tier']} not followed, LOW is batched"
     prompt = system_text(message.type, routes) if message.request is None else None
     return AcceptedTask(
         message=raw,

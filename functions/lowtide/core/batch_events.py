@@ -88,10 +88,12 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The provider took it and then ran none of it (token limit): submitted anew later, no attempt counted."""
+    """The provider refused the batch, or took it and ran none of its lines. It is uploaded and submitted again later,
+    under a new number. No attempt is counted. ``refused``: the batch or its file was at fault."""
 
     owner: str
     not_before: datetime
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

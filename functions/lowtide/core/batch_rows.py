@@ -50,6 +50,7 @@ class ValidationFault(Value):
     message: str | None = None
     line: int | None = None
     param: str | None = None
+    type: str | None = None
 
 
 class RequestCounts(Value):
@@ -183,6 +184,8 @@ class BatchRow(Value):
     submission: int = 1
     found: bool = False
     setbacks: int = 0
+    refusals: int = 0
+    """Times that the provider refused the batch itself or its file."""
     not_before: Utc | None = None
     input_ref: str | None = None
     intent_at: Utc | None = None

@@ -6,7 +6,7 @@
                                        ▲                                          │ ▲
                                        │                       Intend again, past ├─┘
                                        │                       the grace          ▼
-                                       └──────────────Return──────────────── (running)
+                                       └──── Return ──── (uploading, submitting, running)
 
     running ──Collect──▶ collecting ──Clean──▶ cleaning ──Done──▶ done
                            ↺ Checkpoint: a shard more is settled; Miss: a file could not be read
@@ -18,8 +18,9 @@
 
 Intent comes first, then the call: ``submitting`` is written before the provider is asked to create. Whoever wakes in
 ``submitting`` looks at the provider before creating, waits out a grace period and intends again. ``Return`` takes a
-submission back whole, with a new number, so that a look-up does not find the old one. Every event but ``Start``,
-``Keep`` and an operator's ``Stop`` names the lease it acts under, and every write is conditional on ``rev`` as well.
+submission back whole, with a new number, so that a look-up does not find the old one; from ``submitting`` only where
+the provider's refusal says that nothing was made. Every event but ``Start``, ``Keep`` and an operator's ``Stop`` names
+the lease it acts under, and every write is conditional on ``rev`` as well.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ _FROM: dict[type, frozenset[BatchState]] = {
     Run: frozenset({BatchState.SUBMITTING}),
     Seen: frozenset({BatchState.RUNNING}),
     Postpone: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.COLLECTING, BatchState.CLEANING}),
-    Return: frozenset({BatchState.RUNNING}),
+    Return: frozenset({BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
     Rescue: frozenset({BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING, BatchState.RUNNING}),
     Collect: frozenset({BatchState.RUNNING, BatchState.COLLECTING}),
     Miss: frozenset({BatchState.COLLECTING}),
@@ -209,7 +210,9 @@ def _changes(row: BatchRow, event: BatchEvent, now: datetime) -> dict[str, objec
                 "state": BatchState.SEALED,
                 "submission": row.submission + 1,
                 "setbacks": row.setbacks + 1,
+                "refusals": row.refusals + event.refused,
                 "not_before": event.not_before,
+                "refused": False,
                 "input_ref": None,
                 "intent_at": None,
                 "submitted_at": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, assert_never
 
 from .errors import Refused
+from .lanes import ASKED_LANES
 from .refusals import RefusalCode
 from .task import Endpoint
 from .wording import kind, shown
@@ -26,7 +27,7 @@ FAN_OUTS = ("n", "best_of")
 MOST = 10_000_000
 """Of any of these: ten times what the largest model writes. Sums over a batch stay within 64 bits."""
 
-SERVICE_TIERS = ("auto", "default", "flex", "priority")
+SERVICE_TIERS = ("auto", *ASKED_LANES)
 """What ``service_tier`` may ask: a preference for a lane, ``auto`` and null for none."""
 
 DENIED = {

@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import ceil
 from typing import assert_never
 
-from .lanes import SHARE_OF_LIST, Lane
+from .lanes import SHARE_OF_LIST, Lane, asked_lane
 from .offpeak import OffPeak, discount, open_now
 from .outcomes import backoff_s
 from .past import UNKNOWN, Past
@@ -52,7 +52,7 @@ def choose(task: AcceptedTask, strikes: Strikes, now: datetime, routes: Routes, 
     ``default`` after it, and is cut off where that one would have to begin. The time left shortens no other call: a
     late task is still answered.
     """
-    asked = (task.body or {}).get("service_tier")
+    asked = asked_lane(task.body)
     left_s = (task.deadline_at - now).total_seconds()
     passed_over = None
     for lane in _order(task, asked, routes):
@@ -78,12 +78,12 @@ def flex_wait_s(
     return max(0.0, min(spare_s, backoff_s(receives, base_s=retries.base_s, cap_s=retries.cap_s, seed=task.key)))
 
 
-def _order(task: AcceptedTask, asked: str | None, routes: Routes) -> Sequence[Lane]:
+def _order(task: AcceptedTask, asked: Lane | None, routes: Routes) -> Sequence[Lane]:
     lanes = [lane for lane in (*routes.lanes_of(task.type, task.tier), Lane.DEFAULT) if lane is not Lane.BATCH]
-    if asked == Lane.DEFAULT:
+    if asked is Lane.DEFAULT:
         return [Lane.DEFAULT]
-    if asked == Lane.PRIORITY or (asked == Lane.FLEX and Lane.FLEX in lanes):
-        return [Lane(asked), *lanes]
+    if asked is Lane.PRIORITY or (asked is Lane.FLEX and Lane.FLEX in lanes):
+        return [asked, *lanes]
     return lanes
 
 
@@ -108,6 +108,8 @@ def _objection(
                 return "flex was refused"
             if strikes.flex_stalls >= MOST_STALLS:
                 return f"flex did not answer {strikes.flex_stalls} times"
+            if strikes.exhausted:
+                return "it failed too often for a call that uses up no try"
             return None if left_s >= _flex_needs_s(task, strikes, routes, past) else _too_short(left_s, past)
         case Lane.BATCH:
             return "a call is no batch"
@@ -168,14 +170,14 @@ def _spec(lane: Lane, routes: Routes) -> LaneSpec:
             assert_never(lane)
 
 
-def _reason(lane: Lane, tier: Tier, asked: str | None, left_s: float, passed_over: str | None, past: Past) -> str:
+def _reason(lane: Lane, tier: Tier, asked: Lane | None, left_s: float, passed_over: str | None, past: Past) -> str:
     match lane:
         case Lane.FLEX:
             usual = "" if past.flex_s is None else f"nine in ten within {span(ceil(past.flex_s))}, "
             return f"flex at half price, {usual}{_left(left_s)}"
         case _ if passed_over is not None:
             return f"{lane}, as {passed_over}"
-        case _ if asked == lane:
+        case _ if asked is lane:
             return f"{lane} as the request asks"
         case _:
             return f"{lane} is the lane of {tier}"

@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
 
-from .batches import ProviderBatch, ProviderStatus
-from .outcomes import BATCH_CANCELLED, Again, Answered, Bury, Outcome, Response, judge_line
+from .batches import ProviderBatch, ProviderStatus, ValidationFault
+from .breaker import FEW
+from .outcomes import (
+    BATCH_CANCELLED,
+    Again,
+    Answered,
+    Bury,
+    Outcome,
+    Response,
+    backoff_s,
+    judge_line,
+    status_told,
+)
+from .provider_errors import ProviderError, spelt
 from .records import Usage
 from .result_lines import ResultLine
+from .task import Endpoint
+from .whose_fault import Fault, fault_of_batch, names_model
 
 TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
 TOKEN_LIMIT_WAITS_MIN = (5, 10, 20, 40, 80)
@@ -33,7 +47,8 @@ class Reading:
     """The state of one pass over the files: what was seen of which line.
 
     ``failed`` may hold a body for every line of the batch: whoever reads large files hands in a mapping on disk.
-    ``check`` has the last word on an answer. ``unused``: tokens of answers that were billed and are none.
+    ``endpoint`` says what an answer looks like, and ``check`` has the last word on one. ``unused``: tokens of answers
+    that were billed and are none. ``answered``: was any line; ``broken``: lines for which the provider itself failed.
     """
 
     finished: set[str] = field(default_factory=set)
@@ -41,6 +56,9 @@ class Reading:
     unknown: int = 0
     check: Callable[[str, Response | None], Outcome] = lambda _custom_id, _response: Answered()
     unused: Usage = field(default_factory=Usage)
+    endpoint: Endpoint | None = None
+    answered: bool = False
+    broken: int = 0
 
     def take(self, line: ResultLine | None, expected: Container[str]) -> Finished | None:
         """The line where it settles its task; None where it settles nothing, or comes a second time."""
@@ -49,9 +67,13 @@ class Reading:
             return None
         if line.custom_id in self.finished:
             return None
-        outcome = judge_line(line.response, line.error_code, line.error_message)
+        outcome = judge_line(
+            line.response, line.error_code, line.error_message, error_type=line.error_type, endpoint=self.endpoint
+        )
         if isinstance(outcome, Answered):
+            self.answered = True
             outcome = self.check(line.custom_id, line.response)
+        self.broken += of_provider(outcome, line.response)
         if isinstance(outcome, Answered | Bury):
             self.finished.add(line.custom_id)
             self.failed.pop(line.custom_id, None)
@@ -60,23 +82,41 @@ class Reading:
             self.failed[line.custom_id] = (outcome, line.response)
         return None
 
+    @property
+    def outage(self) -> bool:
+        """Did the provider fail on many lines and answer none? Then the lines are not at fault."""
+        return not self.answered and self.broken > FEW
+
     def unanswered(
         self, expected: Iterable[str], batch: ProviderBatch, *, given_up: bool = False, lost: str | None = None
-    ) -> Iterator[tuple[str, Again, Response | None]]:
-        """Every expected line that is not finished, in the order of the input, with why. ``lost``: why answers may be
-        missing that were billed."""
+    ) -> Iterator[tuple[str, Again | Bury, Response | None]]:
+        """Yield every expected line that is not finished, in the order of the input, with the reason. Call it after all
+        files are read. ``lost``: why answers may be missing that were billed."""
         missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished))
         if lost is not None:
             missing = replace(missing, message=lost, unsure=True)
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
-                yield custom_id, outcome, response
+                yield custom_id, self._resolved(outcome), response
+
+    def _resolved(self, outcome: Again) -> Again | Bury:
+        """Decide an unnamed refusal: it is the line's fault if the batch answered other lines, else the account's."""
+        if not outcome.doubt:
+            return outcome
+        return Bury(outcome.code, outcome.message) if self.answered else replace(outcome, account=True)
+
+
+def of_provider(outcome: Outcome, response: Response | None) -> bool:
+    """Did the provider itself fail on this line?"""
+    status = None if response is None else status_told(response)
+    return isinstance(outcome, Again) and status is not None and status >= _SERVER_FAULT
 
 
 def took_none(batch: ProviderBatch) -> bool:
     """Did it fail for the account's enqueued tokens: nothing ran, and the same file may run later."""
-    return batch.status is ProviderStatus.FAILED and any(fault.code in TOKEN_LIMIT_CODES for fault in batch.faults)
+    codes = {spelt(fault.code) for fault in batch.faults if fault.code}
+    return batch.status is ProviderStatus.FAILED and not codes.isdisjoint(TOKEN_LIMIT_CODES)
 
 
 WHOLE_SUBMISSIONS = 3
@@ -94,6 +134,50 @@ def token_limit_wait_s(setbacks: int) -> float:
     return 60.0 * TOKEN_LIMIT_WAITS_MIN[min(setbacks, len(TOKEN_LIMIT_WAITS_MIN) - 1)]
 
 
+WHOLE_TRIES = 3
+"""Times that a batch is submitted whole after refusals of the batch or its file. Then the fault is no passing one."""
+
+
+def refused_wait_s(refusals: int, *, base_s: float, cap_s: float, seed: str) -> float:
+    """Return the seconds to wait after so many refusals. The first waits are short, because a new upload may not be
+    known everywhere at once. Later ones are those of the token limit."""
+    if refusals < WHOLE_TRIES:
+        return backoff_s(refusals, base_s=base_s, cap_s=cap_s, seed=seed)
+    return token_limit_wait_s(refusals - WHOLE_TRIES)
+
+
+def whole_fault(batch: ProviderBatch) -> tuple[Fault, ProviderError] | None:
+    """Return why a batch failed as a whole: for its account (even if a line is named), or for the batch or its file.
+    Return None if some line may be at fault. Nothing of such a batch ran."""
+    if batch.status is not ProviderStatus.FAILED or took_none(batch) or batch.output_ref or batch.error_ref:
+        return None
+    told = [(fault_of_batch(_error(fault)), fault) for fault in batch.faults]
+    for whose in (Fault.ACCOUNT, Fault.BATCH):
+        for found, fault in told:
+            if found is whose and (whose is Fault.ACCOUNT or not named_faults(batch)):
+                return whose, _error(fault)
+    return None
+
+
+def refused_model(batch: ProviderBatch) -> Bury | None:
+    """Return the reason why every line of a failed batch is dead: the model that all of them ask for is unknown."""
+    if batch.status is not ProviderStatus.FAILED:
+        return None
+    for fault in batch.faults:
+        if fault.line is None and names_model(_error(fault)):
+            return Bury(fault.code or "model_not_found", fault.message or "the provider does not have this model")
+    return None
+
+
+def speaks_of_a_line(code: str) -> bool:
+    """May this code of a failed batch be about one of its lines?"""
+    return fault_of_batch(ProviderError(None, code=code)) is Fault.ITEM
+
+
+def _error(fault: ValidationFault) -> ProviderError:
+    return ProviderError(None, code=fault.code, type=fault.type, param=fault.param, message=fault.message)
+
+
 def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
     """Of a batch that failed validation: the lines (from 1) that the provider named, each with its reason."""
     if batch.status is not ProviderStatus.FAILED:
@@ -101,7 +185,7 @@ def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
     return {
         fault.line: Bury(fault.code or "invalid_line", fault.message or "the provider refused this line")
         for fault in batch.faults
-        if fault.line is not None
+        if fault.line is not None and (fault.code is None or fault_of_batch(_error(fault)) not in _NO_LINES)
     }
 
 
@@ -114,12 +198,14 @@ def suspects(batch: ProviderBatch) -> bool:
     """
     if batch.status is not ProviderStatus.FAILED or named_faults(batch):
         return False
-    return any(fault.code is not None and not fault.code.startswith(_PROVIDERS_OWN) for fault in batch.faults)
+    return any(fault_of_batch(_error(fault)) is Fault.ITEM for fault in batch.faults)
 
 
 NEVER_ENDED = Again("batch_never_ended", "the batch had not ended when it was given up", unsure=True)
 
-_PROVIDERS_OWN = ("server_", "internal_", "service_", "http_5", "rate_limit", "timeout")
+_SERVER_FAULT = 500
+_NO_LINES = frozenset({Fault.ACCOUNT, Fault.NOW, Fault.PROVIDER})
+"""Faults that kill no line, even if the provider names the line."""
 
 
 def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
@@ -131,6 +217,9 @@ def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)
             if took_none(batch):
                 return Again("token_limit", "the account had no room for the batch", counts=False)
+            if (whole := whole_fault(batch)) is not None:
+                whose, error = whole
+                return Again(error.name, error.sentence, counts=False, account=whose is Fault.ACCOUNT)
             fault = next(iter(batch.faults), None)
             code = (fault.code if fault else None) or "batch_failed"
             message = (fault.message if fault else None) or "the batch failed validation"

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .provider_errors import ProviderError
+
 
 class LowtideError(Exception):
     """The root. Its text is one line that says what happened and what to do next."""
@@ -81,13 +83,23 @@ class Garbled(Unreachable):
 
 
 class ProviderRefused(LowtideError):
-    """The provider answered a batch call with an error status."""
+    """The provider answered a batch call with an error status. ``message`` begins with the status and is for people.
+    ``error`` is what the fault is judged by."""
 
-    def __init__(self, status: int, code: str | None, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str | None,
+        message: str,
+        *,
+        error: ProviderError | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.error = error or ProviderError(status, code=code, message=message)
         self.retry_after_s = retry_after_s
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 
 class Lane(StrEnum):
@@ -13,6 +15,24 @@ class Lane(StrEnum):
     DEFAULT = "default"
     FLEX = "flex"
     BATCH = "batch"
+
+
+ASKED_LANES = {
+    "default": Lane.DEFAULT,
+    "scale": Lane.DEFAULT,
+    "flex": Lane.FLEX,
+    "priority": Lane.PRIORITY,
+    "fast": Lane.PRIORITY,
+}
+"""``service_tier`` as senders write it, where it asks for a lane. Priority processing has been called Fast mode since
+2026-07-30, and both words are in use (openai.com/api-fast-mode); ``scale`` is bought beforehand, and called like
+``default``."""
+
+
+def asked_lane(body: Mapping[str, Any] | None) -> Lane | None:
+    """Return the lane that a request's body asks for, or None if it asks for none."""
+    asked = (body or {}).get("service_tier")
+    return ASKED_LANES.get(asked) if isinstance(asked, str) else None
 
 
 SHARE_OF_LIST = {

@@ -8,7 +8,7 @@ from decimal import Decimal
 from math import inf
 
 from .choice import apart_s, choose, expected_s, share_of_list
-from .lanes import Lane
+from .lanes import Lane, asked_lane
 from .offpeak import CheapHours, next_open
 from .outcomes import jitter
 from .past import UNKNOWN, Past
@@ -64,7 +64,7 @@ def waits_until(
 def _may_wait(task: AcceptedTask) -> bool:
     """CRITICAL and HIGH never do, nor does who asks for default or priority. A LOW task that could be batched and is
     called all the same was rescued, or is only to be asked about."""
-    asked = (task.body or {}).get("service_tier")
+    asked = asked_lane(task.body)
     low = task.tier is Tier.LOW and not task.batchable
     return (low or task.tier is Tier.NORMAL) and asked not in (Lane.DEFAULT, Lane.PRIORITY)
 

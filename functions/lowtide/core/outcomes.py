@@ -1,18 +1,21 @@
 """What a provider's answer or failure means for the task that asked: answered, again, bury, or stop sending.
 
-One table for both paths: a real-time reply and a line of a batch's output are judged by the same rules
-(docs/architecture.md).
+A real-time reply and a line of a batch's output are judged by the same table (whose_fault.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Any, assert_never
 
+from .answer_shapes import what_is_missing
 from .lanes import Lane
+from .provider_errors import ProviderError, error_inside, error_of, wait_told
 from .provider_words import any_text, code_text, message_text
+from .task import Endpoint
+from .whose_fault import Fault, fault_of_request, no_capacity, of_account
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class Again:
     """The account was refused, not this line: whoever sends more has to wait for an operator."""
     billed: bool = False
     """An answer, but not what was asked for: it says what it used, and that was paid for."""
+    doubt: bool = False
+    """The refusal does not name its request. Other calls show whether the request or the account is at fault
+    (core/doubts.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +97,18 @@ class Halt:
 
 Outcome = Answered | Again | Bury | Halt
 
-# Permanent for the account, not for the item. Source: the provider's guide to error codes.
-_ACCOUNT_CODES = frozenset({"insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated"})
 LAST_WAIT_SHARE = 0.1
 """Of the time left: what a deadline can spare. NORMAL waits minutes, CRITICAL as long as it always did."""
 LONGEST_RETRY_AFTER_S = 900.0
 """One that says more is asked again all the same: windows of rate limits are minutes, and tasks have deadlines."""
-_BUSY_STATUSES = frozenset({408, 409})
+_TRIED_STATUSES = frozenset({408, 409})
+"""Statuses of a request that the provider had begun to work on: they use up a try. A rate limit does not."""
 _OK = range(200, 300)
-_SERVER_FAULT = range(500, 600)
-_TOO_MANY_REQUESTS = 429
 _MOST_DOUBLINGS = 60
 """Past any cap, and within a float: a task that waits out a long storm of 429s is tried thousands of times."""
-_UNAUTHORIZED = 401
+_NO_RESPONSE = frozenset({"failed", "cancelled", "queued", "in_progress"})
+"""Values of ``status`` with which a response of /v1/responses says that it holds no answer. ``incomplete`` is an
+answer, as a chat is that ends at its limit."""
 _FAILED_FOR_A_WHILE = frozenset(
     {"server_error", "rate_limit_exceeded", "vector_store_timeout", "failed_to_download_image"}
 )
@@ -120,10 +125,12 @@ UNSENDABLE = frozenset({KEY_UNREADABLE, REDIRECTED})
 """Faults for which nothing is sent until an operator acts. The ``body`` is our own sentence on them."""
 BATCH_CANCELLED = "batch_cancelled"
 """The provider's code for a line of a cancelled batch that did not run."""
+INVALID_RESPONSE = "invalid_response"
 
 
-def judge(response: Response, lane: Lane) -> Outcome:
-    """Total: codes and statuses that nobody has seen yet are judged by their class."""
+def judge(response: Response, lane: Lane, endpoint: Endpoint | None = None) -> Outcome:
+    """Judge a reply. Total: unknown codes and statuses are judged by their class. Without ``endpoint``, a body that
+    came with 200 is not checked for the shape of an answer."""
     status = response.status
     if response.fault in UNSENDABLE:
         return Halt(response.fault, str(response.body))
@@ -135,55 +142,117 @@ def judge(response: Response, lane: Lane) -> Outcome:
             return Again(code, message, counts=False, unsure=True, lane_fault=LaneFault.STALLED)
         # A request that never left was no try: an outage must not use up a task's attempts.
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
-    code, message = _error_of(response.body, status)
     if status in _OK:
-        if not isinstance(response.body, dict):
-            return Again("invalid_response", "the provider answered with no JSON object", unsure=True)
-        return _judged_status(response.body.get("status"), code, message)
-    if status == _UNAUTHORIZED or code in _ACCOUNT_CODES or code.endswith("_spend_limit_exceeded"):
-        return Halt(code, message)
-    delay_s = _believed(response.retry_after_s)
-    if status == _TOO_MANY_REQUESTS or code == "slow_down":
-        fault = LaneFault.NO_CAPACITY if lane is Lane.FLEX and code == "resource_unavailable" else None
-        return Again(code, message, counts=False, lane_fault=fault, delay_s=delay_s)
-    if status in _BUSY_STATUSES or status in _SERVER_FAULT:
-        return Again(code, message, delay_s=delay_s)
-    if lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in any_text(response.body):
+        return _judged_answer(response, lane, endpoint)
+    return _judged_error(error_of(status, response.body), response, lane)
+
+
+def status_told(response: Response) -> int | None:
+    """Return the HTTP status, or the status that an error names in a body that came with 200."""
+    if response.status not in _OK or (error := error_inside(response.body)) is None:
+        return response.status
+    return error.status or response.status
+
+
+def no_response(body: Any) -> bool:
+    """Does a response of /v1/responses say that it holds no answer?"""
+    if not isinstance(body, dict) or body.get("object") == "error":
+        return False
+    status = body.get("status")
+    return isinstance(status, str) and status in _NO_RESPONSE
+
+
+def _judged_answer(response: Response, lane: Lane, endpoint: Endpoint | None) -> Outcome:
+    body, error = response.body, error_inside(response.body)
+    if error is not None and of_account(error):
+        return Halt(error.name, error.sentence)
+    if no_response(body):
+        return _judged_end(error)
+    if error is not None:
+        if error.status is None:
+            return Again(replace(error, status=response.status).name, error.sentence, unsure=True)
+        outcome = _judged_error(error, response, lane)
+        # The provider may have worked on it, and billed it, before it failed.
+        return replace(outcome, unsure=True) if isinstance(outcome, Again) and outcome.counts else outcome
+    if not isinstance(body, dict):
+        return Again(INVALID_RESPONSE, "the provider answered with no JSON object", unsure=True)
+    missing = None if endpoint is None else what_is_missing(body, endpoint)
+    if missing is not None:
+        return Again(INVALID_RESPONSE, f"the provider answered with nothing that is an answer: {missing}", unsure=True)
+    return Answered()
+
+
+def _judged_end(error: ProviderError | None) -> Outcome:
+    """Judge a response of /v1/responses that says that it holds no answer."""
+    if error is None:
+        return Again(
+            INVALID_RESPONSE, "the provider answered with a response that did not come to its end", unsure=True
+        )
+    code = error.code or ""
+    for_good = code.startswith(_FAILED_FOR_GOOD) or code.endswith(("_policy", "_policy_violation"))
+    if for_good and code not in _FAILED_FOR_A_WHILE:
+        # What a chat is told with 400: the request is at fault.
+        return Bury(error.name, error.sentence)
+    return Again(error.name, error.sentence, unsure=True)
+
+
+def _judged_error(error: ProviderError, response: Response, lane: Lane) -> Outcome:
+    code, message = error.name, error.sentence
+    delay_s = believed_s(wait_asked_s(response, error))
+    fault = fault_of_request(error)
+    at_fault = fault in (Fault.ITEM, Fault.UNNAMED)
+    if at_fault and lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in any_text(response.body):
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
         return Again(code, message, counts=False, lane_fault=LaneFault.UNKNOWN)
-    return Bury(code, message)
-
-
-def _judged_status(status: Any, code: str, message: str) -> Outcome:
-    """A response of /v1/responses says how it went; chats and embeddings say nothing. What is incomplete is an answer,
-    as a chat is that ends at its limit."""
-    match status:
-        case "failed" if code in _FAILED_FOR_A_WHILE:
-            return Again(code, message, unsure=True)
-        case "failed" if code.startswith(_FAILED_FOR_GOOD) or code.endswith(("_policy", "_policy_violation")):
-            # What a chat is told with 400: the request is at fault.
+    match fault:
+        case Fault.ACCOUNT:
+            return Halt(code, message)
+        case Fault.NOW:
+            full = LaneFault.NO_CAPACITY if lane is Lane.FLEX and no_capacity(error) else None
+            return Again(code, message, counts=error.status in _TRIED_STATUSES, lane_fault=full, delay_s=delay_s)
+        case Fault.PROVIDER:
+            return Again(code, message, delay_s=delay_s)
+        case Fault.UNNAMED:
+            return Again(code, message, counts=False, delay_s=delay_s, doubt=True)
+        case Fault.ITEM:
             return Bury(code, message)
-        case "failed" | "cancelled" | "queued" | "in_progress":
-            # No answer, whatever its HTTP status.
-            return Again(code, message, unsure=True)
+        case Fault.BATCH:
+            raise AssertionError("a request is no batch")
         case _:
-            return Answered()
+            assert_never(fault)
 
 
-def judge_line(response: Response | None, error_code: str | None, error_message: str | None) -> Outcome:
-    """A line of a batch's output or error file. ``error`` codes are open, so each may yet succeed."""
-    if response is None or response.status is None:
-        code = code_text(error_code or "no_response")
-        message = message_text(error_message or f"the batch ended without an answer ({code})")
+def judge_line(
+    response: Response | None,
+    error_code: str | None,
+    error_message: str | None,
+    *,
+    error_type: str | None = None,
+    endpoint: Endpoint | None = None,
+) -> Outcome:
+    """Judge a line of a batch's output or error file. A line with an unknown ``error`` code may still succeed."""
+    if response is not None and response.status is not None:
+        return _of_a_line(judge(response, Lane.BATCH, endpoint))
+    code = code_text(error_code or error_type or "no_response")
+    message = message_text(error_message or f"the batch ended without an answer ({code})")
+    if code == BATCH_CANCELLED:
         # A line that a cancelled batch never ran has not had its try.
-        return Again(code, message, counts=code != BATCH_CANCELLED)
-    match judge(response, Lane.BATCH):
-        case Again(code, message, unsure=unsure):
+        return Again(code, message, counts=False)
+    error = error_inside({"error": {"code": error_code, "type": error_type, "message": error_message}})
+    if error is None or (error.status is None and not of_account(error)):
+        return Again(code, message)
+    told = replace(error, message=message)
+    return _of_a_line(_judged_error(told, Response(None), Lane.BATCH))
+
+
+def _of_a_line(outcome: Outcome) -> Outcome:
+    match outcome:
+        case Again(code, message, unsure=unsure, doubt=doubt):
             # Inside a batch nothing waits its turn: every failed line has had its try.
-            return Again(code, message, unsure=unsure)
+            return Again(code, message, counts=not doubt, unsure=unsure, doubt=doubt)
         case Halt(code, message):
             return Again(code, message, counts=False, account=True)
-        case outcome:
+        case _:
             return outcome
 
 
@@ -211,18 +280,13 @@ def jitter(seed: str) -> float:
     return int.from_bytes(sha256(seed.encode()).digest()[:8], "big") / 2**64
 
 
-def _believed(retry_after_s: float | None) -> float | None:
+def wait_asked_s(response: Response, error: ProviderError | None = None) -> float | None:
+    """Return the seconds that the provider asks to wait, from its header or its message. None: it does not say."""
+    if response.retry_after_s is not None or response.status is None:
+        return response.retry_after_s
+    return wait_told((error or error_of(response.status, response.body)).message)
+
+
+def believed_s(retry_after_s: float | None) -> float | None:
+    """Return how long of it is really waited."""
     return None if retry_after_s is None else min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
-
-
-def _error_of(body: Any, status: int) -> tuple[str, str]:
-    body = body if isinstance(body, dict) else {}
-    error = body.get("error")
-    if not isinstance(error, dict):
-        # Servers built on other frameworks say it as ``detail``, ``message``, or ``error`` in a word.
-        told = next((text for text in (body.get("message"), body.get("detail"), error) if text), None)
-        text = any_text(told) if told else None
-        return f"http_{status}", message_text(text or f"the provider answered with HTTP {status}")
-    code = error.get("code") or error.get("type") or f"http_{status}"
-    message = error.get("message") or f"the provider answered with HTTP {status}"
-    return code_text(any_text(code)), message_text(any_text(message))

@@ -110,6 +110,14 @@ def _ended(row: PaceRow, end: CallEnd, ceiling: Ceiling, now: datetime) -> PaceR
             return breaker.opened_by(row, end, now)
         case Sign.REFUSED:
             return breaker.refused(row, end, now)
+        case Sign.DOUBTED:
+            return breaker.doubted(row, end, now)
+        case Sign.CLEARED:
+            return breaker.cleared(row)
+        case Sign.PRESENT:
+            return breaker.present(row, now)
+        case Sign.ABSENT:
+            return breaker.absent(row, end, now)
         case Sign.UNUSED:
             return breaker.put_back(row, end, now)
         case _:

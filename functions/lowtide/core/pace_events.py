@@ -27,6 +27,15 @@ class Sign(StrEnum):
     """500, a timeout, an answer that is none: the provider's fault, or this one item's."""
     REFUSED = auto()
     """The account is refused."""
+    DOUBTED = auto()
+    """A refusal that does not name its request, such as a bare 403 or 404. Request, account or address may be at
+    fault."""
+    CLEARED = auto()
+    """Such a refusal turned out to be the request's own fault."""
+    PRESENT = auto()
+    """The provider answered ``GET /models``, which buys nothing."""
+    ABSENT = auto()
+    """The provider did not answer ``GET /models``."""
     UNUSED = auto()
     """Admitted, and not called after all."""
 
@@ -37,7 +46,8 @@ class CallEnd:
     ``count``. What was granted before a row heard of trouble knows no more of it than the row does.
 
     ``call`` names the permit, ``witness`` the task; ``retry_after_s``: as the provider asked. ``seconds``: from
-    their moments to their ends, of calls that flex or default could serve.
+    their moments to their ends, of calls that flex or default could serve. ``unseen``: the call was
+    made although the provider did not answer ``GET /models``.
     """
 
     sign: Sign
@@ -49,6 +59,7 @@ class CallEnd:
     flex: bool = False
     count: int = 1
     seconds: tuple[float, ...] = ()
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ class Breaker(StrEnum):
 
 
 class PaceRow(Value):
-    """A model's (``<provider> <model>``), or a provider's account's (``<provider>``), which only has a breaker.
+    """A model's (``<provider> <model>``), or one that only has a breaker: a provider's account's (``<provider>``), or
+    that of the batches of a model and endpoint (``<provider> <model> <endpoint>``).
 
     Rates are calls a minute. ``level`` is how many calls may be made at once at ``levelled_at``; below zero, as many
     have been granted ahead of time. ``token_level`` is the same in tokens. ``recent`` is the sum of granted calls,
@@ -59,7 +60,15 @@ class PaceRow(Value):
     failures: int = 0
     """In a row: since the last answer."""
     witnesses: tuple[str, ...] = ()
-    """Digests of different tasks that failed in that row, as many as it takes to believe them."""
+    """Digests of different tasks that failed since the last answer, as many as it takes to believe them."""
+    present_since: Utc | None = None
+    """Since when the provider answers ``GET /models`` while no call of this model is answered."""
+    mute: bool = False
+    """The provider answered a call at a time when it did not answer ``GET /models``. It is not asked again."""
+    doubted_at: Utc | None = None
+    """Of an account: when a call was last refused without naming its request. ``failures`` counts such refusals."""
+    proven_at: Utc | None = None
+    """Of an account: when a call was granted that was later answered. Written for the first answer, and in doubt."""
     opened_at: Utc | None = None
     closed_at: Utc | None = None
     """When a probe was answered last: a call that began before proves nothing any more."""
@@ -71,16 +80,32 @@ class PaceRow(Value):
 
     @property
     def of_account(self) -> bool:
-        return " " not in self.key
+        return account_of(self.key)
 
     @property
     def active(self) -> bool:
         """Is somebody kept waiting by the breaker."""
         return self.state is not Breaker.CLOSED
 
+    @property
+    def in_question(self) -> bool:
+        """Must an answer be told to this account's row? Yes if it is the first one, or the account is refused or in
+        doubt."""
+        return self.proven_at is None or self.active or self.failures > 0
+
 
 def model_key(provider: str, model: str) -> str:
     return f"{provider} {model}"
+
+
+def batches_key(provider: str, model: str, endpoint: str) -> str:
+    """Return the key of the row for the batches of one model and endpoint, which may be refused while calls go on."""
+    return f"{provider} {model} {endpoint}"
+
+
+def account_of(key: str) -> bool:
+    """Is it an account's row?"""
+    return " " not in key
 
 
 def account_key(provider: str) -> str:

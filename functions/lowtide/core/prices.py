@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from .lanes import Lane
+from .lanes import ASKED_LANES, Lane
 from .model import Usd, Value
 from .records import Usage
 from .task import Endpoint
@@ -30,14 +30,9 @@ PREFIX = "openai/"
 MILLION = 6
 """Prices are per 10^6 tokens."""
 
-SERVICE_TIERS = {
-    "default": Lane.DEFAULT,
-    "flex": Lane.FLEX,
-    "priority": Lane.PRIORITY,
-    "fast": Lane.PRIORITY,
-}
-"""``service_tier`` as an answer spells it. Priority processing has been called Fast mode since 2026-07-30, and both
-words are in use (openai.com/api-fast-mode)."""
+SERVICE_TIERS = {**ASKED_LANES, "auto": Lane.DEFAULT, "ultrafast": Lane.PRIORITY}
+"""Lanes by the ``service_tier`` of an answer. ``ultrafast`` has no lane of its own; it costs at least as much as
+priority."""
 
 
 _MOST_TOKENS = 10**9
@@ -156,12 +151,15 @@ def billed_lane(body: Any, asked: Lane) -> Lane:
     """The lane that is billed: what the answer says it was served on.
 
     Priority falls back to default under load, and says so; an answer that names no tier comes from a server that has
-    none, which grants no discount. A batch is billed as a batch whatever its lines say.
+    none, which grants no discount. A word that is not known (``on_demand``, ``standard``) grants none either, and hides
+    no surcharge. A batch is billed as a batch whatever its lines say.
     """
     tier = body.get("service_tier") if isinstance(body, dict) else None
     if asked is Lane.BATCH:
         return asked
-    return SERVICE_TIERS.get(tier, asked) if isinstance(tier, str) else Lane.DEFAULT
+    if not isinstance(tier, str):
+        return Lane.DEFAULT
+    return SERVICE_TIERS.get(tier.strip().lower(), Lane.DEFAULT if asked is Lane.FLEX else asked)
 
 
 def reports_usage(body: Any, endpoint: Endpoint) -> bool:

@@ -13,7 +13,7 @@ from .jsontext import canonical
 from .lanes import Lane
 from .model import usd_text
 from .offpeak import OffPeak, price_at
-from .outcomes import Answered, Response, judge
+from .outcomes import Again, Answered, Response, judge
 from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .prompts import CHARS_PER_TOKEN, request_body
 from .records import Usage
@@ -86,9 +86,10 @@ def reply(
 ) -> Reply:
     """Total: what is no answer, or none of the candidates in one word, is ``standard``. Nothing is asked twice.
     ``off_peak``: of the provider that was asked."""
-    if not isinstance(judge(response, Lane.DEFAULT), Answered):
+    outcome = judge(response, Lane.DEFAULT, Endpoint.CHAT)
+    if not isinstance(outcome, Answered):
         reason = f"auto: {STANDARD}, as {question.model} did not answer"
-        unsure = response.status is None and response.sent
+        unsure = isinstance(outcome, Again) and outcome.unsure
         return Reply(_choice(task, STANDARD, reason), unsure=unsure)
     spent_usd, billed = Decimal(0), None
     if reports_usage(response.body, Endpoint.CHAT):

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 
 from .batch_rows import Away, AwayFile, BatchRow, ProviderBatch, ProviderStatus
 from .errors import BrokenOff, Garbled, KeyUnreadable, ProviderRefused, Unreachable
-from .lanes import Lane
-from .outcomes import Bury, Halt, Response, judge
+from .whose_fault import Fault, fault_of_batch, only_forbidden
 
 NAMED_WITHIN = timedelta(minutes=10)
 """Time that a batch has to name its files, from the first look that finds it ended. Public reports tell of seconds; the
@@ -27,7 +26,14 @@ PATIENCE = {
 mend a key, or a network recover. 48 hours outlast an outage; a batch that does not end is waited for as long."""
 
 
-_FORBIDDEN = 403
+_AWAY_FOR = {
+    Fault.ACCOUNT: None,
+    Fault.NOW: Away.UNWELL,
+    Fault.PROVIDER: Away.UNWELL,
+    Fault.ITEM: Away.GONE,
+    Fault.BATCH: Away.GONE,
+    Fault.UNNAMED: Away.GONE,
+}
 
 
 def may_yet_name_files(batch: ProviderBatch) -> bool:
@@ -68,14 +74,10 @@ def why_away(error: ProviderRefused | Unreachable) -> Away | None:
             return Away.KEPT_BACK
         case Unreachable():
             return Away.UNWELL
+        case ProviderRefused() if only_forbidden(error.error):
+            return Away.KEPT_BACK
         case ProviderRefused():
-            body = {"error": {"code": error.code, "message": error.message}}
-            outcome = judge(Response(error.status, body), Lane.BATCH)
-            if isinstance(outcome, Halt):
-                return None
-            if isinstance(outcome, Bury):
-                return Away.KEPT_BACK if error.status == _FORBIDDEN else Away.GONE
-            return Away.UNWELL
+            return _AWAY_FOR[fault_of_batch(error.error)]
 
 
 def may_be_left(row: BatchRow, error: ProviderRefused, now: datetime) -> bool:

@@ -41,6 +41,7 @@ class ResultLine:
     response: Response | None
     error_code: str | None
     error_message: str | None
+    error_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +162,18 @@ def _line(value: Any) -> ResultLine | None:
             return None
         custom_id = str(int(custom_id)) if custom_id == int(custom_id) else str(custom_id)
     response = _given(value.get("response"))
-    code, message = _error(value.get("error"))
+    code, message, kind = _error(value.get("error"))
     if isinstance(response, dict):
         read = _response(response)
         told = code is not None or message is not None
         if read is None and not told:
             body = _given(response.get("body"))
-            code, message = _error(_at(body, "error") or response.get("error"))
+            code, message, kind = _error(_at(body, "error") or response.get("error"))
         if read is not None and not read.body and told:
             # The sentence stands beside an empty response: it is the response's.
-            read = None if read.status in _SUCCESS else _saying(read, code, message)
-        return ResultLine(custom_id, read, code, message)
-    return ResultLine(custom_id, None, code, message)
+            read = None if read.status in _SUCCESS else _saying(read, code, message, kind)
+        return ResultLine(custom_id, read, code, message, kind)
+    return ResultLine(custom_id, None, code, message, kind)
 
 
 def _response(response: dict[str, Any]) -> Response | None:
@@ -188,8 +189,9 @@ def _response(response: dict[str, Any]) -> Response | None:
     return Response(status=status, body=body, request_id=_text(response.get("request_id")))
 
 
-def _saying(response: Response, code: str | None, message: str | None) -> Response:
-    return replace(response, body={"error": {"code": code, "message": message}})
+def _saying(response: Response, code: str | None, message: str | None, kind: str | None) -> Response:
+    error = {"code": code, "message": message} | ({} if kind is None else {"type": kind})
+    return replace(response, body={"error": error})
 
 
 def _status(value: Any) -> int | None:
@@ -209,20 +211,20 @@ def _answers(body: Any) -> bool:
     return isinstance(body, dict) and not body.get("error") and any(body.get(name) for name in _ANSWERS)
 
 
-def _error(value: Any) -> tuple[str | None, str | None]:
-    """Return code and message of an error that is an object, a sentence, or a list of either."""
+def _error(value: Any) -> tuple[str | None, str | None, str | None]:
+    """Return code, message and type of an error that is an object, a sentence, or a list of either."""
     value = _given(value)
     while isinstance(value, list) and value:
         value = _given(value[0])
     match value:
         case None | "" | False | []:
-            return None, None
+            return None, None, None
         case dict():
             code = next((value[name] for name in ("code", "type", "status") if value.get(name)), None)
             told = next((value[name] for name in ("message", "detail", "msg", "error") if value.get(name)), None)
-            return _said(code), _said(told)
+            return _said(code), _said(told), _text(value.get("type"))
         case _:
-            return None, _said(value)
+            return None, _said(value), None
 
 
 def _said(value: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import assert_never
 
-from .outcomes import Again, Answered, Bury, Halt, LaneFault, Outcome, Response
+from .outcomes import Again, Answered, Bury, Halt, LaneFault, Outcome, Response, no_response, status_told
 from .pace_events import Sign
 
 _OF_ITSELF = frozenset(
@@ -27,18 +27,20 @@ def sign_of(response: Response, outcome: Outcome) -> Sign:
 
 
 def _unanswered(response: Response, outcome: Again) -> Sign:
-    status = response.status
+    status = status_told(response)
+    if response.status == HTTPStatus.OK and no_response(response.body):
+        # A response of /v1/responses that says that it failed shows that the provider is there.
+        return Sign.ANSWERED
     if status is None:
         if outcome.lane_fault is LaneFault.STALLED:
             return Sign.STALLED
         return Sign.FAILED if response.sent else Sign.DOWN
+    if outcome.doubt:
+        return Sign.DOUBTED
     if outcome.lane_fault is not None:
         return Sign.NO_CAPACITY if outcome.lane_fault is LaneFault.NO_CAPACITY else Sign.ANSWERED
     if not outcome.counts:
         return Sign.LIMITED
     if status in _OF_ITSELF:
         return Sign.DOWN
-    if status == HTTPStatus.OK and isinstance(response.body, dict):
-        # A response of /v1/responses that says that it failed: somebody was there to say so.
-        return Sign.ANSWERED
     return Sign.FAILED

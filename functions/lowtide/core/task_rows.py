@@ -31,6 +31,10 @@ SETTLED = frozenset({TaskState.ANSWERED, TaskState.DEAD, TaskState.CANCELLED})
 _AT_WORK = frozenset({TaskState.QUEUED, TaskState.CALLING, TaskState.STAGED})
 
 
+MOST_UNCOUNTED = 2
+"""Most calls of one task that may be billed and use up no try: during an outage, or on flex until the timeout."""
+
+
 class Strikes(Value):
     """What a task has been through: carried from attempt to attempt, on its row or on its line in a part."""
 
@@ -40,8 +44,12 @@ class Strikes(Value):
     """How often flex had no capacity for it, which costs nothing but time."""
     flex_stalls: int = 0
     """Calls on flex that took all their time, each of which may have been billed."""
+    forgiven: int = 0
+    """Calls that failed during what looked like an outage. They used up no try."""
     lane_unknown: bool = False
     """The provider did not have the lane that was asked for, flex or priority."""
+    doubted_at: Utc | None = None
+    """When a call of the task was first refused without naming the request."""
     spent_usd: Usd = Decimal(0)
     """Billed by attempts that did not answer."""
     billed: tuple[int, ...] = ()
@@ -50,6 +58,11 @@ class Strikes(Value):
     """One of them has no known price."""
     first_failed_at: Utc | None = None
     last_failed_at: Utc | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Has the task had ``MOST_UNCOUNTED`` such calls? Then every further failure uses up a try."""
+        return self.forgiven + self.flex_stalls >= MOST_UNCOUNTED
 
     @property
     def total_usd(self) -> Decimal | None:

@@ -92,7 +92,7 @@ class Asker:
                 traceparent=task.traceparent,
             ),
         )
-        if isinstance(halt := judge(response, Lane.DEFAULT), Halt):
+        if isinstance(halt := judge(response, Lane.DEFAULT, Endpoint.CHAT), Halt):
             return halt
         said = reply(task, found, response, system.prices, asked_at, system.routes.off_peak(provider))
         system.metrics.count("profiles_asked", profile=said.choice.profile)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
+from lowtide.core.doubts import resolved
 from lowtide.core.errors import safely_told
 from lowtide.core.outcomes import Halt, Response, judge
 from lowtide.core.preemption import rest_s
@@ -156,8 +157,9 @@ class Caller:
             await self._gate.unused(go)
             return Ended(delay_s=await self._conclude.release(task, row, 1.0, row.strikes, unsure=0))
         response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, left_s))
-        outcome = judge(response, choice.lane)
-        standing = await self._gate.ended(go, response, outcome, choice.lane)
+        outcome = judge(response, choice.lane, go.task.endpoint)
+        standing = await self._gate.ended(go, response, outcome, choice.lane, row.strikes)
+        outcome = resolved(outcome, row.strikes, standing.account, welcome=standing.welcome)
         outcome = checked(outcome, response, go.task)
         if go.reason is not None:
             choice = replace(choice, reason=f"{go.reason}; {choice.reason}")
@@ -199,7 +201,7 @@ class Caller:
                 await self._gate.unused(admitted)
             return held
         response = await self._system.answers[provider].answer(call)
-        await self._gate.ended(admitted, response, judge(response, call.lane), call.lane)
+        await self._gate.ended(admitted, response, judge(response, call.lane, call.endpoint), call.lane)
         return response
 
     async def _unchosen(self, task: AcceptedTask, row: TaskRow, instead: HandedOn | Lost | Halt) -> Ended:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import orjson
@@ -20,40 +20,46 @@ from lowtide.core.batches import (
     BatchState,
     Checkpoint,
     Clean,
-    Collect,
     Done,
     Progress,
     ProviderBatch,
-    Return,
     Unanswered,
 )
-from lowtide.core.collection import Reading, named_faults, suspects, token_limit_wait_s, too_large, took_none
+from lowtide.core.collection import (
+    Reading,
+    named_faults,
+    of_provider,
+    refused_model,
+    suspects,
+    took_none,
+)
 from lowtide.core.documents import charged, struck
 from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable, Unsendable, safely_told
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
+from lowtide.core.pace_rows import account_key
 from lowtide.core.parts import PartLine
 from lowtide.core.prices import usage_of
-from lowtide.core.rescues import given_up
-from lowtide.core.result_files import NAMED_WITHIN, lost, waits_for_names
+from lowtide.core.result_files import lost
 from lowtide.core.structured import checked
 from lowtide.core.tasks import Free, Strikes
+from lowtide.core.whose_fault import Fault, fault_of_batch, only_forbidden
 from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
 from .finish import finish_parts
-from .held import read_held, write_held
+from .held import read_held
 from .lease import LeasedBatch, leased
-from .looks import look_later, put_off
-from .outlook import Outlook, note_duration
-from .rescue import Freed, cancel_if_due, free, told
+from .look import look
+from .next_look import put_off
+from .outlook import note_duration
+from .rescue import Freed, free, told
 from .restage import LinesAgain, send_again
 from .result_files import ResultFiles, delete_files
 from .sent import SentLines, sent_lines
 from .settle import Diverged, End, Settlement, Withdrawn, tried
 from .shards import deliver_again
-from .submission_gate import account_refused
+from .submission_gate import batches_key_of, permit_of, refuse
 from .tell import tell_batch
-from .token_room import learn
 from .unread import UnreadLines
 
 
@@ -75,10 +81,20 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
             await _Collection(system, batch, stop_at).advance()
         except (Unreachable, ProviderRefused) as error:
             system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=safely_told(error))
-            if isinstance(error, Unsendable):
+            of_account = _of_account(error)
+            if of_account:
+                refuse(system, account_key(row.lot.provider), permit_of(system, row))
+            if of_account or isinstance(error, Unsendable):
                 system.metrics.count("account_refused")
             put_off(system, batch)
         return batch.row
+
+
+def _of_account(error: Unreachable | ProviderRefused) -> bool:
+    """Is the account at fault? A look or a download that is merely forbidden says nothing about calls."""
+    if not isinstance(error, ProviderRefused) or only_forbidden(error.error):
+        return False
+    return fault_of_batch(error.error) is Fault.ACCOUNT
 
 
 class _Collection:
@@ -88,10 +104,11 @@ class _Collection:
         self._stop_at = stop_at
         self._api: BatchApi = system.batch_apis[batch.row.lot.provider]
         self._refused: Again | None = None
+        """Why the account is refused, if it is."""
 
     async def advance(self) -> None:
-        if self._batch.row.state is BatchState.RUNNING and not await self._look():
-            return
+        if self._batch.row.state is BatchState.RUNNING:
+            self._refused = await look(self._system, self._batch, self._api)
         if self._batch.row.state is BatchState.COLLECTING:
             await self._collect()
         if self._batch.row.state is BatchState.CLEANING:
@@ -99,69 +116,6 @@ class _Collection:
         if self._refused is not None:
             self._system.metrics.count("account_refused")
             raise AccountRefused(self._refused.code, self._refused.message)
-
-    async def _look(self) -> bool:
-        """Has it ended, and is it now ours to collect?"""
-        batch, now = self._batch, self._system.clock.now()
-        known = batch.row.provider_batch
-        if known is None:
-            raise AssertionError("a running batch is known at the provider")
-        seen = await self._api.get(known.id) if known.id else known
-        seen = None if seen is None else seen.after(known)
-        released = seen is None or not seen.ended
-        if released and not given_up(batch.row, now):
-            if seen is not None:
-                await cancel_if_due(self._system, batch, self._api, seen)
-            look_later(self._system, batch, seen or known)
-            return False
-        if released:
-            await self._give_up(seen)
-        ended = seen or known
-        if waits_for_names(batch.row, ended, now):
-            self._wait_for_names(ended)
-            return False
-        real_time_before = Outlook(self._system).real_time_before(batch.row.lot, batch.row.requests)
-        if took_none(ended):
-            alone = learn(self._system, batch.row, ended)
-            wait = timedelta(seconds=token_limit_wait_s(batch.row.setbacks))
-            has_time = batch.row.tightest_deadline >= real_time_before + wait
-            if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
-                await self._return(now + wait)
-                return False
-        held = write_held(self._system, batch.row)
-        # Where the account is refused no lane would answer now: a part keeps what is unanswered, to be rescued from it.
-        before = None if account_refused(self._system, batch.row.lot.provider) else real_time_before
-        tries = self._system.routes.retries.attempts
-        return batch.apply(Collect(batch.owner, ended, tries, before, released, held))
-
-    def _wait_for_names(self, ended: ProviderBatch) -> None:
-        """It has ended, says nothing of where its answers are, and does not say that there are none. Money comes before
-        deadlines here: to wait costs minutes, to buy again costs what it cost."""
-        if self._batch.row.unnamed_since is None:
-            self._system.metrics.count("batches_without_files")
-            until = (self._system.clock.now() + NAMED_WITHIN).isoformat()
-            batch_id, status = self._batch.row.batch_id, ended.status.value
-            self._system.metrics.log("files_not_named", batch_id=batch_id, status=status, until=until)
-        look_later(self._system, self._batch, ended)
-
-    async def _return(self, not_before: datetime) -> None:
-        batch = self._batch
-        await self._api.clean([ref for ref in (batch.row.input_ref,) if ref])
-        self._system.metrics.log("token_limit", batch_id=batch.row.batch_id, not_before=not_before.isoformat())
-        batch.apply(Return(batch.owner, not_before))
-
-    async def _give_up(self, seen: ProviderBatch | None) -> None:
-        """It has not ended, or the provider does not know it: nothing hangs on whether it can be cancelled. What it yet
-        answers settles nothing."""
-        metrics, batch_id = self._system.metrics, self._batch.row.batch_id
-        metrics.count("batches_given_up")
-        metrics.log("batch_given_up", batch_id=batch_id, known_at_provider=seen is not None)
-        if seen is None:
-            return
-        try:
-            await self._api.cancel(seen.id)
-        except (Unreachable, ProviderRefused) as error:
-            metrics.log("cancel_failed", batch_id=batch_id, reason=safely_told(error))
 
     async def _collect(self) -> None:
         row = self._batch.row
@@ -180,7 +134,7 @@ class _Collection:
         settlement = Settlement(self._system, row, sent, resume)
         came_further = False
         with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed, UnreadLines() as unread:
-            reading = Reading(failed=failed, check=partial(_checked, sent))
+            reading = Reading(failed=failed, check=partial(_checked, sent), endpoint=row.lot.endpoint)
             files = ResultFiles(self._system, batch, provider_batch, sent, unread)
             async with aclosing(self._ends(sent, reading, files, again, freed)) as ends:
                 async for end in ends:
@@ -191,7 +145,7 @@ class _Collection:
             settlement.finish()
             if came_further and self._past():
                 return
-            send_again(self._system, row, again, halves=suspects(provider_batch))
+            send_again(self._system, row, again, halves=suspects(provider_batch), patiently=reading.outage)
             free(self._system, self._freed(freed), told(row))
             in_vain = settlement.tally.in_vain + reading.unused
             unread.keep(self._system, row)
@@ -200,6 +154,10 @@ class _Collection:
         self._report(len(sent), tally.answered)
         batch.apply(Clean(batch.owner, tally))
         self._refused = again.refused or freed.refused
+        if self._refused is not None:
+            # An unnamed refusal inside a batch says nothing about calls.
+            key = batches_key_of(row) if self._refused.doubt else account_key(row.lot.provider)
+            refuse(self._system, key, permit_of(self._system, row))
 
     def _freed(self, lines: LinesAgain) -> Iterator[Freed]:
         row = self._batch.row
@@ -214,9 +172,9 @@ class _Collection:
         """Every line that this batch ends, in an order that its files alone decide; the others go to ``again``, or to
         ``freed`` where another batch would bring them too late."""
         row, provider_batch, collected_at = self._collected()
-        faults = named_faults(provider_batch)
+        faults, of_all = named_faults(provider_batch), refused_model(provider_batch)
         for number, custom_id in enumerate(sent, start=1):
-            if (bury := faults.get(number)) is not None:
+            if (bury := faults.get(number, of_all)) is not None:
                 reading.finished.add(custom_id)
                 yield End(custom_id, bury, None, 0)
         if provider_batch.id and not row.released:
@@ -230,12 +188,17 @@ class _Collection:
         for custom_id, outcome, response in reading.unanswered(
             sent, provider_batch, given_up=row.released, lost=why_lost
         ):
+            if isinstance(outcome, Bury):
+                yield End(custom_id, outcome, response, _size(response))
+                continue
             paid = self._charged(sent, custom_id, outcome, response, reading)
             if row.stop is Unanswered.CANCEL:
                 yield End(custom_id, Withdrawn(), None, 0, paid, outcome.unsure)
                 continue
             line = sent[custom_id]
-            strikes = struck(paid or line.line.strikes, collected_at, counts=outcome.counts)
+            before = paid or line.line.strikes
+            forgiven = reading.outage and of_provider(outcome, response) and not before.exhausted
+            strikes = struck(before, collected_at, counts=outcome.counts and not forgiven, forgiven=forgiven)
             if strikes.failures < row.tries and not culprit:
                 task, model = line.line.task, row.lot.model
                 too_soon = row.real_time_before is not None and task.deadline_at < row.real_time_before

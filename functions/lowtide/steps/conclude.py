@@ -8,7 +8,18 @@ from typing import assert_never
 
 from lowtide.core import documents
 from lowtide.core.documents import Try
-from lowtide.core.outcomes import UNSENDABLE, Again, Answered, Bury, Halt, Outcome, Response, backoff_s, last_wait_s
+from lowtide.core.doubts import doubted
+from lowtide.core.outcomes import (
+    UNSENDABLE,
+    Again,
+    Answered,
+    Bury,
+    Halt,
+    Outcome,
+    Response,
+    backoff_s,
+    last_wait_s,
+)
 from lowtide.core.quotes import Prompt
 from lowtide.core.records import ResultDocument
 from lowtide.core.task import AcceptedTask
@@ -18,6 +29,10 @@ from lowtide.ports import Change, System
 from .coalesce import TaskRows
 from .deliver import Delivery, stored
 from .gate import Standing
+
+FORGIVEN_WAIT_S = 30.0
+"""Seconds before the next call of a task that failed during what looked like an outage. Doubled after the second such
+failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +89,8 @@ class Conclusions:
                 document = documents.answered(task, attempt, response, self._system.prices, now)
                 return await self._end(task, row, document, unsure=0)
             case Bury(code, message):
+                if not outcome.billed:
+                    self._system.metrics.count("call_errors", tier=task.tier.value)
                 document = documents.dead(task, attempt, code, message, response, now)
                 return await self._end(task, row, document, unsure=0, strikes=attempt.strikes)
             case Again():
@@ -103,8 +120,12 @@ class Conclusions:
     ) -> Ended:
         now = self._system.clock.now()
         retries = self._system.routes.retries
-        counts = outcome.counts and not standing.forgiven
-        strikes = documents.struck(attempt.strikes, now, counts=counts, lane_fault=outcome.lane_fault)
+        forgiven = outcome.counts and standing.forgiven and not attempt.strikes.exhausted
+        counts = outcome.counts and not forgiven
+        strikes = documents.struck(
+            attempt.strikes, now, counts=counts, lane_fault=outcome.lane_fault, forgiven=forgiven
+        )
+        strikes = doubted(strikes, outcome, now)
         counted = "call_errors" if outcome.counts else "flex_refused" if outcome.lane_fault else "calls_put_off"
         self._system.metrics.count(counted, tier=task.tier.value)
         if counts and strikes.failures >= retries.attempts:
@@ -114,6 +135,8 @@ class Conclusions:
         # A provider that says when to come back is believed, with some jitter so that not all come at once. Where all
         # wait for it, the task does too. Otherwise each try comes later than the last.
         asked_s = max(outcome.delay_s or 0.0, _until(standing.not_before, now) if standing.not_before else 0.0)
+        if forgiven:
+            asked_s = max(asked_s, FORGIVEN_WAIT_S * strikes.forgiven)
         tries = 1 if asked_s else max(strikes.failures, strikes.flex_refusals, row.attempt)
         seed = f"{task.key} {row.attempt}"
         wait_s = backoff_s(tries, base_s=retries.base_s, cap_s=retries.cap_s, seed=seed)

@@ -7,35 +7,35 @@ a moment that such a row granted, so more functions cannot be more calls than th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from math import inf
 from uuid import uuid4
 
 import orjson
 
-from lowtide.core.breaker import forgives
+from lowtide.core.breaker import buys_blind, rests_until
 from lowtide.core.choice import LaneChoice, apart_s, choose, flex_wait_s, timeout_s
 from lowtide.core.lanes import Lane
 from lowtide.core.later import waits_until
 from lowtide.core.lines import estimated_tokens
-from lowtide.core.outcomes import TIMEOUT, Again, Answered, Outcome, Response
+from lowtide.core.outcomes import Outcome, Response
 from lowtide.core.pace import born
-from lowtide.core.pace_events import CallEnd, Ceiling, Held, Sign
-from lowtide.core.pace_rows import account_key, model_key
+from lowtide.core.pace_events import Held, Sign
+from lowtide.core.pace_rows import model_key
 from lowtide.core.past import Past, past_of
 from lowtide.core.prompts import request_body
 from lowtide.core.rates import on_trial, per_minute
-from lowtide.core.signs import sign_of
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import Strikes
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 
 from .backlog import Backlog
-from .line import LONGEST_SLICE_S, Answer, Asker, Line, Moment, Wait
-from .shared_pace import SharedPace
+from .call_ends import CallEnds, Standing, retry_at
+from .imposed_waits import ImposedWaits
+from .line import LONGEST_SLICE_S, Answer, Asker, Go, Line, Moment, Wait, waiting
+from .paces import Paces, fallback_of
 
 __all__ = ["Gate", "Go", "Standing", "Wait", "at_once_s"]
 
@@ -49,8 +49,9 @@ of the others are waiting: what lies beyond their horizon is for it alone."""
 
 NO_STRIKES = Strikes()
 
-PROBE_MARGIN_S = 10.0
-"""Past a probe's own timeout, before another may be made: its end has to be told."""
+PROBE_MARGIN_S = 15.0
+"""Added to a probe's timeout before another probe may begin. The provider is asked before the call whether it is there,
+and the end of the call has to be told."""
 
 
 def at_once_s(tier: Tier) -> float:
@@ -58,41 +59,24 @@ def at_once_s(tier: Tier) -> float:
     return LONGEST_SLICE_S + HORIZON_S[tier]
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
-    """The call may be made, now. ``task`` is the one to call for: with another model where a fallback answers."""
-
-    task: AcceptedTask
-    moment: Moment
-    line: Line
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a call's end means beyond its own task. ``forgiven``: the failure is an outage's, and uses up no try.
-    ``not_before``: nobody may call before then."""
-
-    forgiven: bool = False
-    not_before: datetime | None = None
-
-
 class Gate:
     """One for all calls of an invocation, or of a process: what they have to tell and to ask goes together."""
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._shared: dict[str, SharedPace] = {}
+        self._paces = Paces(system)
         self._lines: dict[tuple[str, Tier, bool], Line] = {}
         self._waiting: dict[Tier, int] = {}
         self.backlog = Backlog(system)
+        self._waits = ImposedWaits(system)
+        self._ends = CallEnds(system, self._paces, self._waits)
 
     async def look_ahead(self, task: AcceptedTask, beside: int) -> None:
         """Where flex refuses: how many would have to go on default if it goes on refusing. ``beside``: tasks that came
         in the task's message, which the others are taken to hold as well."""
         if not self._may_have_flex(task):
             return
-        row = await self._model(task).look()
+        row = await self._paces.model(task).look()
         if row is not None and on_trial(row):
             self._waiting[task.tier] = beside * await self.backlog.look(task.tier)
 
@@ -107,7 +91,7 @@ class Gate:
 
     def waits_until(self, task: AcceptedTask, strikes: Strikes, in_line: int = 0, beside: int = 1) -> datetime | None:
         """When an off-peak window makes the call cheaper than it is now, and the deadline allows."""
-        now, shared = self._system.clock.now(), self._model(task)
+        now, shared = self._system.clock.now(), self._paces.model(task)
         past, rate = past_of(shared.row, now), per_minute(shared.row or born(shared.key, now), shared.ceiling, now)
         routes = self._system.routes
         return waits_until(task, strikes, now, routes, past, in_line=in_line, beside=beside, rate=rate)
@@ -128,51 +112,30 @@ class Gate:
     async def admit(
         self, task: AcceptedTask, choice: LaneChoice, *, strikes: Strikes = NO_STRIKES, latest: datetime | None = None
     ) -> Go | Wait:
-        """Waits its turn for a while, and no later than ``latest``. ``choice``: the lane that it is likely to take."""
-        other = self._fallback(task)
-        first = await self._ask(task, choice, latest, waits_for_breaker=other is None)
+        """Waits its turn for a while, and no later than ``latest``. ``choice``: the lane that it is likely to take.
+
+        A task that failed before does not probe a failing model as often as others do."""
+        other = fallback_of(self._system, task)
+        first: Go | Wait | None = await self._rests(task, strikes) if strikes.failures or strikes.forgiven else None
+        first = first or await self._ask(task, choice, strikes, latest, waits_for_breaker=other is None)
         if isinstance(first, Wait) and first.held is Held.FLEX:
             # The row is known now, and may say that there is no time to wait for flex.
             choice = self.lane(task, strikes)
             if choice.lane is not Lane.FLEX:
-                first = await self._ask(task, choice, latest, waits_for_breaker=other is None)
+                first = await self._ask(task, choice, strikes, latest, waits_for_breaker=other is None)
         if other is None or isinstance(first, Go) or first.held is not Held.BREAKER:
             return first
         lane = self.lane(other, strikes)
-        second = await self._ask(other, lane, latest, waits_for_breaker=False)
+        second = await self._ask(other, lane, strikes, latest, waits_for_breaker=False)
         if isinstance(second, Go):
             return replace(second, reason=f"{task.model} is down, so {other.model}")
         return first
 
-    async def ended(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> Standing:
-        """Tells how the call ended: at once where others should know, else with the next asking."""
-        sign = sign_of(response, outcome)
-        end = CallEnd(
-            sign,
-            go.moment.granted_at,
-            go.moment.permit,
-            witness=_digest(go.task.key),
-            retry_after_s=outcome.delay_s if isinstance(outcome, Again) else None,
-            headroom=response.headroom,
-            flex=lane is Lane.FLEX,
-            seconds=self._seconds(go, response, outcome, lane),
-        )
-        shared = self._model(go.task)
-        if sign is Sign.REFUSED or go.moment.account_probe:
-            await self._tell_account(go, end)
-            if sign is Sign.REFUSED:
-                end = replace(end, sign=Sign.UNUSED)
-        shared.note(end)
-        if shared.urgent(end):
-            await shared.tell()
-        row = shared.row
-        if row is None or sign is Sign.ANSWERED:
-            return Standing()
-        forgiven = forgives(row, go.moment.granted_at)
-        if not row.active:
-            return Standing(forgiven, row.not_before)
-        # With a fallback it need not wait for this model, and should not be the one to probe it again and again.
-        return Standing(forgiven, None if self._fallback(go.task) is not None else row.retry_at)
+    async def ended(
+        self, go: Go, response: Response, outcome: Outcome, lane: Lane, strikes: Strikes = NO_STRIKES
+    ) -> Standing:
+        """Tell how the call ended. ``strikes``: the task's, from before the call."""
+        return await self._ends.tell(go, response, outcome, lane, strikes)
 
     async def unused(self, go: Go) -> None:
         """No call after all: somebody else may have its moment."""
@@ -180,30 +143,21 @@ class Gate:
         if not moment.probe and not moment.account_probe:
             go.line.give_back(moment)
         if moment.probe:
-            await self._model(go.task).probe_unused(moment.permit)
+            await self._paces.model(go.task).probe_unused(moment.permit)
         if moment.account_probe:
-            await self._account(go.task).probe_unused(moment.permit)
+            await self._paces.account(go.task).probe_unused(moment.permit)
 
     async def close(self) -> None:
         """At the end of an invocation: answers that somebody waits to hear of."""
-        for shared in self._shared.values():
+        for shared in self._paces:
             if shared.expectant:
                 await shared.tell()
-
-    def _seconds(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> tuple[float, ...]:
-        """What the call took, where that says something of the next: of a task that flex may serve, since others, such
-        as a chat's, are short and would make ``default`` look faster than it is."""
-        if lane not in (Lane.FLEX, Lane.DEFAULT) or not self._may_have_flex(go.task):
-            return ()
-        if not isinstance(outcome, Answered) and response.fault != TIMEOUT:
-            return ()
-        return (max(0.0, (self._system.clock.now() - go.moment.at).total_seconds()),)
 
     def _may_have_flex(self, task: AcceptedTask) -> bool:
         return Lane.FLEX in self._system.routes.lanes_of(task.type, task.tier)
 
     def _past(self, task: AcceptedTask, now: datetime) -> Past:
-        shared, routes = self._model(task), self._system.routes
+        shared, routes = self._paces.model(task), self._system.routes
         past = past_of(shared.row, now)
         if shared.row is None or not on_trial(shared.row):
             return past
@@ -211,13 +165,14 @@ class Gate:
         each_s = apart_s(task, routes, past, per_minute(shared.row, shared.ceiling, now))
         return replace(past, line_s=self._waiting.get(task.tier, 0) * each_s)
 
-    async def _tell_account(self, go: Go, end: CallEnd) -> None:
-        account = self._account(go.task)
-        account.note(end)
-        await account.tell()
-
     async def _ask(
-        self, task: AcceptedTask, choice: LaneChoice, latest: datetime | None, *, waits_for_breaker: bool
+        self,
+        task: AcceptedTask,
+        choice: LaneChoice,
+        strikes: Strikes,
+        latest: datetime | None,
+        *,
+        waits_for_breaker: bool,
     ) -> Go | Wait:
         now, permit = self._system.clock.now(), uuid4().hex[:12]
         until = now + timedelta(seconds=PATIENCE_S)
@@ -232,21 +187,46 @@ class Gate:
         )
         line = self._line(task, choice.lane)
         granted = await line.moment(asker)
+        if isinstance(granted, Moment) and granted.probe:
+            granted = await self._probed(task, granted, strikes)
         if isinstance(granted, Wait):
             self._system.metrics.count("calls_held", reason=granted.held.value)
+            if granted.held is Held.RATE and (row := self._paces.model(task).row) is not None:
+                self._waits.met(row.key, "rate_limit", row.not_before)
             return granted
         return Go(task, granted, line)
 
-    def _fallback(self, task: AcceptedTask) -> AcceptedTask | None:
-        routes = self._system.routes
-        name = routes.model(task.model).fallback
-        if name is None or task.endpoint not in routes.model(name).endpoints:
-            return None
-        return task.model_copy(update={"model": name, "provider": routes.model(name).provider})
+    async def _probed(self, task: AcceptedTask, moment: Moment, strikes: Strikes) -> Moment | Wait:
+        """Ask the provider whether it is there before a probe is bought. If it is not there, the probe is not made."""
+        shared = self._paces.model(task)
+        blind = shared.row is not None and buys_blind(shared.row, last=self._last(strikes))
+        # The row takes the probe to be over, unless it is made although the provider did not answer.
+        found = await self._paces.seen(shared, task.provider, "" if blind else moment.permit)
+        shared.note(found)
+        await shared.tell()
+        if found.sign is Sign.PRESENT or blind:
+            return replace(moment, unseen=found.sign is Sign.ABSENT)
+        if moment.account_probe:
+            await self._paces.account(task).probe_unused(moment.permit)
+        return self._wait(task, retry_at(shared.row))
+
+    async def _rests(self, task: AcceptedTask, strikes: Strikes) -> Wait | None:
+        row, now = await self._paces.model(task).read(), self._system.clock.now()
+        until = rests_until(row, now, last=self._last(strikes))
+        return None if until is None else self._wait(task, until)
+
+    def _last(self, strikes: Strikes) -> bool:
+        """Has the task only one call left?"""
+        return strikes.exhausted and strikes.failures + 1 >= self._system.routes.retries.attempts
+
+    def _wait(self, task: AcceptedTask, until: datetime | None) -> Wait:
+        now = self._system.clock.now()
+        seconds = 1.0 if until is None else (until - now).total_seconds()
+        return waiting(seconds, Held.BREAKER, f"{task.key} {now.isoformat()}")
 
     def _tokens(self, task: AcceptedTask) -> int:
         """Estimated, and only where tokens are counted."""
-        shared = self._model(task)
+        shared = self._paces.model(task)
         if shared.ceiling.tokens is None and (shared.row is None or shared.row.tokens_limit is None):
             return 0
         body = request_body(task)
@@ -255,7 +235,7 @@ class Gate:
     def _line(self, task: AcceptedTask, lane: Lane) -> Line:
         place = (model_key(task.provider, task.model), task.tier, lane is Lane.FLEX)
         if place not in self._lines:
-            model, account = self._model(task), self._account(task)
+            model, account = self._paces.model(task), self._paces.account(task)
             horizon_s, flex, urgent = HORIZON_S[task.tier], lane is Lane.FLEX, task.tier is Tier.CRITICAL
 
             async def take(first: Asker, tokens: Sequence[int]) -> Answer:
@@ -263,20 +243,3 @@ class Gate:
 
             self._lines[place] = Line(self._system.clock, take)
         return self._lines[place]
-
-    def _model(self, task: AcceptedTask) -> SharedPace:
-        key = model_key(task.provider, task.model)
-        if key not in self._shared:
-            self._shared[key] = SharedPace(self._system, key, self._system.routes.ceiling(task.model))
-        return self._shared[key]
-
-    def _account(self, task: AcceptedTask) -> SharedPace:
-        key = account_key(task.provider)
-        if key not in self._shared:
-            self._shared[key] = SharedPace(self._system, key, Ceiling())
-        return self._shared[key]
-
-
-def _digest(key: str) -> str:
-    """Short, because rows keep a few of them, and opaque."""
-    return sha256(key.encode()).hexdigest()[:12]

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from lowtide.core.errors import Contended
 from lowtide.core.outcomes import jitter
 from lowtide.core.pace_events import Held
+from lowtide.core.task import AcceptedTask
 from lowtide.ports import Clock
 
 SLICE_S = 1.0
@@ -54,6 +55,8 @@ class Moment:
     permit: str
     probe: bool = False
     account_probe: bool = False
+    unseen: bool = False
+    """The call begins although the provider did not answer ``GET /models``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class Line:
         if self._rests is not None:
             wakes_at, held = self._rests
             if wakes_at - timedelta(seconds=SLICE_S) > _stays_until(asker, held):
-                return _wait((wakes_at - self._clock.now()).total_seconds(), held, asker)
+                return waiting((wakes_at - self._clock.now()).total_seconds(), held, asker.seed)
         future: asyncio.Future[Moment | Wait] = asyncio.get_running_loop().create_future()
         self._waiting.append((asker, future))
         if self._pump is None:
@@ -198,13 +201,13 @@ class Line:
             if turn <= _stays_until(asker, held):
                 staying.append((asker, future))
             elif not future.done():
-                future.set_result(_wait((turn - now).total_seconds(), held, asker))
+                future.set_result(waiting((turn - now).total_seconds(), held, asker.seed))
         self._waiting = staying
 
     def _turn_away_all(self, seconds: float) -> None:
         for asker, future in self._waiting:
             if not future.done():
-                future.set_result(_wait(seconds, Held.RATE, asker))
+                future.set_result(waiting(seconds, Held.RATE, asker.seed))
         self._waiting.clear()
 
 
@@ -212,6 +215,16 @@ def _stays_until(asker: Asker, held: Held) -> datetime:
     return asker.down_until if held is Held.BREAKER else asker.until
 
 
-def _wait(seconds: float, held: Held, asker: Asker) -> Wait:
+def waiting(seconds: float, held: Held, seed: str) -> Wait:
     """Up to half as long again, so that not all come back at once."""
-    return Wait(min(LONGEST_WAIT_S, max(1.0, seconds)) * (1 + jitter(asker.seed) / 2), held)
+    return Wait(min(LONGEST_WAIT_S, max(1.0, seconds)) * (1 + jitter(seed) / 2), held)
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The call may be made, now. ``task`` is the one to call for: with another model where a fallback answers."""
+
+    task: AcceptedTask
+    moment: Moment
+    line: Line
+    reason: str | None = None

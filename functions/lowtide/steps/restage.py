@@ -95,9 +95,14 @@ class LinesAgain:
             yield LineAgain(len(raw), self._attempts[place], unsure, PartLine.model_validate_json(raw))
 
 
-def send_again(system: System, row: BatchRow, again: LinesAgain, *, halves: bool) -> None:
+PATIENTLY = 5.0
+"""Factor on the wait of lines if the provider failed the whole batch. Each line has only a few attempts."""
+
+
+def send_again(system: System, row: BatchRow, again: LinesAgain, *, halves: bool, patiently: bool = False) -> None:
     """Into one retry part, or into two that go alone: halves of a batch that failed for a line that nobody named. A
-    tenant's that are held have parts of their own, which wait without keeping others waiting."""
+    tenant's that are held have parts of their own, which wait without keeping others waiting. ``patiently``: the
+    provider failed the whole batch."""
     for tenant, places in again.together.items():
         name = f"r-{row.batch_id}"
         if tenant is not None:
@@ -107,16 +112,18 @@ def send_again(system: System, row: BatchRow, again: LinesAgain, *, halves: bool
             _retry(system, row, again, places[:middle], _Retry(f"{name}-1", tenant, alone=True))
             _retry(system, row, again, places[middle:], _Retry(f"{name}-2", tenant, alone=True))
         else:
-            _retry(system, row, again, places, _Retry(name, tenant, alone=False))
+            slower = PATIENTLY if patiently else 1.0
+            _retry(system, row, again, places, _Retry(name, tenant, alone=False, slower=slower))
 
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """``tenant``, ``alone``: see PartRow."""
+    """``tenant``, ``alone``: see PartRow. ``slower``: factor on the wait."""
 
     part_id: str
     tenant: str | None
     alone: bool
+    slower: float = 1.0
 
 
 def _retry(system: System, row: BatchRow, again: LinesAgain, places: Sequence[int], retry: _Retry) -> None:
@@ -129,7 +136,8 @@ def _retry(system: System, row: BatchRow, again: LinesAgain, places: Sequence[in
     retries = system.routes.retries
     # By attempts, counted or not: what comes back again and again comes back later each time.
     worst = again.worst(places)
-    wait = backoff_s(worst, base_s=retries.batch_base_s, cap_s=retries.cap_s, seed=part_id)
+    base_s, cap_s = retries.batch_base_s * retry.slower, retries.cap_s * retry.slower
+    wait = backoff_s(worst, base_s=base_s, cap_s=cap_s, seed=part_id)
     if again.any_refused(places):
         wait = max(wait, ACCOUNT_WAIT_S)
     with PartFile() as file:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from lowtide.core.breaker import forgives
+from lowtide.core.breaker import answered_lately, forgives
 from lowtide.core.errors import safely_told
 from lowtide.core.pace_events import CallEnd, Ceiling, PaceDecision, PaceEvent, PaceVerdict, Sign, Take, Tell
 from lowtide.core.pace_rows import Breaker, PaceRow
@@ -29,10 +29,19 @@ class SharedPace:
 
     async def look(self) -> PaceRow | None:
         """The row as last seen, and read where it was not seen yet: the first calls of a process know no less."""
-        if self.row is None:
-            [row] = await self._system.offload(lambda: self._system.paces.get([self.key]))
-            self.row = self.row or row
+        return self.row or await self.read()
+
+    async def read(self) -> PaceRow | None:
+        """The row as it is."""
+        [row] = await self._system.offload(lambda: self._system.paces.get([self.key]))
+        self.row = row or self.row
         return self.row
+
+    @property
+    def answered_lately(self) -> bool:
+        """Was a call of the model answered a moment ago, as far as this process knows?"""
+        noted = any(end.sign is Sign.ANSWERED for end in self._untold)
+        return noted or (self.row is not None and answered_lately(self.row, self._system.clock.now()))
 
     def note(self, end: CallEnd) -> None:
         last = self._untold[-1] if self._untold else None
@@ -58,7 +67,7 @@ class SharedPace:
                 )
             case Sign.DOWN | Sign.FAILED | Sign.REFUSED:
                 return self._probed(end) or self.row is None or not forgives(self.row, end.granted_at)
-            case Sign.NO_CAPACITY | Sign.STALLED:
+            case Sign.NO_CAPACITY | Sign.STALLED | Sign.DOUBTED | Sign.CLEARED | Sign.PRESENT | Sign.ABSENT:
                 return True
             case _:
                 assert_never(end.sign)
@@ -114,7 +123,7 @@ class SharedPace:
         on_account = replace(event, key=account.key, tokens=(0,), told=(), ceiling=account.ceiling, flex=False)
         probes = False
         try:
-            allowed = await self._system.offload(lambda: self._allowed(on_account))
+            allowed = await self._system.offload(lambda: self._allowed(account, on_account))
             if allowed is not None:
                 account._saw(allowed)
                 if allowed.verdict is PaceVerdict.LATER:
@@ -139,10 +148,11 @@ class SharedPace:
         self.note(CallEnd(Sign.UNUSED, self._system.clock.now(), permit))
         await self.tell()
 
-    def _allowed(self, event: Take) -> PaceDecision | None:
+    def _allowed(self, account: SharedPace, event: Take) -> PaceDecision | None:
         """What the account says, which is written only where it is not closed; None where it is."""
         [row] = self._system.paces.get([event.key])
         if row is None or not row.active:
+            account.row = row
             return None
         [decision] = self._apply(Change(event.key, event, row))
         return decision
@@ -160,14 +170,14 @@ class SharedPace:
             raise AssertionError("the first event makes the row")
         if before is None or before.state is self.row.state:
             return
-        metrics = self._system.metrics
+        metrics, whose = self._system.metrics, "account" if self.row.of_account else "breaker"
         match self.row.state:
             case Breaker.OPEN:
-                metrics.log("breaker_open", breaker=self.key, opens=self.row.opens)
+                metrics.log(f"{whose}_open", breaker=self.key, opens=self.row.opens)
             case Breaker.CLOSED:
-                metrics.log("breaker_closed", breaker=self.key)
+                metrics.log(f"{whose}_closed", breaker=self.key)
             case Breaker.HALF_OPEN:
-                metrics.log("breaker_probe", breaker=self.key)
+                metrics.log(f"{whose}_probe", breaker=self.key)
 
     def _probed(self, end: CallEnd) -> bool:
         return self.row is not None and self.row.probe is not None and end.call == self.row.probe

@@ -7,7 +7,7 @@ so it may be the probe that finds the account good again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -17,11 +17,11 @@ from lowtide.core.errors import LowtideError
 from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import open_now
 from lowtide.core.pace_events import CallEnd, Sign, Take, Tell
-from lowtide.core.pace_rows import PaceRow, account_key, model_key
+from lowtide.core.pace_rows import PaceRow, account_key, account_of, batches_key, model_key
 from lowtide.core.preemption import must_yield
 from lowtide.core.rescues import LONGEST_TURN, may_wait
 from lowtide.core.tiers import Tier
-from lowtide.ports import Change, System
+from lowtide.ports import Change, SubmissionKey, System
 
 from .outlook import Outlook, margins_of
 
@@ -33,17 +33,19 @@ class Held(StrEnum):
     """It does not answer."""
     ACCOUNT = "account"
     """It is refused."""
+    BATCHES = "batches"
+    """The provider refuses the batches of this model and endpoint."""
     CRITICAL = "critical"
     """It is kept waiting, and the batch would take from the same limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """``probe``: this submission is to see whether the account is taken again."""
+    """A submission may begin. ``probes``: keys of the rows that it probes."""
 
     permit: str
     granted_at: datetime
-    probe: bool
+    probes: tuple[str, ...] = ()
 
 
 def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pass | Held:
@@ -51,18 +53,24 @@ def admit(system: System, row: BatchRow, permit: str, *, called_off: bool) -> Pa
     of it is created."""
     lot, now = row.lot, system.clock.now()
     if called_off:
-        return Pass(permit, now, probe=False)
-    key = account_key(lot.provider)
-    account, model = system.paces.get([key, model_key(lot.provider, lot.model)])
+        return Pass(permit, now)
+    keys = account_key(lot.provider), batches_key_of(row), model_key(lot.provider, lot.model)
+    account, batches, model = system.paces.get(keys)
     if model is not None and model.active and now < ask_again_at(model, now):
         return Held.MODEL
     if _yields(system, row, now):
         return Held.CRITICAL
-    if account is None or not account.active:
-        return Pass(permit, now, probe=False)
-    asked = Take(key, permit, (0,), 0.0, system.routes.batching.lease_s)
-    [decision] = system.paces.apply([Change(key, asked, account)], now)
-    return Pass(permit, now, probe=decision.probe) if decision.moments else Held.ACCOUNT
+    given = Pass(permit, now)
+    for key, seen, held in ((keys[0], account, Held.ACCOUNT), (keys[1], batches, Held.BATCHES)):
+        if seen is None or not seen.active:
+            continue
+        asked = Take(key, permit, (0,), 0.0, system.routes.batching.lease_s)
+        [decision] = system.paces.apply([Change(key, asked, seen)], now)
+        if not decision.moments:
+            tell(system, given, Sign.UNUSED)
+            return held
+        given = replace(given, probes=(*given.probes, key))
+    return given
 
 
 def _yields(system: System, row: BatchRow, now: datetime) -> bool:
@@ -90,12 +98,35 @@ def account_refused(system: System, provider: str) -> bool:
     return account is not None and account.active
 
 
-def tell(system: System, row: BatchRow, given: Pass, sign: Sign) -> PaceRow | None:
-    """What the submission says of its account: ``ANSWERED``, ``REFUSED``, or ``UNUSED`` where it says nothing. Only a
-    refusal and a probe are news; the account's row where there was."""
-    if sign is not Sign.REFUSED and not given.probe:
-        return None
-    key = account_key(row.lot.provider)
-    end = CallEnd(sign, given.granted_at, given.permit)
-    [decision] = system.paces.apply([Change(key, Tell(key, (end,)))], system.clock.now())
+def batches_key_of(row: BatchRow) -> str:
+    return batches_key(row.lot.provider, row.lot.model, row.lot.endpoint.value)
+
+
+def tell(system: System, given: Pass, sign: Sign) -> None:
+    """Tell the probed rows how the submission ended: ``ANSWERED``, or ``UNUSED`` if the provider was not asked. A
+    created batch may still fail for the same fault, so the row of its lot is told by ``taken``."""
+    for key in given.probes:
+        if sign is Sign.UNUSED or account_of(key):
+            end = CallEnd(sign, given.granted_at, given.permit)
+            system.paces.apply([Change(key, Tell(key, (end,)))], system.clock.now())
+
+
+def refuse(system: System, key: str, permit: str) -> PaceRow | None:
+    """Tell the row of an account, or of a lot's batches, that the provider refuses it. Return the row."""
+    now = system.clock.now()
+    [decision] = system.paces.apply([Change(key, Tell(key, (CallEnd(Sign.REFUSED, now, permit),)))], now)
     return decision.row
+
+
+def permit_of(system: System, row: BatchRow) -> str:
+    """Return the name under which this submission probes."""
+    return SubmissionKey(system.deployment, row.batch_id, row.submission).text
+
+
+def taken(system: System, row: BatchRow) -> None:
+    """Tell the row of the lot that the provider has validated a batch, and runs it."""
+    key, now = batches_key_of(row), system.clock.now()
+    [seen] = system.paces.get([key])
+    if seen is not None and seen.active:
+        end = CallEnd(Sign.ANSWERED, now, permit_of(system, row))
+        system.paces.apply([Change(key, Tell(key, (end,)), seen)], now)

@@ -23,15 +23,19 @@ from lowtide.core.batches import (
     ValidationFault,
     may_intend_again,
 )
+from lowtide.core.collection import WHOLE_TRIES, speaks_of_a_line
 from lowtide.core.errors import ProviderRefused, Unreachable, Unsendable
-from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import Again, Halt, Response, backoff_s, judge
+from lowtide.core.outcomes import backoff_s, believed_s
 from lowtide.core.pace_events import Sign
+from lowtide.core.pace_rows import account_key
+from lowtide.core.whose_fault import Fault, fault_of_batch, only_forbidden
 from lowtide.ports import BatchApi, SubmissionKey, System
 
+from .give_back import give_back
+from .imposed_waits import SAID_BEYOND_S, say_wait
 from .lease import LeasedBatch, leased
 from .rescue import call_off, too_late
-from .submission_gate import Held, Pass, admit, tell
+from .submission_gate import Held, admit, batches_key_of, refuse, tell
 from .token_room import has_room
 
 _MAY_HIDE_A_BATCH = frozenset({408, 409, *range(500, 600)})
@@ -62,7 +66,7 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
                 return row
             if late:
                 call_off(system, batch)
-            submission = _Submission(system, batch, given)
+            submission = _Submission(system, batch)
             try:
                 await submission.advance()
             finally:
@@ -70,7 +74,7 @@ async def submit(system: System, row: BatchRow) -> BatchRow:
             return batch.row
     finally:
         # Also where a step of ours failed: the next probe of the account waits for the end of this one.
-        tell(system, row, given, sign)
+        tell(system, given, sign)
 
 
 def submission_key(system: System, row: BatchRow) -> SubmissionKey:
@@ -78,10 +82,9 @@ def submission_key(system: System, row: BatchRow) -> SubmissionKey:
 
 
 class _Submission:
-    def __init__(self, system: System, batch: LeasedBatch, given: Pass) -> None:
+    def __init__(self, system: System, batch: LeasedBatch) -> None:
         self._system = system
         self._batch = batch
-        self._given = given
         self._creating = False
         self.sign = Sign.UNUSED
         """What the provider has said of the account so far."""
@@ -95,12 +98,12 @@ class _Submission:
                 await self._look()
         except Unsendable as error:
             self._log("provider_unreachable", reason=str(error))
-            self._halted(Made.MAYBE if self._looking else Made.NOTHING)
+            self._halted(account_key(self._batch.row.lot.provider), Made.MAYBE if self._looking else Made.NOTHING)
         except Unreachable as error:
             # Whether it took effect is unknown: the row says how far we meant to go, and the next one looks.
             self._log("provider_unreachable", reason=str(error))
         except ProviderRefused as refusal:
-            self._refused(refusal)
+            await self._refused(refusal)
 
     async def _upload(self) -> None:
         batch = self._batch
@@ -150,36 +153,51 @@ class _Submission:
         batch.apply(Run(batch.owner, created))
         self._log("batch_submitted", provider_batch_id=created.id, requests=batch.row.requests)
 
-    def _refused(self, refusal: ProviderRefused) -> None:
+    async def _refused(self, refusal: ProviderRefused) -> None:
         """An answer, but not every one says that nothing was made: then whoever comes next waits out the grace."""
         batch, now = self._batch, self._system.clock.now()
         self._log("submission_refused", status=refusal.status, code=refusal.code)
         self._system.metrics.count("submissions_refused")
-        response = Response(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}})
-        outcome = judge(response, Lane.BATCH)
+        fault = fault_of_batch(refusal.error)
         # Of what an earlier creation made, a look that was refused says nothing.
         made = Made.MAYBE if self._looking or refusal.status in _MAY_HIDE_A_BATCH else Made.NOTHING
-        if isinstance(outcome, Halt):
-            self._halted(made)
+        if fault is Fault.ACCOUNT:
+            lot = batch.row.lot
+            forbidden = only_forbidden(refusal.error)
+            self._halted(batches_key_of(batch.row) if forbidden else account_key(lot.provider), made)
             return
         self.sign = Sign.ANSWERED
-        if self._looking or isinstance(outcome, Again):
-            batch.apply(Postpone(batch.owner, now + timedelta(seconds=self._wait_s(refusal)), made))
+        if made is Made.MAYBE or fault in (Fault.NOW, Fault.PROVIDER):
+            wait_s = self._wait_s(refusal)
+            if (refusal.retry_after_s or 0.0) > SAID_BEYOND_S:
+                say_wait(self._system, wait_s, refusal.retry_after_s, batch_id=batch.row.batch_id, code=refusal.code)
+            batch.apply(Postpone(batch.owner, now + timedelta(seconds=wait_s), made))
             return
-        # It will not take this batch as it is: judged item by item, as one that failed validation.
-        fault = ValidationFault(code=refusal.code or f"http_{refusal.status}", message=refusal.message)
+        tried_whole = batch.row.refusals + 1 >= WHOLE_TRIES and batch.row.requests > 1
+        if fault is Fault.ITEM or (fault is Fault.UNNAMED and tried_whole):
+            self._judge_by_line(refusal)
+            return
+        await give_back(self._system, batch, self._api, refusal.error, retry_after_s=refusal.retry_after_s)
+
+    def _judge_by_line(self, refusal: ProviderRefused) -> None:
+        """Treat the batch like one that failed validation: halves of it show whether a line is at fault, or fit where
+        the whole was too large."""
+        batch = self._batch
+        code = refusal.code if refusal.code and speaks_of_a_line(refusal.code) else f"http_{refusal.status}"
+        fault = ValidationFault(code=code, message=refusal.message)
         refused = ProviderBatch(id="", status=ProviderStatus.FAILED, input_ref=batch.row.input_ref, faults=(fault,))
         if batch.row.state is BatchState.UPLOADING:
             batch.apply(Intend(batch.owner, None))
         batch.apply(Run(batch.owner, refused))
 
-    def _halted(self, made: Made) -> None:
-        """The account is refused, or there is no key to ask with: everybody waits for an operator."""
+    def _halted(self, key: str, made: Made) -> None:
+        """Tell the row that the provider refuses the account or its batches, or that there is no key. Submissions wait
+        for an operator."""
         self.sign = Sign.UNUSED
         self._system.metrics.count("account_refused")
-        account = tell(self._system, self._batch.row, self._given, Sign.REFUSED)
-        if account is not None and account.retry_at is not None:
-            self._batch.apply(Postpone(self._batch.owner, account.retry_at, made))
+        refused = refuse(self._system, key, self._key.text)
+        if refused is not None and refused.retry_at is not None:
+            self._batch.apply(Postpone(self._batch.owner, refused.retry_at, made))
 
     @property
     def _looking(self) -> bool:
@@ -188,7 +206,7 @@ class _Submission:
     def _wait_s(self, refusal: ProviderRefused) -> float:
         retries, row = self._system.routes.retries, self._batch.row
         wait = backoff_s(row.setbacks + 1, base_s=retries.batch_base_s, cap_s=retries.cap_s, seed=row.batch_id)
-        return max(wait, refusal.retry_after_s or 0.0)
+        return max(wait, believed_s(refusal.retry_after_s) or 0.0)
 
     @property
     def _key(self) -> SubmissionKey:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lowtide.core.errors import ConfigError
 from lowtide.core.outcomes import Response
-from lowtide.ports import AnswerApi, Call, Clock
+from lowtide.ports import AnswerApi, Call, Clock, Presence
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -87,3 +87,6 @@ class KeyWatch:
         if response.status == HTTPStatus.UNAUTHORIZED:
             self._keys.forget()
         return response
+
+    async def presence(self) -> Presence:
+        return await self._answers.presence()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
@@ -11,11 +12,14 @@ from lowtide.core.errors import KeyUnreadable, Redirected
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import KEY_UNREADABLE, REDIRECTED, Response
 from lowtide.core.task import Endpoint
-from lowtide.ports import Call
+from lowtide.ports import Call, Presence
 
 from .client import CONNECT_TIMEOUT_S
 from .wire import headroom, json_body, redirects_told, retry_after_s, was_sent
 
+_UNWELCOME = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
+PRESENT_TIMEOUT_S = 3.0
+"""Shorter than the margin between the end of a call and the end of its claim: the question is asked in that margin."""
 _TIER_OF = {Lane.DEFAULT: "default", Lane.FLEX: "flex", Lane.PRIORITY: "priority"}
 
 
@@ -48,6 +52,24 @@ class OpenAIAnswers:
             return Response(None, fault="connection", sent=was_sent(error))
         except Exception as error:  # noqa: BLE001 - the port's promise: only cancellation raises
             return Response(None, fault="connection", sent=was_sent(error))
+
+    async def presence(self) -> Presence:
+        """Send ``GET /models``. The list itself is not read."""
+        try:
+            async with (
+                asyncio.timeout(PRESENT_TIMEOUT_S),
+                self._client.models.with_streaming_response.list(timeout=_timeout(PRESENT_TIMEOUT_S)),
+            ):
+                return Presence.THERE
+        except KeyUnreadable:
+            return Presence.THERE
+        except APIStatusError as error:
+            if error.status_code in _UNWELCOME:
+                return Presence.UNWELCOME
+            down = error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            return Presence.ABSENT if down else Presence.THERE
+        except Exception:  # noqa: BLE001 - the port's promise: only cancellation raises
+            return Presence.ABSENT
 
     async def _post(self, call: Call) -> httpx2.Response:
         headers = {"X-Client-Request-Id": call.call_id}

@@ -80,13 +80,14 @@ def _faults(errors: Any) -> tuple[ValidationFault, ...]:
 
 
 def _fault(said: Mapping[str, Any]) -> ValidationFault:
-    code, message = _text(said.get("code")) or _text(said.get("type")), _text(said.get("message"))
-    param = _text(said.get("param"))
+    code, kind, param = (_text(said.get(name)) for name in ("code", "type", "param"))
+    message, name = _text(said.get("message")), code or kind
     return ValidationFault(
-        code=None if code is None else code_text(code),
+        code=None if name is None else code_text(name),
         message=None if message is None else message_text(message, _FAULT_MESSAGE),
         line=_line(said.get("line")),
         param=None if param is None else code_text(param),
+        type=None if kind is None else code_text(kind),
     )
 
 

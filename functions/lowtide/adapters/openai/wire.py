@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +16,8 @@ from openai import APIConnectionError, APIStatusError
 from lowtide.core.errors import ProviderRefused, Redirected, Unreachable
 from lowtide.core.masking import SHORTEST, masked, masked_in
 from lowtide.core.outcomes import Headroom
-from lowtide.core.provider_words import any_text, code_text, message_text
+from lowtide.core.provider_errors import error_of
+from lowtide.core.provider_words import code_text, message_text
 
 from .guard import CUT
 
@@ -118,16 +119,13 @@ def was_sent(error: BaseException) -> bool:
 
 def refusal(error: APIStatusError) -> ProviderRefused:
     """An error status with what its body says of it, whatever shape the server gives its errors."""
-    body = json_body(error.response)
-    detail = body.get("error", body) if isinstance(body, Mapping) else body
-    code, message = None, detail
-    if isinstance(detail, Mapping):
-        code = detail.get("code") or detail.get("type")
-        message = detail.get("message") or detail.get("detail")
+    told = error_of(error.status_code, json_body(error.response))
+    code = told.code or told.type
     return ProviderRefused(
         error.status_code,
-        None if code is None else code_text(any_text(code)),
-        message_text(f"HTTP {error.status_code}: {any_text(message or error.response.reason_phrase)}"),
+        None if code is None else code_text(code),
+        message_text(f"HTTP {error.status_code}: {told.message or error.response.reason_phrase}"),
+        error=told,
         retry_after_s=retry_after_s(error.response.headers),
     )
 
