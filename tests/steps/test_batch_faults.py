@@ -90,7 +90,7 @@ async def turns(life: Life, seconds: float, *, step_s: float = 60) -> list[str]:
         try:
             await life.collect()
         except* AccountRefused as group:
-            refused += [str(error) for error in group.exceptions]
+            refused += [error.message for error in group.exceptions if isinstance(error, AccountRefused)]
         await life.pass_time(step_s)
     return refused
 
