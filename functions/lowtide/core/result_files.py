@@ -39,8 +39,8 @@ _AWAY_FOR = {
 def may_yet_name_files(batch: ProviderBatch) -> bool:
     """Tell whether a batch has ended without naming its output although it may have answered something.
 
-    A batch without an id was called off before it was created. Absent counts say nothing. A batch that completed has every request in one of its files; of a batch that ended
-    otherwise, only completed requests were paid for.
+    A batch without an id was called off before it was created. Absent counts say nothing. A batch that completed has
+    every request in one of its files; of a batch that ended otherwise, only completed requests were paid for.
     """
     if not batch.id or not batch.ended or batch.output_ref is not None:
         return False
