@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from lowtide_local.demo.play import Day, Watcher, play
+from lowtide_local.disk import make_directory
 
 from .demo_engines import EngineName
 from .stop import ExitCode
@@ -28,7 +29,7 @@ TASKS = {EngineName.EMBEDDED: 400, EngineName.MOTO: 100}
 
 def demo_command(*, tasks: int | None, seed: int, engine: EngineName, as_json: bool) -> ExitCode:
     """Fails where the reconciliation does not hold."""
-    OUT.mkdir(exist_ok=True)
+    make_directory(OUT)
     count = TASKS[engine] if tasks is None else tasks
     console = Console(highlight=False)
     if not as_json:

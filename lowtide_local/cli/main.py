@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lowtide.core.errors import LowtideError
+from lowtide_local.disk import DiskFault, fault_in, told
 
 from . import operate
 from .demo_engines import EngineName
@@ -133,13 +134,14 @@ def main() -> None:
         sys.exit(int(ExitCode.FAILURE))
     except OSError as error:
         _discard_stdout()
-        where = f"{error.filename}: " if error.filename is not None else ""
-        _fail(where + (error.strerror or str(error)), ExitCode.FAILURE)
+        _fail(told(error, unnamed="standard output"), ExitCode.FAILURE)
     except LowtideError as error:
         _fail(str(error), ExitCode.FAILURE)
     except KeyboardInterrupt:
         _fail("interrupted", ExitCode.FAILURE)
-    except Exception as error:
+    except (Exception, DiskFault, BaseExceptionGroup) as error:
+        if (fault := fault_in(error)) is not None:
+            _fail(fault, ExitCode.FAILURE)
         # A defect of ours. A traceback may quote a prompt, so it is shown to those alone who ask for it.
         if "LOWTIDE_TRACEBACK" in os.environ:
             raise

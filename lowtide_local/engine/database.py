@@ -6,6 +6,7 @@ several ports can write as one (a feeder's rows, messages and cursor).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import RLock
 
 from lowtide.core.errors import LowtideError
+from lowtide_local.disk import DiskFault, named, open_kept
 
 try:
     import fcntl
@@ -59,6 +61,18 @@ CREATE INDEX rows_by_state ON rows (kind, state);
 """
 
 
+_PRIMARY = 0xFF
+"""SQLite's error codes have their kind in these bits."""
+_LOOK = "see that the disk is well and has room, that its files may be written, and grow (ulimit -f)"
+_REFUSED = {
+    sqlite3.SQLITE_FULL: "make room there",
+    sqlite3.SQLITE_IOERR: _LOOK,
+    sqlite3.SQLITE_READONLY: _LOOK,
+    sqlite3.SQLITE_CANTOPEN: _LOOK,
+    sqlite3.SQLITE_PERM: _LOOK,
+}
+
+
 class Durability(Enum):
     """What a commit survives. Either way the death of the process loses nothing that was committed."""
 
@@ -79,29 +93,42 @@ class DirectoryUnusable(LowtideError):
 class Database:
     """Opens or makes the file at ``path``, and holds ``path`` + ``.lock`` until it is closed.
 
-    Raises DirectoryInUse or DirectoryUnusable.
+    Raises DirectoryInUse, DirectoryUnusable, NotOurs or OSError; and DiskFault, as every call does, where the disk
+    refuses.
     """
 
     def __init__(self, path: Path, durability: Durability) -> None:
+        self._path = path
         self._turn = RLock()
         self._depth = 0
         self._open = True
         with ExitStack() as opened:
             opened.enter_context(_locked(path.with_name(path.name + ".lock")))
-            self._connection = opened.enter_context(
-                closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
-            )
+            _make_private(path)
+            self._connection = opened.enter_context(closing(self._connect()))
             self._prepare(path, durability)
             self._held = opened.pop_all()
 
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise self._fault(error) or error from error
+
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
         with self._turn:
-            return self._connection.execute(statement, parameters)
+            try:
+                return self._connection.execute(statement, parameters)
+            except sqlite3.OperationalError as error:
+                raise self._fault(error) or error from error
 
     def execute_many(self, statement: str, parameters: list[tuple[object, ...]]) -> int:
         """Returns how many rows changed."""
         with self._turn:
-            return self._connection.executemany(statement, parameters).rowcount
+            try:
+                return self._connection.executemany(statement, parameters).rowcount
+            except sqlite3.OperationalError as error:
+                raise self._fault(error) or error from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -117,7 +144,8 @@ class Database:
                 yield
             except BaseException:
                 self._depth -= 1
-                if self._open:  # a kill has rolled back already
+                # A kill has rolled back already, and so has SQLite where the disk refused.
+                if self._open and self._connection.in_transaction:
                     self.execute(f"ROLLBACK TO {name}" if self._depth else "ROLLBACK")
                 raise
             self._depth -= 1
@@ -127,6 +155,12 @@ class Database:
         """Idempotent. An open transaction is rolled back."""
         self._open = False
         self._held.close()
+
+    def _fault(self, error: sqlite3.OperationalError) -> DiskFault | None:
+        """Is it the disk that refuses? SQLite says little more of it than that."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # Python's own errors have none
+        remedy = _REFUSED.get(code & _PRIMARY)
+        return None if remedy is None else DiskFault(self._path, f"{error}; {remedy}")
 
     def _prepare(self, path: Path, durability: Durability) -> None:
         try:
@@ -150,13 +184,23 @@ class Database:
             self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+def _make_private(path: Path) -> None:
+    """SQLite gives the files that it makes beside this one its mode. Raises NotOurs for a link in the place of any."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        beside = path.with_name(path.name + suffix)
+        if os.path.lexists(beside):
+            open_kept(beside).close()
+    open_kept(path).close()
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """The lock goes with the process, however that ends. The file stays: removing it would race."""
-    with path.open("ab") as file:
+    with open_kept(path) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            with named(path):  # not every file system has locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise DirectoryInUse(
                 f"{path.parent} is in use by another lowtide process; wait for it or stop it"
             ) from error

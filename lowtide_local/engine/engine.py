@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from lowtide.core.tiers import Tier
 from lowtide.ports import Clock
+from lowtide_local.disk import claim_directory
 
 from . import voiding
 from .database import Database, Durability
@@ -33,7 +34,7 @@ class Engine:
     """One process's hold on a directory: ``state.db`` (with its lock) and ``objects/``."""
 
     def __init__(self, directory: Path, clock: Clock, durability: Durability) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        claim_directory(directory)
         self._clock = clock
         self._database = Database(directory / "state.db", durability)
         try:
@@ -52,7 +53,7 @@ class Engine:
 
     @classmethod
     def open(cls, directory: Path, clock: Clock, durability: Durability = Durability.FULL) -> Self:
-        """Makes what is not there yet. Raises DirectoryInUse or DirectoryUnusable."""
+        """Makes what is not there yet. Raises DirectoryInUse, DirectoryUnusable, NotOurs or DiskFault."""
         return cls(directory, clock, durability)
 
     def queue(self, name: str) -> SqliteQueue:

@@ -11,11 +11,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lowtide.core.errors import NotFound
+from lowtide_local.disk import DiskFault, claim_directory, create, make_directory, problem_of, refused
 
 from .database import Durability
 
 _UNFINISHED = ".unfinished"
 """Where a put writes before it renames. No key leads here: no segment of a key begins with a dot."""
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Raises DiskFault where the disk refuses what is done at ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if refused(error):
+            raise DiskFault(path, problem_of(error)) from error
+        raise
 
 
 class FileObjects:
@@ -25,15 +37,23 @@ class FileObjects:
         self._root = root
         self._durability = durability
         self._numbers = count()
+        claim_directory(root)
         # What a process that died was writing; the engine's lock says that it is dead.
-        shutil.rmtree(root / _UNFINISHED, ignore_errors=True)
-        (root / _UNFINISHED).mkdir(parents=True)
+        unfinished = root / _UNFINISHED
+        if unfinished.is_symlink():
+            unfinished.unlink()
+        shutil.rmtree(unfinished, ignore_errors=True)
+        claim_directory(unfinished)
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
-        """From where the handle stands to its end; it stays open."""
+        """From where the handle stands to its end; it stays open. Raises DiskFault where the disk takes no more."""
         path = self._path(key)
+        with _kept(path):
+            self._put(path, data)
+
+    def _put(self, path: Path, data: bytes | BinaryIO) -> None:
         unfinished = self._root / _UNFINISHED / str(next(self._numbers))
-        with unfinished.open("wb") as file:
+        with create(unfinished) as file:
             if isinstance(data, bytes):
                 file.write(data)
             else:
@@ -61,12 +81,16 @@ class FileObjects:
             file = self._path(key).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise NotFound(f"no object {key} in {self._root}") from error
+        except OSError as error:
+            raise DiskFault(self._path(key), problem_of(error)) from error
         with file:
             yield file
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
-            self._path(key).unlink(missing_ok=True)
+            path = self._path(key)
+            with _kept(path):
+                path.unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """As they are at this moment, sorted as S3 sorts them: by the bytes of the whole key."""
@@ -82,10 +106,13 @@ class FileObjects:
         return self._root.joinpath(*segments)
 
     def _directory(self, path: Path) -> None:
-        """Makes it, and each new one's name durable in its parent."""
-        if not path.is_dir():
+        """Makes it and those above it under the root, and each new one's name durable in its parent."""
+        if path != self._root:
             self._directory(path.parent)
-            path.mkdir(exist_ok=True)
+        if path.is_symlink():
+            raise DiskFault(path, "a symbolic link is in the place of a directory; remove it")
+        if not path.is_dir():
+            make_directory(path)
             self._sync(path.parent)
 
     def _sync(self, directory: Path) -> None:

@@ -18,6 +18,8 @@ from .sources import from_genai, from_litellm, shutdown_dates
 from .table import UnsettledPricesError, build, catalogue
 
 OUT = Path("functions/lowtide/prices.json")
+_PUBLIC = 0o644
+"""Mode of a file that is no record of anybody's work."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     document = table.model_dump(mode="json", by_alias=True, exclude_none=True)
     write_json(args.out, document)
+    args.out.chmod(_PUBLIC)
     sys.stdout.write("\n".join([*notes, f"{args.out}: {len(table.models)} models"]) + "\n")
     return 0
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
+
+from lowtide_local.disk import create, named
 
 UNICODE_LINE_ENDS = {mark.encode(): rf"\u{ord(mark):04x}".encode() for mark in "\u0085\u2028\u2029"}
 """Those that JSON lets stand unescaped inside a string."""
 
 
 def write_by_rename(path: Path, data: bytes) -> None:
-    """Replaces ``path`` with ``data``. Raises OSError; then the old file, if any, is untouched and nothing is left."""
+    """Replaces ``path`` with ``data``, for this user alone. Raises OSError with the path; then the old file, if any, is
+    untouched and nothing is left."""
     _replace(path, lambda file: file.write(data))
 
 
@@ -50,13 +54,14 @@ def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     # One writer per path, so the name is fixed: what a killed writer left is overwritten by the next one.
     beside = path.with_name(f".{path.name}.partial")
     try:
-        with beside.open("wb") as file:
+        with named(path), create(beside) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a directory of that name, say, which is the error that is told
+            beside.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
 

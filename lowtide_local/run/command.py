@@ -26,6 +26,7 @@ from lowtide.core.routes import Routes
 from lowtide.ports import System
 from lowtide.steps.sweep import sweep
 from lowtide_local.cli.stop import Stop, usage
+from lowtide_local.disk import DiskFault
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.worker import Halted, Pace, Worker
 from lowtide_local.report.run_report import RunReport
@@ -215,7 +216,7 @@ def _refusal(cause: Halted, base_url: str) -> str:
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first that speaks for itself: one that ends the command on purpose before all others."""
     leaves = list(_leaves(failures))
-    return next((leaf for leaf in leaves if isinstance(leaf, Stop | Halted)), leaves[0])
+    return next((leaf for leaf in leaves if isinstance(leaf, Stop | Halted | DiskFault)), leaves[0])
 
 
 def _leaves(failure: BaseException) -> list[BaseException]:

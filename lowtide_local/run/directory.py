@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,15 @@ from lowtide.core.batches import BatchState
 from lowtide.core.tasks import TaskState
 from lowtide.ports import Clock
 from lowtide_local.cli.stop import Stop, usage
+from lowtide_local.disk import DiskFault, NotOurs, make_directory, temporary, told
 from lowtide_local.engine.database import DirectoryInUse, DirectoryUnusable
 from lowtide_local.engine.engine import Engine
 
 from .endpoint import Endpoint
 from .reading import DATABASE, STATE
+
+GO_ON = "What was done is kept: repeat the command when that is mended"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
 
 _RESTING = (BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING)
 
@@ -98,13 +103,13 @@ def lift_rest(engine: Engine) -> None:
 
 def _open(out: Path, mark: str, clock: Clock) -> Engine:
     try:
-        engine = Engine.open(out / STATE, clock)
+        with _beginning(out):
+            make_directory(out)
+            engine = Engine.open(out / STATE, clock)
     except DirectoryInUse:
         raise Stop(f"{out} is in use by another lowtide run; wait for it, or give another --out") from None
-    except DirectoryUnusable as error:
+    except (DirectoryUnusable, NotOurs) as error:
         raise usage(str(error)) from None
-    except OSError as error:
-        raise _unwritable(out, error) from None
     try:
         _claim(engine, out, mark)
     except BaseException:
@@ -135,8 +140,23 @@ def _differing(before: str, now: str) -> str:
 
 
 @contextmanager
+def _beginning(out: Path) -> Iterator[None]:
+    """Where DIR cannot be made the command is at fault, unless the disk is merely full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        raise _unwritable(out, error) from None
+
+
+@contextmanager
 def _as_stop(out: Path) -> Iterator[None]:
     try:
         yield
+    except DiskFault as fault:
+        raise Stop(f"{fault}. {GO_ON}") from None
+    except OSError as error:
+        raise Stop(f"{told(error, unnamed=temporary())}. {GO_ON}") from None
     except sqlite3.Error as error:
         raise Stop(f"cannot keep state in {out / STATE}: {error}; repeat the command when that is mended") from None

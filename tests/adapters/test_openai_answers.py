@@ -48,6 +48,20 @@ def replying(handler, **settings):
     return OpenAIAnswers(build_client(base_url="http://elsewhere/v1", api_key="k", http_client=http_client), **settings)
 
 
+async def test_a_request_id_that_repeats_the_key_or_a_whole_reply_is_masked_and_cut():
+    key = "opaque-" + "k" * 20
+
+    def echo(request):
+        return httpx2.Response(400, headers={"x-request-id": f"req {key} " + "x" * 5_000}, json={})
+
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(echo))
+    client = build_client(base_url="http://elsewhere/v1", api_key=key, http_client=http_client)
+    response = await OpenAIAnswers(client).answer(call())
+    assert response.request_id is not None
+    assert response.request_id.startswith("req (key) xxx")
+    assert len(response.request_id) <= 200
+
+
 async def test_an_answer_comes_with_its_status_body_and_request_id():
     provider = provider_of()
     response = await OpenAIAnswers(connect(provider)).answer(call())

@@ -145,7 +145,10 @@ def test_schema_is_one_json_document():
 def test_a_full_disk_and_a_reader_that_leaves_early_are_no_tracebacks(tmp_path):
     with (tmp_path / "schema.json").open("w") as file:
         ended = schema_into(file, program=with_small_files(10))
-    assert (ended.returncode, ended.stderr) == (1, "lowtide: File too large\n")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "lowtide: standard output: File too large; raise the limit on the size of a file (ulimit -f)\n",
+    )
     reads, writes = os.pipe()
     os.close(reads)
     with os.fdopen(writes, "w") as pipe:

@@ -110,6 +110,15 @@ def test_every_line_is_finished_once_or_goes_again_once_whatever_the_files_hold(
     assert sorted(finished + again) == sorted(SENT)
 
 
+def test_what_is_said_of_a_whole_batch_goes_to_a_line_that_is_alone_and_to_no_other_tenants():
+    quoting = ended(ProviderStatus.FAILED, ValidationFault(code="server_error", message="line 2 says: my secret"))
+    assert {outcome.message for outcome in left(Reading(), quoting).values()} == {
+        "the batch failed validation (server_error)"
+    }
+    [(_, lone, _)] = Reading().unanswered(["a-1"], quoting)
+    assert (lone.code, lone.message) == ("server_error", "line 2 says: my secret")
+
+
 # --- a batch that failed validation ------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ sent and that neither file speaks of is missing, and missing may yet succeed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Container, Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
 
 from .batches import ProviderBatch, ProviderStatus, ValidationFault
@@ -88,11 +88,12 @@ class Reading:
         return not self.answered and self.broken > FEW
 
     def unanswered(
-        self, expected: Iterable[str], batch: ProviderBatch, *, given_up: bool = False, lost: str | None = None
+        self, expected: Collection[str], batch: ProviderBatch, *, given_up: bool = False, lost: str | None = None
     ) -> Iterator[tuple[str, Again | Bury, Response | None]]:
         """Yield every expected line that is not finished, in the order of the input, with the reason. Call it after all
         files are read. ``lost``: why answers may be missing that were billed."""
-        missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished))
+        alone = len(expected) == 1
+        missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished), alone=alone)
         if lost is not None:
             missing = replace(missing, message=lost, unsure=True)
         for custom_id in expected:
@@ -208,8 +209,9 @@ _NO_LINES = frozenset({Fault.ACCOUNT, Fault.NOW, Fault.PROVIDER})
 """Faults that kill no line, even if the provider names the line."""
 
 
-def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
-    """``progress``: this batch settles some line, so that going again without a count comes to an end."""
+def _missing(batch: ProviderBatch, *, progress: bool, alone: bool) -> Again:
+    """``progress``: this batch settles some line, so that going again without a count comes to an end. A sentence about
+    a whole batch may quote one of its lines, which no other tenant may read: only a line that is ``alone`` gets it."""
     match batch.status:
         case ProviderStatus.FAILED:
             if progress:
@@ -222,8 +224,10 @@ def _missing(batch: ProviderBatch, *, progress: bool) -> Again:
                 return Again(error.name, error.sentence, counts=False, account=whose is Fault.ACCOUNT)
             fault = next(iter(batch.faults), None)
             code = (fault.code if fault else None) or "batch_failed"
-            message = (fault.message if fault else None) or "the batch failed validation"
-            return Again(code, message, counts=not suspects(batch))
+            counts = not suspects(batch)
+            # A failure that does not count ends no task: the batch goes on in halves, until a line is alone.
+            message = fault.message if fault and (alone or not counts) else None
+            return Again(code, message or f"the batch failed validation ({code})", counts=counts)
         case ProviderStatus.EXPIRED:
             return Again("batch_expired", "the batch expired before this line ran")
         case ProviderStatus.CANCELLED:

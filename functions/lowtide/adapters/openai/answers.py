@@ -15,7 +15,7 @@ from lowtide.core.task import Endpoint
 from lowtide.ports import Call, Presence
 
 from .client import CONNECT_TIMEOUT_S
-from .wire import headroom, json_body, redirects_told, retry_after_s, was_sent
+from .wire import headroom, json_body, redirects_told, request_id, retry_after_s, was_sent
 
 _UNWELCOME = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
 PRESENT_TIMEOUT_S = 3.0
@@ -99,7 +99,7 @@ def _response(response: httpx2.Response) -> Response:
     return Response(
         response.status_code,
         body=json_body(response),
-        request_id=response.headers.get("x-request-id"),
+        request_id=request_id(response),
         retry_after_s=retry_after_s(response.headers),
         headroom=headroom(response.headers),
     )

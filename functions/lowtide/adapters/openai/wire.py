@@ -25,6 +25,8 @@ _QUOTED = re.compile(r"[\"'`]|bytearray|\bb(?=['\"])|[\r\n]")
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _TEXT_KEPT = 2_000
 """Characters of a body that is no JSON: enough to see what it is."""
+_REQUEST_ID_CHARACTERS = 200
+"""The provider's are 36 or 40 long."""
 _TEXT_READ = 16_000
 """Bytes of it that are looked through for keys, so that none is cut in two."""
 _KEY_HEADERS = ("authorization", "api-key")
@@ -75,6 +77,12 @@ def keys_of(request: httpx2.Request) -> tuple[str, ...]:
     """The key that a request was sent with, to be looked for in what comes back."""
     sent = (request.headers.get(name, "").rpartition(" ")[2] for name in _KEY_HEADERS)
     return tuple(key for key in sent if len(key) >= SHORTEST)
+
+
+def request_id(response: httpx2.Response) -> str | None:
+    """What the provider calls the request. A header may hold anything, so it is cut, and keys in it are masked."""
+    named = response.headers.get("x-request-id")
+    return None if named is None else masked(named[:_REQUEST_ID_CHARACTERS], keys_of(response.request))
 
 
 def retry_after_s(headers: httpx2.Headers) -> float | None:
