@@ -36,7 +36,7 @@ SECRETS = (KEY, STARRED, *OTHERS, SECRET)
 def said(key: str, prompt: str) -> str:
     """A sentence that repeats everything."""
     return (
-        f"Incorrect API key provided: {key}. You sent: '{prompt}'. Headers were Authorization: Bearer {key}, "
+        f"Invalid request, with the key {key}. You sent: '{prompt}'. Headers were Authorization: Bearer {key}, "
         f"api-key: {OTHERS[0]}; it was shown as {STARRED}, beside {OTHERS[1]} and {OTHERS[2]}; token {OTHERS[3]}; "
         f"by way of http://user:{OTHERS[4]}@proxy.corp:3128/."
     )

@@ -23,6 +23,9 @@ AT_DEBUG_LEVEL = patched(
 )
 
 
+GOOD, GOOD_LINE, BATCHED = "good", "good-line", "content_generation"
+
+
 def provider_of() -> Echoing:
     scenario = Scenario(batch=BatchWeather(min_s=0.1, max_s=0.1))
     return Echoing(build_app(SimulatedProvider(scenario, WallClock())))
@@ -50,9 +53,10 @@ def left(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory) -> tuple[Ended, Path, Echoing]:
-    """A run whose every task is refused, each in another way."""
+    """A run whose tasks are refused, each in another way, but for one on either path: it shows that the account is
+    good."""
     directory, provider = tmp_path_factory.mktemp("refused"), provider_of()
-    tasks = [*(asking(kind) for kind in CALLS), *(asking(kind, "content_generation") for kind in LINES)]
+    tasks = [*(asking(kind) for kind in (*CALLS, GOOD)), *(asking(kind, BATCHED) for kind in (*LINES, GOOD_LINE))]
     with on_a_socket(provider) as url:
         ended = run(url, write_tasks(directory / "tasks.jsonl", tasks), directory / "out")
     return ended, directory / "out", provider
@@ -60,9 +64,11 @@ def refused(tmp_path_factory) -> tuple[Ended, Path, Echoing]:
 
 def test_every_task_died_of_words_that_hold_a_key_and_a_prompt(refused):
     ended, out, provider = refused
-    assert ended.code == 3
-    assert {record["status"] for record in records(out).values()} == {"dead"}
-    assert len(records(out)) == len(CALLS) + len(LINES)
+    assert ended.code == 4, "the provider bills lines that it refuses, so the books do not balance"
+    found = records(out)
+    assert {found.pop(good)["status"] for good in (GOOD, GOOD_LINE)} == {"answered"}
+    assert {record["status"] for record in found.values()} == {"dead"}
+    assert len(found) == len(CALLS) + len(LINES)
     assert provider.echoes >= len(CALLS) + len(LINES)
 
 
@@ -96,7 +102,7 @@ def test_the_sentence_is_there_without_them(refused):
     _, out, _ = refused
     record = records(out)["400"]
     assert record["error"]["code"] == "invalid_prompt"
-    assert record["error"]["message"].startswith("Incorrect API key provided: (key). You sent: '(prompt)")
+    assert record["error"]["message"].startswith("Invalid request, with the key (key). You sent: '(prompt)")
     assert "(key)@proxy.corp:3128" in record["error"]["message"]
     assert record["response"]["status_code"] == 400
     assert records(out)["line-400"]["response"]["body"]["error"]["type"] == "invalid_request_error"
@@ -107,7 +113,7 @@ def test_an_account_that_is_refused_is_told_in_the_provider_s_words_without_the_
         tasks = write_tasks(tmp_path / "tasks.jsonl", [asking("401")])
         ended = run(url, tasks, tmp_path / "out")
     assert ended.code == 1
-    assert "Incorrect API key provided: (key)." in ended.err
+    assert "Invalid request, with the key (key)." in ended.err
     assert leaks(ended.err) == leaks(ended.out) == []
     assert leaks("".join(map(repr, left(tmp_path / "out").values())), prompts=False) == []
 
