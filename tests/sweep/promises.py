@@ -206,9 +206,11 @@ def _sent_again(play: Play) -> Iterator[str]:
 
 
 def _given_up(play: Play) -> Iterator[str]:
-    """This provider keeps every file until it is deleted: one that cannot be read was deleted too early, by us."""
+    """This provider keeps every file until it is deleted: one that is not there was deleted too early, by us. A file
+    that has no line of its batch is given up too, and loses nothing."""
     for batch in play.engine.batches.scan():
-        yield from (f"{file.ref} was deleted before it was read" for file in batch.away if file.given_up)
+        given_up = {file.ref for file in batch.away if file.given_up}
+        yield from (f"{ref} was deleted before it was read" for ref in sorted(given_up & play.provider.missed))
 
 
 def _late(play: Play) -> Iterator[str]:
