@@ -30,15 +30,16 @@ demo: $(READY)  ## a simulated day of traffic in seconds, crashes included (ARGS
 test: $(READY)  ## every test, on all cores (ARGS="tests/core -k seal")
 	@$(RUN) pytest -n auto $(ARGS)
 
-sweep: $(READY)  ## crashes and interleavings by the thousand (N=100000 SEED=7, or REPLAY=name WITHOUT=rule)
-	@$(RUN) python -m tests.sweep $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(REPLAY),--replay $(REPLAY)) \
-	    $(if $(WITHOUT),--without $(WITHOUT))
+SWEPT = $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(FROM),--from $(FROM))
+
+sweep: $(READY)  ## crashes, failing ports and interleavings by the thousand (N=100000 SEED=7 FROM=400, or REPLAY=name WITHOUT=rule)
+	@$(RUN) python -m tests.sweep $(SWEPT) $(if $(REPLAY),--replay $(REPLAY)) $(if $(WITHOUT),--without $(WITHOUT))
 
 sweep-rules: $(READY)  ## what the sweep finds when one rule after the other is removed
 	@$(RUN) python -m tests.sweep --rules
 
-sweep-consumer: $(READY)  ## a consumer killed before and after each of its calls: what is lost, dies, or is paid twice
-	@$(RUN) python -m tests.sweep --consumer
+sweep-consumer: $(READY)  ## consumers killed and refused at each of their calls: what is lost, or paid twice (N=9000 SEED=7)
+	@$(RUN) python -m tests.sweep --consumer $(SWEPT)
 
 fuzz: $(READY)  ## garbled task lines, deliveries, output lines and routes files, 10,000 each (ARGS="--lines 500 --seed 7")
 	@$(RUN) python -m tests.garbled $(ARGS)

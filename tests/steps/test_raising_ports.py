@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.sweep.refusals import Refuses, throttled
 
 from lowtide.core.batches import BatchState
 from lowtide.core.errors import LowtideError, Unfinished
@@ -31,6 +30,7 @@ from tests.steps.one_lot import ends
 from tests.steps.one_tier import answered, begin, slow
 from tests.steps.test_asking import asking, paying
 from tests.steps.test_putting_back import arrive
+from tests.sweep.refusals import Refuses, throttled
 from tests.sweep.world import Life, World, task
 
 ASKER = "gpt-5-nano"
@@ -341,7 +341,8 @@ def test_a_question_that_gets_no_moment_because_the_store_fails_is_not_asked_and
 def test_a_task_whose_chosen_model_cannot_be_asked_for_a_moment_is_given_back_and_not_counted(tmp_path):
     world = World(tmp_path, routes=asking())
     world.publish(paying("a", "document_analysis"))
-    plan = Refuses("paces.apply", throttled(), nth=3)
+    # The three before ask for the question's two moments and note that its model has answered.
+    plan = Refuses("paces.apply", throttled(), nth=4)
 
     async def story(life: Life) -> None:
         life.accept()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -14,8 +14,8 @@ from lowtide.core.batches import BatchState, Unanswered
 from lowtide.core.errors import Contended
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
-from lowtide.ports import System
-from lowtide.steps.answer import answer
+from lowtide.ports import Message, System
+from lowtide.steps.answer import Report, answer
 from lowtide.steps.cancel import cancel_tasks, stop_batch
 from lowtide.steps.redrive import redrive
 from lowtide.steps.slots import Slots
@@ -67,14 +67,15 @@ def cast(schedule: Schedule, dice: Random, operator: Operator) -> Iterator[Actor
         return round(dice.uniform(-schedule.skew_s, schedule.skew_s), 3)
 
     if schedule.called:
-        yield Actor(Role.CONSUMER, "consumer", partial(_consume, most=10, slots=SLOTS))
-        return
-    if schedule.crew == 0:
+        for number in range(1, schedule.consumers + 1):
+            yield Actor(Role.CONSUMER, f"consumer {number}", partial(_consume, most=10, slots=SLOTS), skew())
+    elif schedule.crew == 0:
         yield Actor(Role.WORKER, "worker", _work)
     for number in range(1, schedule.crew + 1):
         yield Actor(Role.ASSEMBLER, f"assembler {number}", _assemble, skew())
         yield Actor(Role.POLLER, f"poller {number}", _poll, skew())
-        yield Actor(Role.CONSUMER, f"consumer {number}", _consume, skew())
+        if not schedule.called:
+            yield Actor(Role.CONSUMER, f"consumer {number}", _consume, skew())
     if schedule.orders:
         yield Actor(Role.OPERATOR, "operator", operator.work, skew())
 
@@ -88,11 +89,30 @@ def _poll(system: System) -> None:
     driven(sweep_due(system))
 
 
+class TurnedOver(Exception):
+    """A consumer's turn failed as a whole, or left something behind in its process: its neighbours pay for it."""
+
+
 def _consume(system: System, most: int = 2, slots: int = 2) -> None:
     messages = system.tiers[CONSUMED].receive(most, visibility_s=VISIBILITY_S)
     if messages:
-        report = _in_a_loop(lambda: answer(system, CONSUMED, messages, slots=Slots(slots)))
+        report = _in_a_loop(lambda: _answered(system, messages, Slots(slots), slots))
         system.tiers[CONSUMED].delete(report.done)
+
+
+async def _answered(system: System, messages: Sequence[Message], slots: Slots, count: int) -> Report:
+    """Whatever the ports raise, each message has its own end, and no slot and no task of the loop is left behind."""
+    try:
+        report = await answer(system, CONSUMED, messages, slots=slots)
+    except Exception as error:
+        raise TurnedOver(f"the consumer raised {error!r}") from error
+    if len(report.done) + len(report.again) != len(messages):
+        raise TurnedOver("some messages have no end")
+    await asyncio.sleep(0)
+    left = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]
+    if left or slots._free != count:
+        raise TurnedOver(f"{count - slots._free} slots and {len(left)} tasks of the loop are left: {left}")
+    return report
 
 
 def _work(system: System) -> None:
@@ -104,8 +124,8 @@ def _work(system: System) -> None:
 class Operator:
     """Gives so many orders, each again until it was not cut off."""
 
-    def __init__(self, engine: Engine, task_ids: list[str], dice: Random, orders: int) -> None:
-        self._engine, self._task_ids, self._dice = engine, task_ids, dice
+    def __init__(self, engine: Engine, names: list[tuple[str, str]], dice: Random, orders: int) -> None:
+        self._engine, self._names, self._dice = engine, names, dice
         self.left = orders
         self._order: Callable[[System], None] | None = None
 
@@ -124,7 +144,7 @@ class Operator:
     def _next(self) -> Callable[[System], None]:
         match self._dice.randrange(3):
             case 0:
-                names = [("default", name) for name in self._dice.sample(self._task_ids, 2)]
+                names = self._dice.sample(self._names, 2)
                 return lambda system: _told(cancel_tasks(system, names))
             case 1:
                 unanswered = self._dice.choice(list(Unanswered))

@@ -8,7 +8,7 @@ from pathlib import Path
 from lowtide.core.records import Status
 from lowtide.core.structured import INVALID_OUTPUT
 from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Mishap, MishapKind, Scenario
-from tests.sweep.world import Awaited, World, form, task, validating
+from tests.sweep.world import Awaited, World, essay, form, task, validating
 
 REPLY_TO = "https://queue/replies"
 REFUSED_CODE = "content_policy_violation"
@@ -44,6 +44,7 @@ TASKS = (
     form("form-call", "ticket_classification", "[sim:misfit-once]"),
     form("form-line", "content_generation", "[sim:misfit-once]"),
     form("form-never", "ticket_classification", "[sim:misfit]"),
+    essay("essay", "email_draft"),
 )
 
 ENDS: Mapping[str, tuple[Status, str | None]] = {
@@ -67,14 +68,29 @@ LETTERS = frozenset(
 REPLIES = frozenset({(REPLY_TO, "draft"), (REPLY_TO, "page-1")})
 """(queue, task_id) of each, however often it is sent."""
 
-SLEEPERS = {"voice": "token-voice", "poison-call": "token-poison-call", "label-1": "token-label"}
+SLEEPERS = {
+    "voice": "token-voice",
+    "poison-call": "token-poison-call",
+    "label-1": "token-label",
+    "essay": "token-essay",
+}
 """Tokens of those who wait for these tasks."""
+
+COPIES = {"voice": "token-voice-2", "poison-call": "token-poison-call-2", "essay": "token-essay-2"}
+"""Of the same tasks, sent once more at once: as these are called for, their copies wait for the end."""
+
+BATCHED_COPIES = {"label-1": "token-label-2"}
+EITHER = frozenset({"token-label", "token-label-2"})
+"""Whichever of these comes to its part is told how the task ended. The other is, or hears that it is at work."""
 
 WOKEN = frozenset(
     {
         ("token-voice", "Success"),
         ("token-poison-call", "Failure"),
-        ("token-label", "Success"),
+        ("token-essay", "Success"),
+        ("token-voice-2", "Success"),
+        ("token-poison-call-2", "Failure"),
+        ("token-essay-2", "Success"),
         ("token-again", "Success"),
         ("token-other", "Failure"),
     }
@@ -82,7 +98,7 @@ WOKEN = frozenset(
 """(token, how) of each, however often it is woken: a duplicate brings a token of its own, and so does a conflict."""
 
 REFUSED = 4
-DUPLICATES = 4
+DUPLICATES = 8
 
 
 def begin(directory: Path) -> World:
@@ -94,7 +110,8 @@ def begin(directory: Path) -> World:
     singles = [each for each in TASKS if each not in pack]
     world = World(directory, WEATHER, validating("ticket_classification", "content_generation"))
     sent = [Awaited(each, SLEEPERS[each["task_id"]]) if each["task_id"] in SLEEPERS else each for each in singles]
-    world.publish({"tasks": pack}, *sent, named["page-2"], "{no JSON")
+    copies = [Awaited(named[name], token) for name, token in (COPIES | BATCHED_COPIES).items()]
+    world.publish({"tasks": pack}, *sent, *copies, named["page-2"], "{no JSON")
     others = (task("draft", "email_draft", "Something else."), task("page-1", "content_generation", "Something else."))
     conflict = task("label-1", "bulk_classification", "Something else.")
     world.waves = [(named["draft"], *others, Awaited(named["voice"], "token-again"), Awaited(conflict, "token-other"))]

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -21,6 +22,8 @@ from lowtide_local.engine.queue import SqliteQueue
 from tests.sweep.interleaving import Interleaver, SkewedClock
 
 TABLES = ("messages", "ledger", "meta", "rows", "sqlite_sequence")
+PARSED = 2_000
+"""Rows of a kind that are kept as they were parsed."""
 MEMORY = Path("/dev/shm")
 """Files in memory, where the machine has them: a play writes a few hundred small ones."""
 
@@ -43,6 +46,9 @@ class Ground:
         self._temporary, tempfile.tempdir = tempfile.tempdir, str(self._directory)
         self.clock = TrueClock()
         self.engine = Engine.open(self._directory / "engine", self.clock, Durability.RELAXED)
+        for rows in (self.engine.tasks, self.engine.parts, self.engine.batches, self.engine.paces):
+            # Values do not change, and most rows are read again and again.
+            rows._parse = lru_cache(PARSED)(rows._parse)
 
     def begin(self, interleaver: Interleaver, start: datetime) -> Engine:
         """Empty, at ``start``."""

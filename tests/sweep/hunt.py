@@ -12,8 +12,10 @@ from pathlib import Path
 from tests.sweep.ground import Ground, grounds
 from tests.sweep.play import Outcome, Play, Trace
 from tests.sweep.removals import REMOVALS, Removal
+from tests.sweep.removals_of_raises import RAISES
 from tests.sweep.schedules import Schedule, drawn
 
+RULES = (*REMOVALS, *RAISES)
 HUNTED = 300
 """Schedules for each rule: the rarest of the defects shows in one of a hundred."""
 WORDS = 9
@@ -44,10 +46,10 @@ class Hunt:
 
 def removal(name: str) -> Removal:
     """Raises ValueError, with the names that there are."""
-    for each in REMOVALS:
+    for each in RULES:
         if each.name == name:
             return each
-    raise ValueError(f"{name!r} removes nothing: one of {', '.join(each.name for each in REMOVALS)}")
+    raise ValueError(f"{name!r} removes nothing: one of {', '.join(each.name for each in RULES)}")
 
 
 def without(rule: Removal, schedule: Schedule, ground: Ground, trace: Trace | None = None) -> Outcome:
@@ -76,7 +78,7 @@ HEAD = ("| rule removed | schedules | failed | how it showed, most often | first
 def hunts(seed: int, many: int, processes: int) -> Iterator[Hunt]:
     """Each rule's, in their order."""
     with grounds() as home, multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap(partial(_hunted, seed=seed, many=many, home=home), [each.name for each in REMOVALS])
+        yield from pool.imap(partial(_hunted, seed=seed, many=many, home=home), [each.name for each in RULES])
 
 
 def _hunted(name: str, *, seed: int, many: int, home: Path) -> Hunt:

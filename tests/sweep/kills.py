@@ -1,23 +1,24 @@
-"""A consumer killed before and after every call that it makes: what it cost, in one line."""
+"""Consumers killed before and after every call that they make, and refused at every call: what it cost, in one line."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import orjson
 
 from lowtide.core.task import custom_id
 from lowtide.core.tasks import SETTLED, TaskState
-from lowtide.ports import System
+from tests.sweep.campaign import Progress, campaign, ground_of
 from tests.sweep.ground import Ground, grounds
 from tests.sweep.play import Outcome, Play
+from tests.sweep.promises import questions
 from tests.sweep.removals import Removal
-from tests.sweep.schedules import CONSUMER, consumers
+from tests.sweep.schedules import CONSUMER, consumers, consumers_raised, named
 
 DIES_ANYWAY = "refuse"
 """The one mark of a consumer's day whose task is dead without any kill."""
@@ -25,15 +26,17 @@ DIES_ANYWAY = "refuse"
 
 @dataclass
 class Kills:
-    """Sums over plays of one kill each.
+    """Sums over plays.
 
     ``dead``: beside those that nobody could have answered. ``repaid``: as rows count it, which is what was claimed at
-    the kill, whether it had been sent or not. ``again``: lines that the provider billed beyond one a task;
+    a kill, whether it had been sent or not. ``again``: lines that the provider billed beyond one a task;
     ``unaccounted``: those of them that no row counts. ``untold``: tasks that ended and whose sender never heard of it.
     ``failures``: (schedule, fault), the first of each play that broke a promise.
     """
 
+    schedules: int = 0
     kills: int = 0
+    raised: int = 0
     tasks: int = 0
     lost: int = 0
     dead: int = 0
@@ -47,68 +50,93 @@ class Kills:
 
     def add(self, play: Play, outcome: Outcome) -> None:
         mine = _counted(play, outcome)
-        self.kills += mine.kills
-        self.tasks += mine.tasks
-        self.lost += mine.lost
-        self.dead += mine.dead
-        self.repaid += mine.repaid
-        self.most_in_flight = max(self.most_in_flight, mine.most_in_flight)
-        self.again += mine.again
-        self.unaccounted += mine.unaccounted
-        self.untold += mine.untold
-        if faults := [*outcome.faults, *mine.broken()]:
-            self.failures.append((play.schedule.name, faults[0]))
+        if faults := [*outcome.faults, *mine.broken(play)]:
+            mine.failures.append((play.schedule.name, faults[0]))
+        self.include(mine)
 
-    def broken(self) -> Iterator[str]:
+    def include(self, other: Kills) -> None:
+        most = max(self.most_in_flight, other.most_in_flight)
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        self.most_in_flight = most
+
+    def broken(self, play: Play) -> Iterator[str]:
         """Of one play."""
-        if self.lost or self.dead:
+        if self.lost or (self.dead and not play.schedule.unwell):
             yield f"{self.lost} tasks are lost and {self.dead} dead that were not to be"
-        if self.repaid > self.most_in_flight:
-            yield f"{self.repaid} are repaid, and {self.most_in_flight} were in flight"
         if self.unaccounted:
             yield f"{self.unaccounted} of {self.again} lines that were billed again are not counted"
         if self.untold:
             yield f"{self.untold} replies were never sent"
+        if play.schedule.voids is None:
+            return
+        if self.repaid > self.most_in_flight:
+            yield f"{self.repaid} are repaid, and {self.most_in_flight} were in flight"
         if self.kills != 1:
             yield f"the consumer was killed {self.kills} times"
 
     def __str__(self) -> str:
         return (
-            f"sweep-consumer: {self.kills:,} kills, {self.tasks:,} tasks, {self.lost} lost, {self.dead} dead because "
-            f"of it, {self.repaid:,} repaid (at most {self.most_in_flight} in flight at a kill), {self.again:,} billed "
-            f"again and {self.unaccounted} of them not counted, {self.seconds:.1f} s, {len(self.failures):,} failures"
+            f"sweep-consumer: {self.schedules:,} schedules, {self.kills:,} kills, {self.raised:,} raised, "
+            f"{self.tasks:,} tasks, {self.lost} lost, {self.dead} dead because of it, {self.untold} untold, "
+            f"{self.repaid:,} repaid (at most {self.most_in_flight} in flight at a kill), {self.again:,} billed again "
+            f"and {self.unaccounted} of them not counted, {self.seconds:.1f} s, {len(self.failures):,} failures"
         )
 
 
-def kills(rule: Removal | None = None, *, every: int = 1) -> Kills:
-    """All of them, or one in ``every`` so many, with all rules or without one."""
-    began = time.monotonic()
-    figures = Kills()
+def chosen(many: int, seed: int) -> list[str]:
+    """The names of so many schedules: each single kill, each single call that raises, and the rest drawn from the seed.
+    Fewer than the single ones: some of these, from all over the day."""
     with grounds() as home, Ground(home) as ground:
         quiet = Play(CONSUMER, ground).run()
-        if quiet.faults:
-            raise AssertionError(f"without a kill: {quiet.faults[0]}")
-        for schedule in islice(consumers(len(quiet.calls)), 0, None, every):
-            with rule.without(ground.engine) if rule is not None else nullcontext():
-                play = Play(schedule, ground, system_of=rule.system_of if rule is not None else _as_it_is)
-                figures.add(play, play.run())
-    figures.seconds = time.monotonic() - began
-    return figures
+    if quiet.faults:
+        raise AssertionError(f"without a kill: {quiet.faults[0]}")
+    singles = [each.name for each in (*consumers(len(quiet.calls)), *consumers_raised(quiet.calls))]
+    if many < len(singles):
+        return [singles[len(singles) * place // many] for place in range(many)]
+    return [*singles, *(f"consumers/{seed}/{number}" for number in range(many - len(singles)))]
 
 
-def _as_it_is(system: System) -> System:
-    return system
+def consumer_sweep(names: Sequence[str], processes: int, progress: Progress = lambda done, of: None) -> Kills:
+    """Plays them all, with all rules."""
+    sums = Kills()
+    campaign(played, names, sums, processes, progress)
+    return sums
+
+
+def kills(rule: Removal, *, every: int = 1) -> Kills:
+    """Each single kill, or one in ``every`` so many, without one rule."""
+    began = time.monotonic()
+    sums = Kills()
+    with grounds() as home, Ground(home) as ground:
+        calls = Play(CONSUMER, ground).run().calls
+        for schedule in [*consumers(len(calls))][::every]:
+            with rule.without(ground.engine):
+                play = Play(schedule, ground, system_of=rule.system_of)
+                sums.add(play, play.run())
+    sums.seconds = time.monotonic() - began
+    return sums
+
+
+def played(home: Path, names: Sequence[str]) -> Kills:
+    sums = Kills()
+    for name in names:
+        play = Play(named(name), ground_of(home, os.getpid()))
+        sums.add(play, play.run())
+    return sums
 
 
 def _counted(play: Play, outcome: Outcome) -> Kills:
     rows = list(play.engine.tasks.scan())
     hopeless = {name for name, _, mark in play.schedule.called if mark == DIES_ANYWAY}
     billed = Counter(line.task for line in play.provider.billed)
-    again = {row.key: max(0, billed[_digest(row.tenant, row.task_id)] - 1) for row in rows}
+    again = {row.key: max(0, billed[_digest(row.tenant, row.task_id)] - 1 - questions(row)) for row in rows}
     ended = [row.task_id for row in rows if row.state in SETTLED]
     told = {orjson.loads(reply.body)["task_id"] for reply in play.replies.replies}
     return Kills(
+        schedules=1,
         kills=outcome.crashes,
+        raised=outcome.raised,
         tasks=len(play.tasks),
         lost=len(play.tasks) - len(ended),
         dead=sum(row.state is TaskState.DEAD and row.task_id not in hopeless for row in rows),

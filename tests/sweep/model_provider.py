@@ -34,7 +34,17 @@ GIVEN_UP_AFTER = timedelta(hours=48) - timedelta(minutes=2)
 """Rule 12 of the design; clocks are apart."""
 LOOP_TURNS = 12
 """A call is under way for so many: enough for others to be claimed and sent meanwhile."""
+LONG_CHARS = 150_000
+"""More than a row keeps."""
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5}
+FAILURES = (
+    Response(429, {"error": {"code": "rate_limit_exceeded", "message": "slower"}}, retry_after_s=5.0),
+    Response(503, {"error": {"code": "overloaded", "message": "later"}}),
+    Response(None, fault="connection", sent=False),
+    Response(None, fault="connection"),
+    Response(None, fault="timeout"),
+)
+"""Of calls: refused for now, broken, never sent, or sent and billed without an answer."""
 
 
 class Mishap(StrEnum):
@@ -64,6 +74,11 @@ class Billed:
     @property
     def task(self) -> str:
         return self.custom_id.rpartition("-")[0]
+
+    @property
+    def is_question(self) -> bool:
+        """Was it asked which model the task needs?"""
+        return "-q" in self.custom_id
 
 
 @dataclass(slots=True)
@@ -113,11 +128,12 @@ class Batch:
 
 @dataclass
 class ModelProvider:
-    """A ports.BatchApi and a ports.AnswerApi.
+    """A ports.BatchApi and a ports.AnswerApi. Asked which profile a task needs, it says ``simple``.
 
     ``marks`` finds a line's mark in its body: ``missing-once``, ``expire-once``, ``500-once``, ``500``, ``refuse``,
-    ``bad-line``, ``unnamed``, ``string-body``. ``works`` passes time while a call is answered. ``flaky`` is the share
-    of requests whose connection breaks before or after they take effect.
+    ``bad-line``, ``unnamed``, ``string-body``, ``long``. ``works`` passes time while a call is answered. ``flaky`` is
+    the share of requests whose connection breaks before or after they take effect, ``unwell`` that of calls that end
+    in a failure. Until ``refused_until`` the account is refused, whatever is asked for.
     """
 
     clock: Clock
@@ -125,6 +141,8 @@ class ModelProvider:
     works: Callable[[float], None]
     mishaps: list[Mishap] = field(default_factory=list)
     flaky: float = 0.0
+    unwell: float = 0.0
+    refused_until: datetime | None = None
     together: bool = False
     """Do the calls of one consumer overlap? Else each ends before the next begins."""
 
@@ -134,6 +152,8 @@ class ModelProvider:
         self.batches: dict[str, Batch] = {}
         self.touched: list[str] = []
         """What was cancelled or deleted though it is another's."""
+        self.missed: set[str] = set()
+        """Files that were asked for and are not there."""
         self._seen: dict[str, int] = {}
         self._answers: dict[str, list[bytes]] = {}
         self._ids = 0
@@ -186,11 +206,12 @@ class ModelProvider:
 
     async def results(self, batch: ProviderBatch) -> AsyncIterator[bytes]:
         with self._wire():
-            files = [self.files.get(ref) for ref in (batch.output_ref, batch.error_ref) if ref]
-            if None in files:
+            named = [ref for ref in (batch.output_ref, batch.error_ref) if ref]
+            if gone := {*named} - self.files.keys():
+                self.missed |= gone
                 raise ProviderRefused(404, "not_found", "no such file")
-        for file in files:
-            for line in file.content if file else ():
+        for file in [self.files[ref] for ref in named]:
+            for line in file.content:
                 yield line.removesuffix(b"\n")
 
     async def cancel(self, provider_batch_id: str) -> None:
@@ -232,6 +253,8 @@ class ModelProvider:
     # --- ports.AnswerApi -----------------------------------------------------------------------------------------
 
     async def answer(self, call: Call) -> Response:
+        if self._refuses():
+            return Response(401, _error("invalid_api_key"))
         mark = _mark(call.body)
         digest = call.call_id.rpartition("-")[0]
         sight = self._sight(digest)
@@ -239,11 +262,21 @@ class ModelProvider:
             return Response(400, _error("content_policy_violation"))
         if mark == "500-once" and sight == 1:
             return Response(500, _error("server_error"))
+        failure = self.dice.choice(FAILURES) if self.unwell and self.dice.random() < self.unwell else None
+        if failure is not None and not failure.sent:
+            return failure
+        if failure is not None and failure.status is not None:
+            return failure
         answer_id = self._bill(call.call_id, None, self.clock.now())
         self.works(self.dice.choice((1.0, 5.0, 40.0)))
         for _ in range(LOOP_TURNS if self.together else 0):
             await asyncio.sleep(0)
-        return Response(200, _body(answer_id), request_id=f"req-{answer_id}")
+        body = _body(answer_id)
+        if "-q" in call.call_id:
+            body["choices"] = [{"index": 0, "message": {"role": "assistant", "content": "simple"}}]
+        if mark == "long":
+            body["choices"] = [{"index": 0, "message": {"role": "assistant", "content": "x" * LONG_CHARS}}]
+        return failure or Response(200, body, request_id=f"req-{answer_id}")
 
     async def presence(self) -> Presence:
         return Presence.THERE
@@ -281,6 +314,9 @@ class ModelProvider:
         files = [f"the file {file.name}" for file in self.files.values() if file.key.deployment == deployment]
         alive = [b for b in self.batches.values() if b.key.deployment == deployment and b.ended is None]
         return files + [f"the batch {batch.id} of {batch.key.text}" for batch in alive]
+
+    def _refuses(self) -> bool:
+        return self.refused_until is not None and self.clock.now() < self.refused_until
 
     def _wire(self) -> _Wire:
         return _Wire(self)
@@ -393,7 +429,9 @@ class ModelProvider:
             else:
                 answer_id = self._bill(custom_id, batch.id, at)
                 output.append(_answer(custom_id, answer_id, as_text=mark == "string-body"))
-        output += [*late, *output[:1], _answer("of-nobody-1", "of-nobody")]
+        # Not alone: a file without a line of its batch is asked for again for minutes, which most plays are spared.
+        strange = [_answer("of-nobody-1", "of-nobody")] if output else []
+        output += [*late, *output[:1], *strange]
         self.dice.shuffle(output)
         if batch.cancelled_at is not None:
             batch.ended = ProviderStatus.CANCELLED
@@ -417,9 +455,11 @@ class _Wire:
     """A request: its connection may break before it takes effect, or after that."""
 
     def __init__(self, provider: ModelProvider) -> None:
-        self._dice, self._flaky = provider.dice, provider.flaky
+        self._dice, self._flaky, self._refuses = provider.dice, provider.flaky, provider._refuses
 
     def __enter__(self) -> None:
+        if self._refuses():
+            raise ProviderRefused(401, "invalid_api_key", "no such key")
         if self._flaky and self._dice.random() < self._flaky / 2:
             raise Unreachable("connection refused")
 

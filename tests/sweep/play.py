@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import Random
+from typing import Any
 
 from lowtide.core.acceptance import accept
 from lowtide.core.batches import GRACE, BatchRow, BatchState
 from lowtide.core.preemption import Preemption
 from lowtide.core.rescues import think_of_rescue_at
+from lowtide.core.routes import Routes
 from lowtide.core.task import AcceptedTask
 from lowtide.core.task_rows import TaskState
 from lowtide.core.tiers import Tier
@@ -21,15 +22,17 @@ from lowtide.steps.carry import send_tasks
 from lowtide.steps.outlook import margins_of
 from lowtide.steps.sweep import sweep
 from lowtide.steps.turns import TO_COLLECT
-from lowtide_local.engine.crashes import Crash, CrashPlan, Side
+from lowtide_local.engine.crashes import Crash, Side
 from lowtide_local.run.assembly import on_engine
-from tests.sweep.cast import CONSUMED, Actor, Operator, Role, cast, driven
+from tests.sweep.cast import CONSUMED, Actor, Operator, Role, TurnedOver, cast, driven
 from tests.sweep.ground import Ground, RepeatingQueue
 from tests.sweep.interleaving import Interleaver, SkewedClock
 from tests.sweep.model_provider import ModelProvider
-from tests.sweep.promises import SKEW, Watch, WatchedRows, broken
-from tests.sweep.schedules import DOWN_S, Schedule
-from tests.sweep.world import CallbackBox, EventBox, ReplyBox, prices, routes, task, with_batching
+from tests.sweep.process import Process
+from tests.sweep.promises import SKEW, Watch, WatchedRows, broken, left_behind
+from tests.sweep.schedules import ASKS, DOWN_S, HANDS_ON, Schedule
+from tests.sweep.troubles import Raise, Troubles
+from tests.sweep.world import CallbackBox, EventBox, ReplyBox, prices, task, with_batching
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 LONGEST = timedelta(days=12)
@@ -40,6 +43,15 @@ REPLY_TO = "https://queue/replies"
 PATIENT = ("text", "expired", "label")
 DAYS_S = 5 * 86_400
 """What these have: the rest of a rescued batch is theirs to go into another one. All others have a day."""
+AUTO = {ASKS: "document_analysis", HANDS_ON: "report_generation"}
+"""The types of these tasks, whose model is asked for."""
+ODD = ("label", "text", "call-1", "other-model")
+ODD_TEXTS = {
+    "tenant": "~!@'\"<&>;{}[]|`$(x)%00..//" + "z" * 100,
+    "tags": {"a\"b'\n\r\t": "\u2028 Grüße, 東京 \U0001f30a \x7f\ufffe\x00" + "z" * 2_000, "": ""},
+    "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+}
+"""Of these tasks: as odd as the door lets in."""
 MODELS = {"A": "gpt-5-mini", "B": "gpt-4o-mini"}
 AT_ONCE = 0.25
 """Of the turns after one that had something to do: what they find, a later one would find too."""
@@ -55,13 +67,14 @@ Trace = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``faults`` is empty where every promise held. ``in_flight``: claims of calls that had not ended, at the crash at
-    which they were the most."""
+    """``faults`` is empty where every promise held. ``raised``: calls that raised. ``in_flight``: claims of calls that
+    had not ended, at the crash at which they were the most."""
 
     faults: Sequence[str]
     calls: Sequence[str]
     crashes: int
     switches: int
+    raised: int = 0
     in_flight: int = 0
 
 
@@ -84,10 +97,27 @@ class Quietly:
 
 
 @cache
+def routes_of_plays() -> Routes:
+    """Nobody sends CRITICAL tasks here: to look out for them would be most of what happens."""
+    quiet = with_batching(poll_first_s=60).model_copy(update={"preemption": Preemption(enabled=False)})
+    types = {kind: quiet.types[kind].model_copy(update={"model": "auto"}) for kind in AUTO.values()}
+    return quiet.model_copy(update={"types": quiet.types | types})
+
+
+@cache
 def accepted(task_id: str, kind: str, model: str, mark: str, origin: str, **fields: str) -> AcceptedTask:
-    patience = {"deadline_seconds": DAYS_S} if task_id in PATIENT else {}
-    asked = task(task_id, kind, mark, model=model, **patience, **fields)
-    return accept(asked, origin=origin, sent_at=START, routes=routes())
+    """Each has a sleeper, whose token is the origin."""
+    beside: dict[str, Any] = dict(fields)
+    if task_id in PATIENT:
+        beside["deadline_seconds"] = DAYS_S
+    if task_id in ODD:
+        beside |= ODD_TEXTS
+    if task_id in AUTO:
+        asked = {"task_id": task_id, "type": kind, "payload": {"text": "What is it worth to ask?"}, **beside}
+    else:
+        asked = task(task_id, kind, mark, model=model, **beside)
+    made = accept(asked, origin=origin, sent_at=START, routes=routes_of_plays())
+    return made.model_copy(update={"task_token": origin})
 
 
 def tasks_of(schedule: Schedule) -> list[AcceptedTask]:
@@ -102,7 +132,21 @@ def tasks_of(schedule: Schedule) -> list[AcceptedTask]:
         accepted(name, "meeting_summary", MODELS[lot], mark, f"in/{name}", reply_to=REPLY_TO)
         for name, lot, mark in schedule.called
     ]
-    return batched + live + called
+    asked = [
+        accepted(name, AUTO[name], MODELS["A"], "auto", f"in/{name}", reply_to=REPLY_TO) for name in schedule.asked
+    ]
+    return batched + live + called + asked
+
+
+def copies_of(schedule: Schedule, tasks: Sequence[AcceptedTask]) -> list[AcceptedTask]:
+    """The same tasks from other deliveries, each with a sleeper of its own."""
+    by_name = {task.task_id: task for task in tasks}
+    copied = [by_name[name] for name in schedule.copies if name in by_name] or tasks[:1]
+    origins = [f"in/again-{number}" for number in range(len(copied))]
+    return [
+        task.model_copy(update={"origin": origin, "task_token": origin})
+        for task, origin in zip(copied, origins, strict=True)
+    ]
 
 
 class Play:
@@ -120,25 +164,33 @@ class Play:
         self.schedule = schedule
         self._trace = trace
         self._system_of = system_of
-        self._dice = schedule.dice
+        self.dice = schedule.dice
         self.stage = Interleaver()
         self.engine = ground.begin(self.stage, START)
-        self._clock = ground.clock
+        self.clock = ground.clock
         self._crashes = dict(schedule.crashes)
         self.calls: list[str] = []
         self.crashed = 0
         self.in_flight = 0
+        self.raised: set[str] = set()
+        self.doubtful: set[str] = set()
+        """Keys of tasks whose rows some call failed to write, as far as the caller knows."""
         self.provider = provider_of(
             clock=ground.clock,
             dice=Random(f"{schedule.seed} provider"),
             works=self.stage.pause,
             mishaps=list(schedule.mishaps),
             flaky=schedule.flaky,
+            unwell=schedule.unwell,
+            refused_until=START + timedelta(seconds=schedule.refused_s) if schedule.refused_s else None,
             together=bool(schedule.called),
         )
+        self._troubles = Troubles(schedule.troubles, Random(f"{schedule.seed} troubles"), lambda: self.stage.elapsed_s)
         self.tasks = tasks_of(schedule)
-        self._operator = Operator(self.engine, [task.task_id for task in self.tasks], self._dice, schedule.orders)
-        self._actors = list(cast(schedule, self._dice, self._operator))
+        self.copies = copies_of(schedule, self.tasks)
+        names = [(task.tenant, task.task_id) for task in self.tasks]
+        self._operator = Operator(self.engine, names, self.dice, schedule.orders)
+        self._actors = list(cast(schedule, self.dice, self._operator))
         self.watch = Watch(self.engine, self.tasks)
         self.system = self._built()
 
@@ -150,7 +202,7 @@ class Play:
         except Endless:
             pass
         faults = self.watch.faults or list(broken(self))
-        return Outcome(faults, self.calls, self.crashed, self.stage.switches, self.in_flight)
+        return Outcome(faults, self.calls, self.crashed, self.stage.switches, self._troubles.raised, self.in_flight)
 
     def called(self, actor: Actor, name: str) -> int:
         """The actor is about to make a call: its number, after whoever was due before it has had his turn."""
@@ -158,10 +210,18 @@ class Play:
         self.calls.append(name)
         if self._trace is not None:
             self._trace(f"{len(self.calls):5} {self.stage.elapsed_s:12.3f} {actor.name}: {name}")
-        if len(self.calls) > MOST_CALLS or self._clock.now() > START + LONGEST:
-            self.watch.faults.append(f"there is no end to it after {len(self.calls)} calls, {self._clock.now()}")
+        if len(self.calls) > MOST_CALLS or self.clock.now() > START + LONGEST:
+            self.watch.faults.append(f"there is no end to it after {len(self.calls)} calls, {self.clock.now()}")
             raise Endless
         return len(self.calls)
+
+    def raises(self, number: int, name: str) -> Raise | None:
+        raised = self._troubles.at(number, name)
+        if raised is not None:
+            self.raised.add(name)
+        if raised is not None and self._trace is not None:
+            self._trace(f"      --- call {number} raises, {raised.how.value}: {raised.error!r}")
+        return raised
 
     def dies(self, number: int, side: Side, actor: Actor) -> bool:
         if self._crashes.get(number) is not side:
@@ -175,19 +235,18 @@ class Play:
 
     def _built(self) -> System:
         engine, watch, repeats = self.engine, self.watch, self.schedule.repeats
-        tiers = {tier: RepeatingQueue(engine.queue(tier.value), self._dice, repeats) for tier in Tier}
+        tiers = {tier: RepeatingQueue(engine.queue(tier.value), self.dice, repeats) for tier in Tier}
         built = on_engine(
             engine,
             deployment=DEPLOYMENT,
-            # Nobody sends CRITICAL tasks here: to look out for them would be most of what happens.
-            routes=with_batching(poll_first_s=60).model_copy(update={"preemption": Preemption(enabled=False)}),
+            routes=routes_of_plays(),
             prices=prices(),
-            clock=self._clock,
+            clock=self.clock,
             answers={"openai": self.provider},
             batch_apis={"openai": self.provider},
             metrics=Quietly(self._trace),
         )
-        self.replies = ReplyBox()
+        self.replies, self.events, self.callbacks = ReplyBox(), EventBox(), CallbackBox()
         return replace(
             built,
             tiers=tiers,
@@ -195,18 +254,18 @@ class Play:
             parts=WatchedRows(engine.parts, watch, watch.parts),
             batches=WatchedRows(engine.batches, watch, watch.batches),
             replies=self.replies,
-            events=EventBox(),
-            callbacks=CallbackBox(),
+            events=self.events,
+            callbacks=self.callbacks,
         )
 
     def _publish(self) -> None:
-        """A pack, singles, and one task in a message of its own besides."""
+        """A pack, singles, and second copies in messages of their own besides."""
         half = len(self.tasks) // 2
         send_tasks(self.system, self.tasks[:half])
         for each in self.tasks[half:]:
             send_tasks(self.system, [each])
-        twice = self.tasks[0].model_copy(update={"origin": "in/again"})
-        send_tasks(self.system, [twice])
+        for each in self.copies:
+            send_tasks(self.system, [each])
 
     def _living(self, actor: Actor) -> Callable[[], None]:
         """One process of this actor after another."""
@@ -216,7 +275,7 @@ class Play:
                 try:
                     self._one_life(actor)
                 except Crash:
-                    self.stage.pause(self._dice.choice(DOWN_S))
+                    self.stage.pause(self.dice.choice(DOWN_S))
                     if self._voids():  # else it is waited out, as on AWS
                         self.engine.void_leases()
 
@@ -225,7 +284,7 @@ class Play:
     def _voids(self) -> bool:
         if self.schedule.voids is not None:
             return self.schedule.voids
-        return self.schedule.crew == 0 and self._dice.random() < 0.5
+        return self.schedule.crew == 0 and self.dice.random() < 0.5
 
     def _one_life(self, actor: Actor) -> None:
         process = Process(self, actor)
@@ -233,6 +292,7 @@ class Play:
         system = self._system_of(process.guard_system(self.system, clock))
         while not self._over():
             before = self.watch.moves
+            process.raised.clear()
             try:
                 actor.turn(system)
             except (Crash, Endless):
@@ -240,27 +300,37 @@ class Play:
             except BaseExceptionGroup as group:
                 if (crash := group.subgroup(Crash)) is not None:
                     raise Crash("in a group") from crash
-                self.watch.faults.append(f"{actor.name} failed: {group!r} {group.exceptions}")
-            except Exception as error:  # noqa: BLE001 - a step that raises has broken a promise
-                self.watch.faults.append(f"{actor.name} failed: {error!r}")
-            self.stage.pause(self._rest(actor, busy=self.watch.moves != before))
+                self._failed(actor, process, group)
+            except Exception as error:  # noqa: BLE001 - judged there
+                self._failed(actor, process, error)
+            # A function that failed is invoked again at its next schedule, and finds something to do.
+            self.watch.faults += left_behind(self)
+            busy = self.watch.moves != before or bool(process.raised)
+            self.stage.pause(self._rest(actor, busy=busy, soon=bool(process.raised)))
+
+    def _failed(self, actor: Actor, process: Process, error: BaseException) -> None:
+        """A turn may fail where a port did; else a step that raises has broken a promise, and so has one that lets a
+        message's trouble out upon the others."""
+        if not process.raised or isinstance(error, TurnedOver):
+            told = f"{error!r} {error.exceptions}" if isinstance(error, BaseExceptionGroup) else repr(error)
+            self.watch.faults.append(f"{actor.name} failed: {told}")
 
     def _latency(self, name: str) -> float:
         """Until the call takes effect. A creation comes within the grace period of its intent: that is the model."""
         if self.schedule.crew == 0:
             return A_MOMENT_S
-        if name != CREATIONS and self._dice.random() < self.schedule.stall:
-            return self._dice.choice((50.0, 200.0, 1_000.0))
-        return self._dice.random() * 2
+        if name != CREATIONS and self.dice.random() < self.schedule.stall:
+            return self.dice.choice((50.0, 200.0, 1_000.0))
+        return self.dice.random() * 2
 
-    def _rest(self, actor: Actor, *, busy: bool) -> float:
+    def _rest(self, actor: Actor, *, busy: bool, soon: bool = False) -> float:
         """Between two turns: until something will have happened, or short, as where there was something to do."""
-        now = self._clock.now()
+        now = self.clock.now()
         moments = [moment for moment in self._moments(actor) if moment is not None and moment > now]
-        if busy and (not moments or self._dice.random() < AT_ONCE):
-            return self._dice.choice((1.0, 10.0, 60.0))
+        if busy and (soon or not moments or self.dice.random() < AT_ONCE):
+            return self.dice.choice((10.0, 60.0, 60.0) if soon else (1.0, 10.0, 60.0))
         wait = (min(moments) - now).total_seconds() if moments else 21_600.0
-        return min(wait, 21_600.0) + self._dice.random() * 3
+        return min(wait, 21_600.0) + self.dice.random() * 3
 
     def _moments(self, actor: Actor) -> Iterator[datetime | None]:
         """When there may be something to do for this actor."""
@@ -295,7 +365,7 @@ class Play:
             if row.state is BatchState.RUNNING:
                 yield self._news(row) + SOON
             elif row.state in TO_COLLECT and row.active:
-                yield self._clock.now() + SOON
+                yield self.clock.now() + SOON
 
     def _over(self) -> bool:
         return bool(self.watch.faults) or (self._operator.left == 0 and self.watch.ended())
@@ -307,34 +377,3 @@ class Play:
         for _ in range(3):
             self.stage.elapsed_s += 7_200
             driven(sweep(self.system))
-
-
-class Process(CrashPlan):
-    """One life of an actor: pauses before each of its calls, and dies where the play says so."""
-
-    def __init__(self, play: Play, actor: Actor) -> None:
-        super().__init__()
-        self._play, self._actor = play, actor
-
-    def guard_system(self, system: System, clock: SkewedClock) -> System:
-        return replace(super().guard_system(system), clock=clock)
-
-    @contextmanager
-    def call(self, name: str) -> Iterator[None]:
-        if self.crashed:
-            raise Crash(f"{name}: already dead")
-        number = self._play.called(self._actor, name)
-        self._die(number, Side.BEFORE, name)
-        try:
-            yield
-        except Exception:
-            self._die(number, Side.AFTER, name)
-            raise
-        if name.endswith(".delete"):
-            self._play.watch.look()
-        self._die(number, Side.AFTER, name)
-
-    def _die(self, number: int, side: Side, name: str) -> None:
-        if self.crashed or self._play.dies(number, side, self._actor):
-            self.crashed = True
-            raise Crash(f"{side.name.lower()} call {number}, {name}")

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lowtide.core.batches import BatchRow
+from lowtide.core.outward import Success, end_id
 from lowtide.core.packs import unpack
 from lowtide.core.parts import PartRow
+from lowtide.core.prompts import request_body
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status
 from lowtide.core.task import AcceptedTask, custom_id
@@ -31,6 +33,14 @@ REASONS = {
 }
 """Why a task with this mark may be dead, beside having failed as often as is allowed."""
 SPENT = frozenset({"server_error", "missing", "batch_expired", "batch_never_ended"})
+UNWELL = frozenset({"overloaded", "connection", "timeout"})
+"""Of calls alone, where models fail."""
+
+BEARABLE_S = 300.0
+"""For how long a service may fail while an hour's deadlines are still to be met."""
+
+BUSY = "duplicate"
+"""What a copy of a batched task is told that comes while another is at work."""
 
 ONLY_SLOW = frozenset({Mishap.SLOW, Mishap.REPLY_LOST, Mishap.ERROR_HIDES_IT})
 """Where others befall a batch too, tries add up, and the actors of a play rest for hours between them."""
@@ -140,6 +150,22 @@ class WatchedRows:
         return list(decisions)
 
 
+def left_behind(play: Play) -> Iterator[str]:
+    """What a turn holds that has ended, where nobody else is at work: a lease or a probe that others wait for. What
+    could not be written could not be given back."""
+    schedule, now = play.schedule, play.clock.now()
+    if schedule.crew or schedule.consumers > 1 or play.crashed:
+        return
+    if "batches.apply" not in play.raised:
+        held = [row.batch_id for row in play.watch.batches.values() if row.lease_until and row.lease_until > now]
+        yield from (f"the lease of {name} was not given back" for name in held)
+    if schedule.troubles and not {"paces.apply", "paces.get"} & play.raised:
+        probes = [
+            row.key for row in play.engine.paces.scan() if row.probe and row.probe_until and row.probe_until > now
+        ]
+        yield from (f"the probe of {name} was not given back" for name in probes)
+
+
 def broken(play: Play) -> Iterator[str]:
     """Every promise that does not hold at the end."""
     records = list(_records(play))
@@ -151,10 +177,11 @@ def broken(play: Play) -> Iterator[str]:
         yield from _ledger(play)
         yield from _late(play)
     yield from _left(play)
+    yield from _told(play)
 
 
 def _records(play: Play) -> Iterator[str]:
-    marks = {task.task_id: str((task.body or {})["messages"][-1]["content"]) for task in play.tasks}
+    marks = {task.task_id: str(request_body(task)["messages"][-1]["content"]) for task in play.tasks}
     answers = {billed.answer_id: billed for billed in play.provider.billed}
     for row in play.engine.tasks.scan():
         if row.document is None and row.pointer is None:
@@ -171,7 +198,8 @@ def _records(play: Play) -> Iterator[str]:
                 yield f"{row.task_id} has an answer that was not billed where its record says"
         elif record.status is Status.DEAD:
             code = record.error.code if record.error is not None else None
-            if code not in REASONS.get(marks[row.task_id], frozenset()) | SPENT:
+            spent = SPENT | UNWELL if play.schedule.unwell else SPENT
+            if code not in REASONS.get(marks[row.task_id], frozenset()) | spent:
                 yield f"{row.task_id}, {marks[row.task_id]}, died of {code}"
         elif not play.schedule.orders:
             yield f"{row.task_id} is cancelled, and nobody asked for it"
@@ -183,13 +211,18 @@ def _bill(play: Play) -> Iterator[str]:
         if times > 1:
             yield f"attempt {name[:6]}…{name[-2:]} was billed {times} times"
     by_task = Counter(billed.task for billed in play.provider.billed)
-    disturbed = play.crashed or play.schedule.stall or play.schedule.orders
+    schedule = play.schedule
+    quiet = not (play.crashed or schedule.stall or schedule.unwell)
+    disturbed = play.crashed or schedule.stall or schedule.orders or schedule.troubles or schedule.unwell
     for row in play.engine.tasks.scan():
-        in_vain = by_task[_digest(row)] - (row.state is TaskState.ANSWERED)
+        in_vain = by_task[_digest(row)] - (row.state is TaskState.ANSWERED) - questions(row)
         if in_vain > row.repaid:
             yield f"{row.task_id} was billed {in_vain} times beside its answer, and {row.repaid} are counted as repaid"
         if in_vain > 0 and row.tier is not Tier.LOW and not disturbed:
             yield f"{row.task_id} was called again though nobody had died or stood still"
+        stored = "objects.put" not in play.raised
+        if row.repaid and schedule.called and quiet and stored and row.key not in play.doubtful:
+            yield f"{row.task_id} is repaid, and no write of its own had failed"
 
 
 def _sent_again(play: Play) -> Iterator[str]:
@@ -201,14 +234,16 @@ def _sent_again(play: Play) -> Iterator[str]:
                 yield f"{digest[:6]}… was sent again while a batch was still to answer it"
             held[digest] = max(held.get(digest, batch.created_at), batch.over_at())
     for billed in play.provider.billed:
-        if billed.batch_id is None and billed.at < held.get(billed.task, billed.at):
+        if billed.batch_id is None and not billed.is_question and billed.at < held.get(billed.task, billed.at):
             yield f"{billed.task[:6]}… was called for while a batch was still to answer it"
 
 
 def _given_up(play: Play) -> Iterator[str]:
-    """This provider keeps every file until it is deleted: one that cannot be read was deleted too early, by us."""
+    """This provider keeps every file until it is deleted: one that is not there was deleted too early, by us. A file
+    that has no line of its batch is given up too, and loses nothing."""
     for batch in play.engine.batches.scan():
-        yield from (f"{file.ref} was deleted before it was read" for file in batch.away if file.given_up)
+        given_up = {file.ref for file in batch.away if file.given_up}
+        yield from (f"{ref} was deleted before it was read" for ref in sorted(given_up & play.provider.missed))
 
 
 def _late(play: Play) -> Iterator[str]:
@@ -216,11 +251,20 @@ def _late(play: Play) -> Iterator[str]:
     schedule = play.schedule
     if play.crashed or schedule.stall or schedule.flaky or schedule.orders or {*schedule.mishaps} - ONLY_SLOW:
         return
+    if schedule.unwell or schedule.refused_s or (schedule.troubles and not schedule.called):
+        return
+    if sum(trouble.seconds for trouble in schedule.troubles) > BEARABLE_S:
+        return
     if any(mark == "unnamed" for _, _, mark in schedule.tasks):
         return  # bisected, try by try
     for row in play.engine.tasks.scan():
         if row.state is TaskState.ANSWERED and not document_of(play.system, row).record.deadline_met:
             yield f"{row.task_id} was answered after its deadline"
+
+
+def questions(row: TaskRow) -> int:
+    """Lines that were billed for the choice of its model, and are in its record."""
+    return int(row.choice is not None and row.choice.question_id is not None)
 
 
 def _digest(row: TaskRow) -> str:
@@ -232,9 +276,36 @@ def _ledger(play: Play) -> Iterator[str]:
     told = Receipt.sum(
         Receipt.of(document.record, repaid=row.repaid, premium_usd=document.premium_usd)
         for row, document in settled(play.system, play.engine)
-    ).model_copy(update={"refused": 0, "duplicates": 1})
+    ).model_copy(update={"refused": 0, "duplicates": len(play.copies)})
     if total != told:
         yield f"the ledger says {total.model_dump_json()}, the records {told.model_dump_json()}"
+
+
+def _told(play: Play) -> Iterator[str]:
+    """Each end to all that waited for it: an event, a reply where one is asked for, and each sleeper once."""
+    rows = {row.key: row for row in play.engine.tasks.scan()}
+    records = {key: document_of(play.system, row).record for key, row in rows.items() if row.state in SETTLED}
+    wanted = {end_id(records[key], row) for key, row in rows.items() if key in records}
+    wanted |= {f"{row.batch_id}.{row.submission}" for row in play.engine.batches.scan() if row.provider_batch}
+    if untold := wanted - {event.id for event in play.events.sent}:
+        yield f"{len(untold)} ends are in no event"
+    asked = {task.key for task in play.tasks if task.reply_to is not None}
+    replied = {reply.id for reply in play.replies.replies}
+    unanswered = [key for key in asked & records.keys() if end_id(records[key], rows[key]) not in replied]
+    yield from (f"{key} has no reply" for key in unanswered)
+    first: dict[str, str] = {}
+    for callback in play.callbacks.sent:
+        first.setdefault(callback.token, "answered" if isinstance(callback.told, Success) else callback.told.error)
+    for key, record in records.items():
+        ends = {record.error.code if record.error is not None else "answered"}
+        if rows[key].generation:
+            ends |= SPENT | {code for codes in REASONS.values() for code in codes}
+        copies = [task.task_token for task in (*play.tasks, *play.copies) if task.key == key]
+        heard = [first.get(str(token)) for token in copies]
+        if None in heard or not ends & {*heard} or {*heard} - ends - {BUSY}:
+            yield f"{key} ended as {ends}, and its {len(copies)} sleepers heard {heard}"
+        elif BUSY in heard and play.schedule.called and rows[key].tier is not Tier.LOW:
+            yield f"{key} was never batched, and a sleeper heard that it was at work"
 
 
 def _left(play: Play) -> Iterator[str]:

@@ -385,6 +385,7 @@ def _creations(*mishaps: Mishap, **changes: Any) -> Callable[[Schedule], Schedul
 
 
 _LIVE = {"live": 2, "tasks": (("plain", "A", "plain"), ("refused", "A", "refuse")), "crew": 2}
+_CALM = {"crashes": {}, "troubles": (), "refused_s": 0.0, "stall": 0.0, "orders": 0}
 
 REMOVALS = (
     Removal("durable", "OPERATIONS: a part is durable before its messages are deleted", _deleted_first),
@@ -473,7 +474,7 @@ REMOVALS = (
         "6-claim",
         "6: nobody calls for a task that another is calling for",
         _calling(claimed_until=lambda _: None),
-        sharpened=_with(**_LIVE, repeats=3),
+        sharpened=_with(**_LIVE, **_CALM, repeats=3, copies=("live-0", "live-0", "live-1", "live-1")),
     ),
     Removal(
         "6-repaid",

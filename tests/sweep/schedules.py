@@ -8,6 +8,7 @@ from random import Random
 
 from lowtide_local.engine.crashes import Side
 from tests.sweep.model_provider import Mishap
+from tests.sweep.troubles import How, Trouble, raises
 
 FULL_DAY: tuple[tuple[str, str, str], ...] = (
     ("plain", "A", "plain"),
@@ -28,8 +29,15 @@ REAL_TIME: tuple[tuple[str, str, str], ...] = (
     ("other-model", "B", "plain"),
     ("stumbles", "A", "500-once"),
     ("refused", "A", "refuse"),
+    ("long", "A", "long"),
 )
 """The same for a consumer's day: more than its slots, in one message and in single ones."""
+
+TWICE = ("call-0", "stumbles", "refused", "long", "asks")
+"""Of these it gets second copies, each with a sleeper of its own."""
+
+ASKS, HANDS_ON = "asks", "hands-on"
+"""Tasks whose model is asked for; the second goes on to a batch then."""
 
 FULL_MISHAPS = (Mishap.REPLY_LOST, Mishap.TOKEN_LIMIT, Mishap.ERROR_HIDES_IT, Mishap.NO_OUTPUT)
 
@@ -41,10 +49,14 @@ DOWN_S = (0, 1, 45, 140, 400, 1_000, 5_000)
 MOST_CALLS = 300
 """Crashes are drawn from so many calls: most of a play has that many."""
 
+TROUBLED = 0.2
+"""The share of drawn schedules in which ports raise."""
+
 
 @dataclass(frozen=True)
 class Schedule:
     """``name`` replays it. ``crashes``: calls, numbered over all actors from 1, at which whoever makes them dies.
+    ``troubles``: those at which ports begin to raise.
 
     ``crew`` is how many assemblers and how many pollers there are; 0: one worker does both, and voids the leases of the
     dead. ``stall``: the share of calls before which an actor stands still for minutes.
@@ -63,7 +75,18 @@ class Schedule:
     skew_s: float = 0.0
     orders: int = 0
     called: tuple[tuple[str, str, str], ...] = ()
-    """Tasks for calls. Where there are any, one consumer with some slots is all who is at work."""
+    """Tasks for calls. Where there are any, consumers with more slots are at work, and the crew beside them."""
+    consumers: int = 1
+    """How many of them, at the same queue."""
+    asked: tuple[str, ...] = ()
+    """More of them, ``ASKS`` or ``HANDS_ON``."""
+    copies: tuple[str, ...] = ()
+    """Names of tasks of which one more copy is sent for each time that they are named. Empty: of the first task one."""
+    troubles: tuple[Trouble, ...] = ()
+    unwell: float = 0.0
+    """The share of calls that a model answers with a failure."""
+    refused_s: float = 0.0
+    """How long the account is refused, from the beginning."""
     voids: bool | None = None
     """Are the leases of the dead voided at the next start, or waited out? None: it is drawn."""
 
@@ -81,7 +104,7 @@ def single(call: int, side: Side, day: Schedule | None = None) -> Schedule:
 QUIET = Schedule("quiet", "single")
 """The day of the single crashes without one."""
 
-CONSUMER = Schedule("consumer", "consumer", tasks=(), mishaps=(), called=REAL_TIME)
+CONSUMER = Schedule("consumer", "consumer", tasks=(), mishaps=(), called=REAL_TIME, asked=(ASKS,), copies=TWICE)
 """The day of a consumer's crashes without one."""
 
 
@@ -97,6 +120,64 @@ def consumers(calls: int) -> Iterator[Schedule]:
         for side in Side:
             for voids in (True, False):
                 yield consumer(call, side, voids=voids)
+
+
+LASTING = Trouble(0, None, calls=2, seconds=300.0)
+"""Longer than a claim, and than a message is hidden."""
+
+
+def consumer_raised(call: int, how: How | None) -> Schedule:
+    """This call of the consumer's raises, and nothing else does; ``how`` None: those of its service go on to."""
+    name = f"consumer/{call}/raised/{how.value if how else 'lasting'}"
+    return replace(CONSUMER, name=name, troubles=(replace(LASTING, at=call) if how is None else Trouble(call, how),))
+
+
+def consumers_raised(calls: Sequence[str]) -> Iterator[Schedule]:
+    """Each of these calls raises in each way, once and for minutes."""
+    for call, name in enumerate(calls, start=1):
+        for how in raises(name):
+            yield consumer_raised(call, how)
+        if raises(name):
+            yield consumer_raised(call, None)
+
+
+def consumers_drawn(seed: int, number: int) -> Schedule:
+    """One consumer or two, killed or not, whose ports raise and whose models fail."""
+    name = f"consumers/{seed}/{number}"
+    dice = Random(name)
+    called = tuple(dice.sample(REAL_TIME, dice.randint(4, len(REAL_TIME))))
+    asked = dice.choice(((), (ASKS,), (HANDS_ON,), (ASKS, HANDS_ON)))
+    many = dice.choice((1, 2, 2))
+    crashes = {dice.randint(1, 150): dice.choice(list(Side)) for _ in range(dice.choice((0, 0, 1, 2)))}
+    return Schedule(
+        name=name,
+        seed=f"{name} play",
+        tasks=(),
+        mishaps=(),
+        called=called,
+        consumers=many,
+        asked=asked,
+        crew=int(HANDS_ON in asked),
+        copies=tuple(dice.choices([*(each for each, _, _ in called), *asked], k=dice.randint(1, 5))),
+        crashes=crashes,
+        repeats=dice.choice((0, 1, 3)),
+        stall=dice.choice((0.0, 0.0, 0.02)) if many > 1 else 0.0,
+        skew_s=30.0 if many > 1 else 0.0,
+        troubles=_troubles(dice, dice.choice((0, 1, 2, 3)), 150),
+        unwell=dice.choice((0.0, 0.0, 0.1)),
+        refused_s=dice.choice((0.0, 0.0, 0.0, 100.0, 2_000.0)),
+    )
+
+
+def _troubles(dice: Random, many: int, calls: int) -> tuple[Trouble, ...]:
+    return tuple(
+        Trouble(
+            at=dice.randint(1, calls),
+            calls=dice.choice((1, 1, 1, 2, 5, 20)),
+            seconds=dice.choice((0.0, 0.0, 0.0, 0.0, 60.0, 600.0)),
+        )
+        for _ in range(many)
+    )
 
 
 LATE = Schedule(
@@ -128,7 +209,7 @@ def drawn(seed: int, number: int) -> Schedule:
     crashes = {dice.randint(1, MOST_CALLS): dice.choice(list(Side)) for _ in range(dice.choice((0, 1, 2, 3, 5)))}
     mishaps = list(Mishap)
     weights = [1 if mishap in RARE else 4 for mishap in mishaps]
-    return Schedule(
+    schedule = Schedule(
         name=name,
         seed=f"{name} play",
         tasks=tuple(dice.sample(FULL_DAY, dice.randint(2, 4))),
@@ -142,6 +223,26 @@ def drawn(seed: int, number: int) -> Schedule:
         skew_s=30.0 if many else 0.0,
         orders=dice.choice((0, 0, 0, 1, 3)),
     )
+    troubled = dice.random() < TROUBLED
+    return replace(
+        schedule,
+        copies=tuple(dice.choices([name for name, _, _ in schedule.tasks], k=dice.choice((1, 1, 2, 3)))),
+        troubles=_troubles(dice, dice.choice((1, 1, 2, 3)), MOST_CALLS) if troubled else (),
+        refused_s=dice.choice((0.0, 0.0, 0.0, 1_000.0, 5_000.0)) if troubled else 0.0,
+    )
+
+
+def raised(call: int, how: How, day: Schedule | None = None) -> Schedule:
+    """One worker's day (the quiet one), on which this call raises once."""
+    day = day or QUIET
+    return replace(day, name=f"{day.seed}/{call}/raised/{how.value}", troubles=(Trouble(call, how),))
+
+
+def raised_singles(calls: Sequence[str], day: Schedule | None = None) -> Iterator[Schedule]:
+    """One for each call of that day (the quiet one) and each way in which it may raise."""
+    for number, call in enumerate(calls, start=1):
+        for how in raises(call):
+            yield raised(number, how, day)
 
 
 def named(name: str) -> Schedule:
@@ -151,10 +252,20 @@ def named(name: str) -> Schedule:
             return QUIET
         case ["consumer"]:
             return CONSUMER
+        case ["consumer", call, "raised", "lasting"]:
+            return consumer_raised(int(call), None)
+        case ["consumer", call, "raised", how]:
+            return consumer_raised(int(call), How(how))
         case ["consumer", call, side, ("voided" | "waited") as how]:
             return consumer(int(call), Side[side.upper()], voids=how == "voided")
+        case ["consumers", seed, number]:
+            return consumers_drawn(int(seed), int(number))
         case ["late"]:
             return LATE
+        case ["single", call, "raised", how]:
+            return raised(int(call), How(how))
+        case ["late", call, "raised", how]:
+            return raised(int(call), How(how), LATE)
         case ["single", call, side]:
             return single(int(call), Side[side.upper()])
         case ["late", call, side]:
@@ -162,5 +273,8 @@ def named(name: str) -> Schedule:
         case ["random", seed, number]:
             return drawn(int(seed), int(number))
         case _:
-            known = "quiet, late, single/CALL/before, late/CALL/before, random/SEED/NUMBER, consumer/CALL/before/voided"
+            known = (
+                "quiet, late, single/CALL/before, late/CALL/before, single/CALL/raised/before, random/SEED/NUMBER, "
+                "consumer/CALL/before/voided, consumer/CALL/raised/before, consumers/SEED/NUMBER"
+            )
             raise ValueError(f"{name!r} names no schedule: {known}")

@@ -12,13 +12,19 @@ from random import Random
 
 import pytest
 
+from lowtide.core.errors import Unfinished
 from lowtide_local.engine.crashes import CrashPlan, Side, every_crash
 from tests.sweep.audit import faults
 from tests.sweep.day import begin
-from tests.sweep.world import later
+from tests.sweep.refusals import RaisesAt
+from tests.sweep.troubles import service_of
+from tests.sweep.world import World, later
 
-EVERY = 3
+EVERY = 4
 """One in so many of these crashes is played: over HTTP each takes a second, and `make sweep` plays all without it."""
+
+RAISED_EVERY = 12
+"""The same for the calls that raise: `make sweep` and `make sweep-consumer` raise at the others."""
 
 CHUNKS = 8
 """Tests that the sweep is cut into, so that they run side by side."""
@@ -67,6 +73,35 @@ def test_a_crash_before_or_after_any_call_loses_nothing_and_pays_for_nothing_twi
         assert world.work()
         broken += [f"{plan}: {fault}" for fault in faults(world)]
     assert broken == []
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_a_port_that_raises_at_any_call_loses_nothing_and_pays_for_nothing_twice(tmp_path, chunk):
+    """Whatever ends for it tidies up behind itself, which a process that dies does not."""
+    calls = clean_calls(tmp_path / "clean")
+    broken = []
+    places = [at for at, name in enumerate(calls, start=1) if service_of(name) is not None]
+    for at in places[chunk * RAISED_EVERY :: CHUNKS * RAISED_EVERY]:
+        plan = RaisesAt(at, f"{SEED} {at}")
+        world = begin(tmp_path / str(at))
+        ended = worked(world, plan)
+        assert plan.error is not None, f"{at} never came"
+        assert ended or worked(world)
+        broken += [f"SWEEP_SEED={SEED} {plan}: {fault}" for fault in faults(world)]
+    assert broken == []
+
+
+def worked(world: World, plan: RaisesAt | None = None) -> bool:
+    """False where the process ended with what its port had raised."""
+    try:
+        return world.work(plan)
+    except BaseExceptionGroup as group:
+        if (
+            plan is None
+            or group.split(lambda error: error is plan.error or isinstance(error, Unfinished))[1] is not None
+        ):
+            raise
+        return False
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -6,23 +6,20 @@ The provider and the directory outlive each process; time goes on from where the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx2
 import orjson
-from botocore.exceptions import ClientError
 
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client
-from lowtide.core.errors import Unfinished
 from lowtide.core.outward import Callback, Event
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
@@ -39,7 +36,7 @@ from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario
 from tests.sweep.life import Life
 
-__all__ = ["Awaited", "Dies", "Life", "Refuses", "World", "later", "routes", "task", "throttled", "with_batching"]
+__all__ = ["Awaited", "Dies", "Life", "World", "later", "routes", "task", "with_batching"]
 
 T = TypeVar("T")
 
@@ -79,6 +76,14 @@ def form(task_id: str, kind: str, text: str = "Hello.", **fields: Any) -> dict[s
     asking = task(task_id, kind, text, **fields)
     named = {"name": "form", "strict": True, "schema": FORM}
     asking["request"]["body"]["response_format"] = {"type": "json_schema", "json_schema": named}
+    return asking
+
+
+def essay(task_id: str, kind: str, **fields: Any) -> dict[str, Any]:
+    """A task message whose answer is longer than a row keeps."""
+    asking = form(task_id, kind, "Say it all.", **fields)
+    long = {"type": "object", "properties": {"text": {"const": "x" * 150_000}}, "required": ["text"]}
+    asking["request"]["body"]["response_format"]["json_schema"]["schema"] = long
     return asking
 
 
@@ -260,57 +265,6 @@ class Dies(CrashPlan):
         if (name, side) == (self._call, self.side) and self.calls[:number].count(name) == self._nth:
             self.crashed = True
             raise Crash(f"{side.name.lower()} {name} {self._nth}")
-
-
-class Refuses(CrashPlan):
-    """Calls of this name raise ``error`` from the ``nth`` on, ``times`` of them: before or after they took effect.
-    ``of``: rows alone whose keys it takes; the others are written, as on AWS. ``refused`` counts."""
-
-    def __init__(
-        self,
-        call: str,
-        error: Exception,
-        side: Side = Side.BEFORE,
-        *,
-        nth: int = 1,
-        times: int = 1,
-        of: Callable[[str], bool] | None = None,
-    ) -> None:
-        super().__init__(side=side)
-        self._call, self._error, self._from, self._times, self._of = call, error, nth, times, of
-        self.refused = 0
-
-    def run(self, name: str, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        if self._of is None or name != self._call or not any(self._of(change.key) for change in args[0]):
-            return super().run(name, method, *args, **kwargs)
-        self.calls.append(name)
-        if not self._due():
-            return method(*args, **kwargs)
-        left = [change for change in args[0] if not self._of(change.key)]
-        done = iter(cast("list[Any]", method(left, *args[1:], **kwargs)))
-        outcomes = [self._error if self._of(change.key) else next(done) for change in args[0]]
-        raise Unfinished(outcomes) if left else self._error
-
-    @contextmanager
-    def call(self, name: str) -> Iterator[None]:
-        with super().call(name):
-            refuses = name == self._call and self._due()
-            if refuses and self.side is Side.BEFORE:
-                raise self._error
-            yield
-            if refuses:
-                raise self._error
-
-    def _due(self) -> bool:
-        number = self.calls.count(self._call)
-        due = self._from <= number < self._from + self._times
-        self.refused += due
-        return due
-
-
-def throttled() -> ClientError:
-    """What boto3 raises, and no adapter explains."""
-    return ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "AnyOperation")
 
 
 def with_batching(**changes: Any) -> Routes:
