@@ -19,7 +19,6 @@ from lowtide.core.documents import kept, refused_letter
 from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.json_schema import Effort, first_fault
 from lowtide.core.jsontext import carriable
-from lowtide.core.lines import parse_result_line
 from lowtide.core.message import MOST_TASKS, split_message
 from lowtide.core.names import folded
 from lowtide.core.outcomes import judge_line
@@ -27,6 +26,7 @@ from lowtide.core.packs import packs, unpack
 from lowtide.core.patterns import Patterns
 from lowtide.core.prefixes import prefix_key
 from lowtide.core.prompts import request_body
+from lowtide.core.result_lines import parse_result_line
 from lowtide.core.routes import Limits, NeverBatch, Routes
 from lowtide.core.task import AcceptedTask, Endpoint
 from lowtide.core.webhooks import BODY_BYTES, Delivery, read, signature, signing_key
@@ -47,7 +47,9 @@ def routes() -> Routes:
     held = shipped.types["email_draft"].model_copy(update={"validate_output": True})
     return shipped.model_copy(
         update={
-            "limits": Limits(models=frozenset({"gpt-6-luna", "text-embedding-3-small"}), max_tokens=1_000),
+            "limits": Limits(
+                models=frozenset({"gpt-6-luna", "gpt-6.1-terra", "text-embedding-3-small"}), max_tokens=1_000
+            ),
             "never_batch": NeverBatch(types=frozenset({"fraud_detection"}), tags=frozenset({"pii", "risk=high"})),
             "types": shipped.types | {"email_draft": held},
         }
@@ -317,6 +319,11 @@ def _shipped_with(more: str) -> Callable[[], object]:
     return lambda: _loaded(text)
 
 
+def _reply(content: bytes) -> httpx2.Response:
+    request = httpx2.Request("GET", "https://api.example.com/v1/models", headers={"authorization": "Bearer sk-1"})
+    return httpx2.Response(200, content=content, request=request)
+
+
 def _header(name: str, value: str) -> Callable[[], object]:
     return lambda: retry_after_s(httpx2.Headers({name: value}))
 
@@ -336,7 +343,7 @@ OTHERS: Mapping[str, Case] = {
     "a batch's usage": lambda size: (
         lambda: provider_batch({"id": "b", "usage": {str(n): n for n in range(size // 16)}})
     ),
-    "a reply that is no JSON": lambda size: lambda: json_body(httpx2.Response(200, content=b"[" * size)),
+    "a reply that is no JSON": lambda size: lambda: json_body(_reply(b"[" * size)),
     "Retry-After in digits": lambda size: _header("retry-after", "9" * size),
     "Retry-After as a date": lambda size: _header("retry-after", "Mon, " * (size // 5)),
     "Retry-After in brackets": lambda size: _header("retry-after", "(" * size),

@@ -49,7 +49,7 @@ STEPS = {
     "intend": (("uploading", "submitting"), "submitting", lambda who, _: Intend(who, "file-1")),
     "run": (("submitting",), "running", lambda who, _: Run(who, provider_batch())),
     "look": (("running",), "running", lambda who, _: Seen(who, provider_batch(), SOON)),
-    "return": (("running",), "sealed", lambda who, _: Return(who, SOON)),
+    "return": (("uploading", "submitting", "running"), "sealed", lambda who, _: Return(who, SOON)),
     "rescue": (("sealed", "uploading", "submitting", "running"), None, lambda who, _: batches.Rescue(who)),
     "collect": (("running", "collecting"), "collecting", lambda who, _: Collect(who, COMPLETED, tries=3)),
     "check": (("collecting",), "collecting", lambda who, _: Checkpoint(who, PROGRESS)),

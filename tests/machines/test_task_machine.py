@@ -87,11 +87,11 @@ class TaskMachine(RuleBasedStateMachine):
         elif model["state"] == "tombstone":
             self.becomes(state="cancelling", origin=origin, content=content)
         if content == model["content"] and generation >= model["generation"]:
-            self._claim(model, origin, holder, until)
+            self._claim(model, holder, until)
         event = ClaimPart(brought, holder) if until is None else ClaimCall(brought, holder, until)
         self.happens(event)
 
-    def _claim(self, model: dict[str, Any], origin: str, holder: str, until: Any) -> None:
+    def _claim(self, model: dict[str, Any], holder: str, until: Any) -> None:
         due = model["state"] == "queued" and (model["wait"] is None or model["wait"] <= self.now)
         if model["rescued"] and until is None:
             due = False  # it is on its way to a call
@@ -100,7 +100,8 @@ class TaskMachine(RuleBasedStateMachine):
             state = "staged" if until is None else "calling"
             self.becomes(state=state, holder=holder, until=until, attempt=model["attempt"] + 1)
             self.becomes(repaid=model["repaid"] + abandoned)
-        elif model["state"] == "cancelling" and model["origin"] == origin:
+        elif model["state"] == "cancelling":
+            # By any delivery of the task: no other need be left.
             self.ends("cancelled")
 
     @rule(holder=HOLDERS, off_by=OFF_BY, status=st.sampled_from([Status.ANSWERED, Status.DEAD]), unsure=UNSURE)
