@@ -225,7 +225,7 @@ class _Wired:
         if (url := self.settings.hints_url) is None:
             raise ConfigError(f"{variable('hints_url')} not set in the environment; webhooks need a queue for hints")
         return Door(
-            secret=lambda: self._webhook_secrets.key(OPENAI, newest=True),
+            secret=lambda: self._webhook_secrets.key(OPENAI),
             hints=self._queue(url),
             passed_on=DynamoWebhookIds(self._table),
             clock=self.outside.clock,
@@ -304,12 +304,12 @@ class _Wired:
     def _webhook_secrets(self) -> ProviderKeys:
         if (arn := self.settings.webhook_secret_arn) is None:
             raise ConfigError(f"{variable('webhook_secret_arn')} not set in the environment; webhooks are signed")
-        return self._secret(arn)
+        return self._secret(arn, newest=True)
 
-    def _secret(self, arn: str) -> ProviderKeys:
+    def _secret(self, arn: str, *, newest: bool = False) -> ProviderKeys:
         client = self._aws.client("secretsmanager", config=_AWS.merge(READ))
         begin = in_place if self.outside.threads == 1 else on_its_own_thread
-        return ProviderKeys(client, arn, self.outside.clock, begin=begin)
+        return ProviderKeys(client, arn, self.outside.clock, newest=newest, begin=begin)
 
     def _answers(self, name: str, spec: ProviderSpec) -> Callable[[], AnswerApi]:
         return lambda: self._provider(name, spec).answers

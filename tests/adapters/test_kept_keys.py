@@ -33,11 +33,11 @@ CALL = Call(Endpoint.CHAT, {"model": "gpt-5-mini", "messages": []}, Lane.DEFAULT
 class Store:
     """A Secrets Manager whose reads end when a test says so. ``hangs`` False: at once. ``reads`` counts them."""
 
-    def __init__(self, clock: VirtualClock, *, hangs: bool = False) -> None:
+    def __init__(self, clock: VirtualClock, *, hangs: bool = False, newest: bool = False) -> None:
         self.text, self.hangs, self.away = "old", hangs, False
         self.reads = 0
         self._pending: list[Callable[[], None]] = []
-        self.keys = ProviderKeys(self, "arn", clock, begin=self._begin)  # type: ignore[arg-type]
+        self.keys = ProviderKeys(self, "arn", clock, newest=newest, begin=self._begin)  # type: ignore[arg-type]
 
     def get_secret_value(self, SecretId: str) -> dict[str, str]:  # noqa: N803 - boto3's name
         if self.away:
@@ -196,14 +196,14 @@ def test_a_refused_key_is_used_on_where_the_store_brings_no_other(hangs):
 
 def test_what_judges_webhooks_waits_for_the_newest_secret_and_takes_the_old_one_where_there_is_no_other():
     async def told(clock: VirtualClock) -> None:
-        store = Store(clock)
-        store.keys.key("openai", newest=True)
+        store = Store(clock, newest=True)
+        store.keys.key("openai")
         store.text = "new"
         await asyncio.sleep(301)
-        assert store.keys.key("openai", newest=True) == "new"
+        assert store.keys.key("openai") == "new"
         store.away = True
         await asyncio.sleep(301)
-        assert store.keys.key("openai", newest=True) == "new"
+        assert store.keys.key("openai") == "new"
 
     story(told)
 

@@ -34,18 +34,26 @@ class ProviderKeys:
     """
 
     def __init__(
-        self, client: SecretsManagerClient, arn: str, clock: Clock, *, begin: Begin = on_its_own_thread
+        self,
+        client: SecretsManagerClient,
+        arn: str,
+        clock: Clock,
+        *,
+        newest: bool = False,
+        begin: Begin = on_its_own_thread,
     ) -> None:
+        """``newest``: ``key`` waits for a key rather than return one that is no longer fresh."""
         self._client = client
         self._arn = arn
+        self._newest = newest
         self._kept = KeptText(self._read, clock, begin)
 
-    def key(self, provider: str, *, newest: bool = False) -> str:
-        """Return the key at hand. Wait for a read, for seconds, if there is none or ``newest`` is wanted.
+    def key(self, provider: str) -> str:
+        """Return the key at hand. Wait for a read, for seconds, if there is none.
 
         Raises ConfigError where an operator has to act, and Busy where Secrets Manager does not answer.
         """
-        found = self._kept.ask(newest=newest)
+        found = self._kept.ask(newest=self._newest)
         if isinstance(found, Reading):
             with suppress(TimeoutError):
                 found.ended.result(found.left_s)
