@@ -20,6 +20,7 @@ from botocore.config import Config
 from lowtide.adapters.aws.callbacks import NoCallbacks, StateMachines
 from lowtide.adapters.aws.events import BusEvents, NoEvents
 from lowtide.adapters.aws.history import CloudWatchHistory
+from lowtide.adapters.aws.kept_text import in_place, on_its_own_thread
 from lowtide.adapters.aws.ledger import DynamoLedger
 from lowtide.adapters.aws.levels import QueueLevels
 from lowtide.adapters.aws.metrics import EmfMetrics
@@ -28,7 +29,7 @@ from lowtide.adapters.aws.parameter import RoutesParameter
 from lowtide.adapters.aws.queue import SqsQueue, message_of
 from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
-from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
+from lowtide.adapters.aws.secrets import READ, KeyWatch, ProviderKeys
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
 from lowtide.adapters.clock import WallClock
@@ -297,13 +298,18 @@ class _Wired:
             raise ConfigError(
                 f"{variable('secret_arn')} not set in the environment; a call to a provider needs its key"
             )
-        return ProviderKeys(self._aws.client("secretsmanager", config=_AWS), arn, self.outside.clock)
+        return self._secret(arn)
 
     @cached_property
     def _webhook_secrets(self) -> ProviderKeys:
         if (arn := self.settings.webhook_secret_arn) is None:
             raise ConfigError(f"{variable('webhook_secret_arn')} not set in the environment; webhooks are signed")
-        return ProviderKeys(self._aws.client("secretsmanager", config=_AWS), arn, self.outside.clock)
+        return self._secret(arn, newest=True)
+
+    def _secret(self, arn: str, *, newest: bool = False) -> ProviderKeys:
+        client = self._aws.client("secretsmanager", config=_AWS.merge(READ))
+        begin = in_place if self.outside.threads == 1 else on_its_own_thread
+        return ProviderKeys(client, arn, self.outside.clock, newest=newest, begin=begin)
 
     def _answers(self, name: str, spec: ProviderSpec) -> Callable[[], AnswerApi]:
         return lambda: self._provider(name, spec).answers
@@ -326,7 +332,7 @@ class _Wired:
         keys = self._keys
 
         async def key() -> str:
-            return keys.key(spec.key)
+            return await keys.key_in_time(spec.key)
 
         address = self.settings.base_url if name == OPENAI and self.settings.base_url else spec.base_url
         client = build_client(base_url=address, api_key=key, http_client=self.outside.http_client)

@@ -8,9 +8,10 @@ import time_machine
 from aws_cases import NOW, Calls
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from lowtide.adapters.aws.kept_text import in_place
 from lowtide.adapters.aws.secrets import KeyWatch, ProviderKeys
 from lowtide.adapters.clock import WallClock
-from lowtide.core.errors import ConfigError
+from lowtide.core.errors import Busy, ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Response
 from lowtide.core.task import Endpoint
@@ -25,7 +26,7 @@ def clock():
 
 def keys_of(aws, text: str) -> ProviderKeys:
     arn = aws.secrets.create_secret(Name="provider", SecretString=text)["ARN"]
-    return ProviderKeys(aws.secrets, arn, WallClock())
+    return ProviderKeys(aws.secrets, arn, WallClock(), begin=in_place)
 
 
 def test_a_plain_secret_is_every_providers_key(clock, aws):
@@ -50,14 +51,14 @@ def test_a_secret_that_nobody_has_put_a_key_into_says_so(clock, aws):
     """As template.yaml creates it."""
     arn = aws.secrets.create_secret(Name="provider")["ARN"]
     with pytest.raises(ConfigError, match="ResourceNotFoundException"):
-        ProviderKeys(aws.secrets, arn, WallClock()).key("openai")
+        ProviderKeys(aws.secrets, arn, WallClock(), begin=in_place).key("openai")
 
 
 @pytest.mark.parametrize("content", [{"SecretBinary": b"sk-1"}, {"SecretString": " \n"}])
 def test_a_secret_that_holds_no_text_is_no_key(clock, aws, content):
     arn = aws.secrets.create_secret(Name="provider", **content)["ARN"]
     with pytest.raises(ConfigError, match="holds no text") as told:
-        ProviderKeys(aws.secrets, arn, WallClock()).key("openai")
+        ProviderKeys(aws.secrets, arn, WallClock(), begin=in_place).key("openai")
     assert "sk-1" not in str(told.value)
 
 
@@ -71,9 +72,10 @@ def test_a_secret_that_may_not_be_read_says_which_leave_is_missing_and_is_asked_
                 raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
             return aws.secrets.get_secret_value(**asked)
 
-    keys = ProviderKeys(Guarded(), "provider", WallClock())
+    keys = ProviderKeys(Guarded(), "provider", WallClock(), begin=in_place)
     with pytest.raises(ConfigError, match="AccessDeniedException"):
         keys.key("openai")
+    clock.shift(3)
     assert keys.key("openai") == "sk-1"
 
 
@@ -82,8 +84,8 @@ def test_a_secrets_manager_that_does_not_answer_is_told_as_such(clock):
         def get_secret_value(self, **asked):
             raise EndpointConnectionError(endpoint_url="https://secretsmanager")
 
-    with pytest.raises(ConfigError, match="EndpointConnectionError"):
-        ProviderKeys(Gone(), "provider", WallClock()).key("openai")
+    with pytest.raises(Busy, match="EndpointConnectionError"):
+        ProviderKeys(Gone(), "provider", WallClock(), begin=in_place).key("openai")
 
 
 def test_a_key_is_kept_for_five_minutes_and_no_longer(clock, aws):
@@ -97,6 +99,27 @@ def test_a_key_is_kept_for_five_minutes_and_no_longer(clock, aws):
     clock.shift(1)
     assert keys.key("openai") == "new"
     assert calls.names.count("GetSecretValue") == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ThrottlingException", 400, Busy),
+        ("InternalServiceError", 500, Busy),
+        ("ServiceUnavailable", 503, Busy),
+        ("AccessDeniedException", 400, ConfigError),
+        ("DecryptionFailure", 400, ConfigError),
+        ("InvalidRequestException", 400, ConfigError),
+    ],
+)
+def test_what_passes_by_itself_is_told_apart_from_what_an_operator_has_to_mend(clock, code, status, kind):
+    class Refusing:
+        def get_secret_value(self, **asked):
+            told = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(told, "GetSecretValue")
+
+    with pytest.raises(kind, match=code):
+        ProviderKeys(Refusing(), "provider", WallClock(), begin=in_place).key("openai")
 
 
 def test_a_key_that_the_provider_refused_is_read_again(clock, aws):

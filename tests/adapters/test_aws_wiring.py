@@ -12,8 +12,9 @@ from aws_cases import NOW, task
 
 from lowtide import wiring
 from lowtide.adapters.aws.events import BusEvents, NoEvents
+from lowtide.adapters.aws.secrets import ProviderKeys
 from lowtide.adapters.clock import WallClock
-from lowtide.core.errors import ConfigError
+from lowtide.core.errors import Busy, ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.outward import Event, EventKind
 from lowtide.core.task import Endpoint
@@ -39,6 +40,11 @@ def settings(aws) -> Settings:
     urls = {f"{name}_url": aws.queue_url(name) for name in names}
     arn = aws.secrets.create_secret(Name="provider", SecretString=json.dumps({"openai": "sk-first"}))["ARN"]
     return Settings(deployment="shop", table=TABLE, bucket=BUCKET, secret_arn=arn, **urls)
+
+
+class StandingClock(WallClock):
+    def now(self):
+        return NOW
 
 
 class Provider:
@@ -148,6 +154,48 @@ def test_a_rotated_key_is_picked_up_after_one_refusal_without_a_new_client(setti
     assert [wiring.run(answer, system, CALL).status for _ in range(2)] == [401, 200]
 
 
+def test_all_calls_at_once_make_one_read_of_a_store_that_does_not_answer_and_those_after_them_none(
+    settings, provider, monkeypatch
+):
+    reads = []
+
+    def read(keys):
+        reads.append(keys)
+        raise Busy("no answer")
+
+    monkeypatch.setattr(ProviderKeys, "_read", read)
+
+    async def many(system):
+        return await asyncio.gather(*(answer(system, CALL) for _ in range(30)))
+
+    system = wiring.system(settings, clock=StandingClock())
+    responses = [*wiring.run(many, system), *wiring.run(many, system)]
+    assert {(response.fault, response.sent) for response in responses} == {("key_store_away", False)}
+    assert (len(reads), provider.requests) == (1, [])
+
+
+def test_every_secret_is_read_within_the_time_of_any_call(settings, monkeypatch):
+    clients = []
+
+    class Noted(ProviderKeys):
+        def __init__(self, client, *args, **options):
+            clients.append(client)
+            super().__init__(client, *args, **options)
+
+    monkeypatch.setattr(wiring, "ProviderKeys", Noted)
+    urls = {"hints_url": settings.intake_url, "webhook_secret_arn": settings.secret_arn}
+    wiring.run(answer, wiring.system(settings), CALL)
+    with wiring.door(settings.model_copy(update=urls)) as door:
+        assert door.secret() == "sk-first"
+    shortest_s = min(tier.call_timeout_s for tier in wiring.system(settings).routes.tiers.values())
+    assert len(clients) == 2
+    for client in clients:
+        config = client.meta.config
+        tries = config.retries["total_max_attempts"]
+        waits_s = tries - 1  # of botocore's standard mode: at most a second before the second try
+        assert tries * (config.connect_timeout + config.read_timeout) + waits_s <= shortest_s / 2
+
+
 def test_without_a_secret_only_what_calls_a_provider_fails(settings):
     system = wiring.system(settings.model_copy(update={"secret_arn": None}))
     assert "openai" in system.answers
@@ -168,11 +216,7 @@ def test_routes_come_from_the_parameter_where_there_is_one(settings, aws):
 
 
 def test_a_rehearsal_replaces_what_comes_from_outside_and_gives_it_back(settings):
-    class Still(WallClock):
-        def now(self):
-            return NOW
-
-    clock, metrics, loop = Still(), RecordedMetrics(), asyncio.new_event_loop()
+    clock, metrics, loop = StandingClock(), RecordedMetrics(), asyncio.new_event_loop()
 
     async def step(system):
         return asyncio.get_running_loop()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from lowtide.core.acceptance import accept
+from lowtide.core.errors import Busy, LowtideError, Unreachable
 from lowtide.core.outward import EventKind, Failure, Success
+from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
+from lowtide.ports import Reply
 from lowtide.steps.cancel import cancel_tasks
+from lowtide.steps.carry import send_tasks
 from lowtide.steps.redrive import redrive
-from tests.steps.one_tier import answered
-from tests.sweep.world import Awaited, Life, World, task
+from lowtide_local.engine.crashes import Crash, Side
+from tests.steps.one_tier import answered, begin
+from tests.sweep.world import START, Awaited, Dies, Life, ReplyBox, World, later, routes, task
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 REPLY_TO = "https://queue/replies"
@@ -43,6 +51,148 @@ def test_an_end_is_told_to_all_who_asked_on_either_path(tmp_path, kind):
     assert (reply.traceparent, event.traceparent, event.detail["traceparent"]) == (TRACE, TRACE, TRACE)
     [line] = [line for line in world.metrics.lines if line.event == "task_settled"]
     assert (line.fields["traceparent"], line.fields["status"]) == (TRACE, "answered")
+
+
+class Choosy(ReplyBox):
+    """Replies that raise ``error`` where the task ``refused`` is among them. ``before`` is called first."""
+
+    def __init__(self, refused: str, error: Exception, before: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.refused, self.error, self.before, self.asked = refused, error, before, 0
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        self.asked += 1
+        if any(json.loads(reply.body)["task_id"] == self.refused for reply in replies):
+            self.before()
+            raise self.error
+        super().send(replies)
+
+
+def pack(*tasks: dict[str, Any]) -> dict[str, Any]:
+    return {"tasks": list(tasks)}
+
+
+def replied(world: World) -> list[str]:
+    return [json.loads(reply.body)["task_id"] for reply in world.replies.replies]
+
+
+def accepted(name: str, origin: str) -> AcceptedTask:
+    sent = draft(name, "[sim:timeout]" if name == "slow" else "Hello.")
+    return accept(sent, origin=origin, sent_at=START, routes=routes())
+
+
+def draft(name: str, text: str = "Hello.") -> dict[str, Any]:
+    return task(name, "email_draft", text, reply_to=REPLY_TO)
+
+
+@pytest.mark.parametrize("tier", [Tier.CRITICAL, Tier.HIGH, Tier.NORMAL])
+def test_a_task_is_told_of_at_its_own_end_however_long_the_others_of_its_message_take(tmp_path, tier):
+    kind = {Tier.CRITICAL: "live_chat_response", Tier.HIGH: "email_draft", Tier.NORMAL: "meeting_summary"}[tier]
+    texts = {"quick": "Hello.", "refused": "[sim:refuse]", "slow": "[sim:timeout]"}
+    world = begin(tmp_path, pack(*(task(name, kind, text, reply_to=REPLY_TO) for name, text in texts.items())))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        answering = asyncio.create_task(life.answer(tier))
+        await life.pass_time(10)
+        assert not answering.done()
+        assert sorted(replied(world)) == ["quick", "refused"]
+        assert sorted(event.detail["task_id"] for event in world.events.sent) == ["quick", "refused"]
+        assert [letter["task"]["task_id"] for letter in life.letters()] == ["refused"]
+        assert life.engine.ledger.total().tasks == 0, "they are counted together, at the end of their message"
+        await answering
+
+    world.live(story)
+
+
+def test_the_sleeper_of_a_duplicate_is_woken_at_once_beside_a_slow_task_and_counted_once(tmp_path):
+    world = begin(tmp_path, draft("a"))
+
+    async def story(life: Life) -> None:
+        await answered(life)
+        [ended] = life.engine.tasks.scan()
+        again, slow = (accepted(name, f"again/{name}") for name in ("a", "slow"))
+        assert again.content_hash == ended.content_hash
+        send_tasks(life.system, [again.model_copy(update={"task_token": "token"}), slow])
+        answering = asyncio.create_task(life.answer(Tier.HIGH))
+        await life.pass_time(5)
+        assert not answering.done()
+        assert [token for token, each in told(world) if isinstance(each, Success)] == ["token"]
+        assert life.engine.ledger.total().duplicates == 0
+        await answering
+        await life.pass_time(60)
+        await answered(life)
+        assert life.engine.ledger.total().duplicates == 1
+
+    world.live(story)
+    assert world.metrics.total("duplicates") == 1
+
+
+@pytest.mark.parametrize("dies", ["replies.send", "events.send", "dead_letters.send", "ledger.put"])
+@pytest.mark.parametrize("side", list(Side))
+def test_a_crash_between_telling_and_counting_tells_the_same_again_and_counts_once(tmp_path, dies, side):
+    world = begin(tmp_path, pack(draft("a"), draft("b", "[sim:refuse]"), draft("c", "[sim:500-once]")))
+    with pytest.raises(Crash):
+        world.live(answered, Dies(dies, side))
+    later(world.clock, 700)
+
+    async def story(life: Life) -> None:
+        await answered(life)
+        total = life.engine.ledger.total()
+        assert (total.answered, total.dead, total.tasks) == (2, 1, 3)
+        assert {letter["task"]["task_id"] for letter in life.letters()} == {"b"}
+
+    world.live(story)
+    ids = {(name, reply.id) for name, reply in zip(replied(world), world.replies.replies, strict=True)}
+    assert sorted(name for name, _ in ids) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "error", [Busy("throttled"), Unreachable("no answer"), LowtideError("send again"), OSError("reset")], ids=repr
+)
+def test_a_task_that_cannot_be_told_of_holds_back_no_other_and_is_told_when_its_message_comes_again(tmp_path, error):
+    world = begin(tmp_path, pack(*(draft(name) for name in "abc")))
+    world.replies = Choosy("b", error)
+
+    async def story(life: Life) -> None:
+        life.accept()
+        report = await life.answer(Tier.HIGH)
+        assert (len(report.done), len(report.again)) == (0, 1)
+        assert sorted(replied(world)) == ["a", "c"]
+        assert sorted(event.detail["task_id"] for event in world.events.sent) == ["a", "c"]
+        assert life.engine.ledger.total().tasks == 0
+        world.replies.refused = "none"
+        await life.pass_time(60)
+        await answered(life)
+        assert set(replied(world)) == {"a", "b", "c"}
+        assert life.engine.ledger.total().answered == 3
+        assert {(row.repaid, row.strikes.failures, row.attempt) for row in life.engine.tasks.scan()} == {(0, 0, 1)}
+
+    world.live(story)
+    assert len(world.provider.billed) == 3
+    assert world.metrics.total("tasks_settled") == 3
+
+
+def test_a_service_that_hangs_is_not_asked_again_for_each_task_alone(tmp_path):
+    world = begin(tmp_path, pack(*(draft(name) for name in "abc")))
+
+    async def story(life: Life) -> None:
+        life.accept()
+        loop = asyncio.get_running_loop()
+        world.replies.before = lambda: loop.jump(40)  # type: ignore[attr-defined]
+        await life.answer(Tier.HIGH)
+        assert world.replies.asked == 1
+        assert replied(world) == []
+
+    world.replies = Choosy("b", Busy("no answer"))
+    world.live(story)
+
+
+def test_what_ended_is_counted_in_the_metrics_once_though_its_message_comes_again(tmp_path):
+    tasks = [draft("a"), draft("b", "[sim:refuse]"), draft("c", "[sim:500-once]"), draft("d", "[sim:429-once]")]
+    world = begin(tmp_path, pack(*tasks))
+    world.live(answered)
+    assert world.metrics.total("tasks_settled") == 4
 
 
 def test_a_finished_batch_is_told_once_it_is_collected_with_what_became_of_its_lines(tmp_path):

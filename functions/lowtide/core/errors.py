@@ -9,6 +9,7 @@ LowtideError
 │   ├── Unsendable      nothing was done, and nothing will be until an operator acts
 │   │   ├── KeyUnreadable   a provider's key could not be had, so that nothing was sent
 │   │   └── Redirected      the provider's address sends on to another
+│   ├── KeyStoreAway    a provider's key cannot be had for the moment, so that nothing was sent
 │   ├── BrokenOff       a download that began and did not come whole, however often it was tried
 │   └── Garbled         a file that came whole and holds something else than it should
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
@@ -67,6 +68,10 @@ class Unsendable(Unreachable):
 
 class KeyUnreadable(Unsendable):
     """A provider's key could not be had, so the request never left."""
+
+
+class KeyStoreAway(Unreachable):
+    """The place where a provider's key is kept does not answer, so the request never left. No operator has to act."""
 
 
 class Redirected(Unsendable):

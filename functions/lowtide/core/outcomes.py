@@ -119,6 +119,8 @@ TIMEOUT = "timeout"
 """The ``fault`` of a call that took all its time."""
 KEY_UNREADABLE = "key_unreadable"
 """The ``fault`` of a call that was not made, because its provider's key could not be had."""
+KEY_STORE_AWAY = "key_store_away"
+"""The ``fault`` of a call that was not made, because the place where its provider's key is kept did not answer."""
 REDIRECTED = "redirected"
 """The ``fault`` of a call that its provider's address sent on to another."""
 UNSENDABLE = frozenset({KEY_UNREADABLE, REDIRECTED})
@@ -136,6 +138,8 @@ def judge(response: Response, lane: Lane, endpoint: Endpoint | None = None) -> O
         return Halt(response.fault, str(response.body))
     if status is None:
         code = response.fault or "connection"
+        if code == KEY_STORE_AWAY:
+            return Again(code, str(response.body), counts=False)
         if lane is Lane.FLEX and code == TIMEOUT and response.sent:
             # Flex may take longer than we wait. That is no fault of the task's: it is tried elsewhere in the end.
             message = "flex did not answer in time"

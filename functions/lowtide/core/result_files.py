@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from .batch_rows import Away, AwayFile, BatchRow, ProviderBatch, ProviderStatus
-from .errors import BrokenOff, Garbled, KeyUnreadable, ProviderRefused, Unreachable
+from .errors import BrokenOff, Garbled, KeyStoreAway, KeyUnreadable, ProviderRefused, Unreachable
 from .whose_fault import Fault, fault_of_batch, only_forbidden
 
 NAMED_WITHIN = timedelta(minutes=10)
@@ -64,9 +64,9 @@ def waits_for_names(row: BatchRow, seen: ProviderBatch, now: datetime) -> bool:
 
 
 def why_away(error: ProviderRefused | Unreachable) -> Away | None:
-    """Return why a file could not be read. None: the account or its key is at fault, and an operator has to act."""
+    """Return why a file could not be read. None: the account or its key is at fault, and not the file."""
     match error:
-        case KeyUnreadable():
+        case KeyUnreadable() | KeyStoreAway():
             return None
         case Garbled():
             return Away.GONE

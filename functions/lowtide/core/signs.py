@@ -5,7 +5,18 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import assert_never
 
-from .outcomes import Again, Answered, Bury, Halt, LaneFault, Outcome, Response, no_response, status_told
+from .outcomes import (
+    KEY_STORE_AWAY,
+    Again,
+    Answered,
+    Bury,
+    Halt,
+    LaneFault,
+    Outcome,
+    Response,
+    no_response,
+    status_told,
+)
 from .pace_events import Sign
 
 _OF_ITSELF = frozenset(
@@ -28,6 +39,8 @@ def sign_of(response: Response, outcome: Outcome) -> Sign:
 
 def _unanswered(response: Response, outcome: Again) -> Sign:
     status = status_told(response)
+    if response.fault == KEY_STORE_AWAY:
+        return Sign.UNUSED
     if response.status == HTTPStatus.OK and no_response(response.body):
         # A response of /v1/responses that says that it failed shows that the provider is there.
         return Sign.ANSWERED

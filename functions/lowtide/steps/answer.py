@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lowtide.core.errors import safely_told
@@ -17,8 +17,9 @@ from lowtide.ports import Message, System
 from .ahead import in_cheap_hours
 from .call import Caller
 from .carry import Unreadable, read_tasks
+from .coalesce import Coalescer
 from .conclude import Ended
-from .deliver import Delivery, deliver
+from .deliver import Delivery, count, deliver, publish, told
 from .gate import Gate
 from .in_hand import InHand
 from .lookout import on_the_lookout
@@ -26,6 +27,10 @@ from .slots import Slots
 
 LONGEST_WAIT_S = 300.0
 """Between two receives of a message that keeps failing for reasons of ours, such as a store that does not answer."""
+
+
+Telling = Coalescer[Delivery, Delivery]
+"""Tells of the ends of a message's tasks, in one call for those that have ended meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +112,47 @@ class _Reader:
             return Ended(delay_s=self._away_s(message, min(LONGEST_WAIT_S, 2.0 ** min(message.receives, 20)), ()))
 
     async def _message(self, message: Message) -> Ended:
-        """All tasks of a message at once; then what they owe to the ledger, the replies and the dead letters."""
+        """Work on all tasks of a message at once. When the last has ended, count them in one entry of the ledger."""
         try:
             tasks = await self._system.offload(lambda: read_tasks(self._system, message))
         except Unreadable as error:
             delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
-            await self._deliver(f"message/{message.id}", [delivery])
+            await self._system.offload(lambda: deliver(self._system, f"message/{message.id}", [delivery]))
             return Ended()
-        places = [f"{message.id}/{place}" for place in range(len(tasks))]
         seen = await self._seen(message, tasks)
-        often, beside = message.receives, len(tasks)
-        each = zip(tasks, places, seen, strict=True)
-        calls = (self._caller.task(*one, receives=often, beside=beside) for one in each)
+        tell: Telling = Coalescer(lambda deliveries: told(self._system, deliveries), self._system.offload)
+        each = enumerate(zip(tasks, seen, strict=True))
+        calls = (self._task(tell, message, task, row, place, len(tasks)) for place, (task, row) in each)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
         delays = [e.delay_s for e in ended if e.delay_s is not None]
         entry = f"message/{message.id}" if len(ended) == len(outcomes) and not delays else None
-        await self._deliver(entry, [e.delivery for e in ended if e.delivery is not None])
+        whole = [e.delivery for e in ended if e.delivery is not None]
+        await self._system.offload(lambda: self._count(entry, whole))
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         halted = next((e.halted for e in ended if e.halted), None)
         waiting = [t for t, o in zip(tasks, outcomes, strict=True) if isinstance(o, Ended) and o.delay_s is not None]
         return Ended(delay_s=self._away_s(message, min(delays), waiting) if delays else None, halted=halted)
+
+    async def _task(
+        self, tell: Telling, message: Message, task: AcceptedTask, seen: TaskRow | None, place: int, beside: int
+    ) -> Ended:
+        """Work on one task, and tell of its end at once, whatever the others of its message are at.
+
+        It is told before the message may be deleted, so a crash in between tells it again with the same ids. If it
+        cannot be told, it is as if it had failed: the message comes again, and the task needs no other call.
+        """
+        where = f"{message.id}/{place}"
+        ended = await self._caller.task(task, where, seen, receives=message.receives, beside=beside)
+        return ended if ended.delivery is None else replace(ended, delivery=await tell(ended.delivery))
+
+    def _count(self, entry: str | None, whole: Sequence[Delivery]) -> None:
+        """``entry`` is None where the message comes again, with all its tasks."""
+        count(self._system, entry, whole)
+        if entry is not None:
+            publish(self._system, whole)
 
     def _away_s(self, message: Message, wait_s: float, waiting: Sequence[AcceptedTask]) -> float:
         """Whatever a message is given back for, SQS counts: it must not come to its last receive by waiting."""
@@ -142,7 +165,3 @@ class _Reader:
         if message.receives == 1:
             return [None] * len(tasks)
         return await self._system.offload(lambda: self._system.tasks.get([task.key for task in tasks]))
-
-    async def _deliver(self, entry: str | None, deliveries: Sequence[Delivery]) -> None:
-        """Before the message may be deleted. Everything in it may be repeated."""
-        await self._system.offload(lambda: deliver(self._system, entry, deliveries))

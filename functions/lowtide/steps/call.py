@@ -12,7 +12,7 @@ from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
 from lowtide.core.doubts import resolved
 from lowtide.core.errors import safely_told
-from lowtide.core.outcomes import Halt, Response, judge
+from lowtide.core.outcomes import KEY_STORE_AWAY, Halt, Response, judge
 from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
 from lowtide.core.structured import checked
@@ -30,7 +30,7 @@ from .ahead import CheapHoursAhead
 from .ask import Asker, Chosen, HandedOn, Lost
 from .coalesce import Coalescer, TaskRows
 from .conclude import Conclusions, Ended
-from .gate import Gate, Go, Wait, at_once_s
+from .gate import Gate, Go, Standing, Wait, at_once_s
 from .lookout import Lookout
 from .slots import Slots
 
@@ -158,7 +158,10 @@ class Caller:
             return Ended(delay_s=await self._conclude.release(task, row, 1.0, row.strikes, unsure=0))
         response = await self._call(go.task, row, choice, timeout_s=min(choice.timeout_s, left_s))
         outcome = judge(response, choice.lane, go.task.endpoint)
-        standing = await self._gate.ended(go, response, outcome, choice.lane, row.strikes)
+        if response.fault == KEY_STORE_AWAY:
+            standing = await self._uncalled(go, response)
+        else:
+            standing = await self._gate.ended(go, response, outcome, choice.lane, row.strikes)
         outcome = resolved(outcome, row.strikes, standing.account, welcome=standing.welcome)
         outcome = checked(outcome, response, go.task)
         if go.reason is not None:
@@ -201,8 +204,17 @@ class Caller:
                 await self._gate.unused(admitted)
             return held
         response = await self._system.answers[provider].answer(call)
+        if response.fault == KEY_STORE_AWAY:
+            await self._uncalled(admitted, response)
+            return held
         await self._gate.ended(admitted, response, judge(response, call.lane, call.endpoint), call.lane)
         return response
+
+    async def _uncalled(self, go: Go, response: Response) -> Standing:
+        """Give the moment back: the call was not made, and says nothing of the provider."""
+        self._system.metrics.log("key_store_away", provider=go.task.provider, reason=str(response.body))
+        await self._gate.unused(go)
+        return Standing()
 
     async def _unchosen(self, task: AcceptedTask, row: TaskRow, instead: HandedOn | Lost | Halt) -> Ended:
         match instead:

@@ -1,4 +1,4 @@
-"""Deliver: what a settled task owes the world before its message is deleted: ledger, dead letters, and who is told.
+"""Deliver: what a settled task owes the world before its message is deleted: who is told, dead letters, the ledger.
 
 All of it may be repeated: ledger entries replace themselves, all that is sent carries stable ids.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lowtide.core.documents import refused_letter
-from lowtide.core.errors import NotFound
+from lowtide.core.errors import NotFound, Unfinished
 from lowtide.core.outward import Callback
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import DeadLetter, Pointer, ResultDocument
@@ -23,6 +23,10 @@ from .tell import Ended, again, refusal, tell, wake
 
 INLINE_BYTES = 100 * 1024
 """A row holds at most 400 KB (DynamoDB) and every write pays by the KB: larger documents go to an object."""
+
+TOLD_ALONE_WITHIN = timedelta(seconds=5)
+"""How long after its start a telling that failed is tried for each task alone. A service that fails quickly refuses
+something. One that hangs would hang once for each task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,41 @@ class Delivery:
 
 
 def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -> None:
-    """``entry`` names the ledger entry: the same deliveries again replace it by its equal. None where more is to come
-    that shares it: put in parts, it could be replaced by less of it, by whoever was slower.
+    """Tell what was settled, then count it: see ``told`` and ``count``."""
+    whole = told(system, deliveries)
+    count(system, entry, whole)
+    publish(system, whole)
+
+
+def told(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Send what others wait for: letters, replies, events, callbacks. Return the deliveries as ``count`` takes them.
+
+    They are sent together. If that fails, each is sent alone, so that one that cannot be sent holds back no other.
+    Raises Unfinished then, with the error of each that failed.
     """
-    if not deliveries:
-        return
+    began = system.clock.now()
+    try:
+        return _sent(system, deliveries)
+    except Exception as error:
+        if len(deliveries) == 1:
+            raise
+        failed = error
+    outcomes: list[Delivery | Exception] = []
+    for delivery in deliveries:
+        if system.clock.now() - began > TOLD_ALONE_WITHIN:
+            outcomes.append(failed)
+            continue
+        try:
+            outcomes += _sent(system, [delivery])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours are told
+            outcomes.append(error)
+    done = [outcome for outcome in outcomes if isinstance(outcome, Delivery)]
+    if len(done) < len(outcomes):
+        raise Unfinished(outcomes)
+    return done
+
+
+def _sent(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
     whole = [_filled(system, delivery) for delivery in deliveries]
     letters = [delivery.letter for delivery in whole if delivery.letter is not None]
     send_letters(system, letters)
@@ -87,6 +121,17 @@ def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -
         ],
     )
     wake(system, [callback for delivery in whole if (callback := _beside(system, delivery)) is not None])
+    return whole
+
+
+def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:
+    """Put the receipts into the ledger.
+
+    ``entry`` names the ledger entry: the same deliveries again replace it by its equal. None where more is to come
+    that shares it: put in parts, it could be replaced by less of it, by whoever was slower.
+    """
+    if not whole:
+        return
     entries = [(delivery.entry, delivery.receipt) for delivery in whole if delivery.entry is not None]
     entries += [duplicate for delivery in whole if (duplicate := _duplicate(delivery)) is not None]
     together = [delivery for delivery in whole if delivery.entry is None and delivery.beside is None]
@@ -94,8 +139,6 @@ def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in together)))
     system.ledger.put(entries)
     _count_late(system, whole)
-    for delivery in whole:
-        _publish(system, delivery)
 
 
 def _count_late(system: System, whole: Sequence[Delivery]) -> None:
@@ -161,6 +204,12 @@ def own_entry(row: TaskRow) -> str | None:
 
 def task_entry(row: TaskRow) -> str:
     return f"task/{row.key} {row.generation}"
+
+
+def publish(system: System, whole: Sequence[Delivery]) -> None:
+    """Count in the metrics. A metric adds up whatever it is given, so this is for what does not come again."""
+    for delivery in whole:
+        _publish(system, delivery)
 
 
 def _publish(system: System, delivery: Delivery) -> None:

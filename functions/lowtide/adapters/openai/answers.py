@@ -8,13 +8,13 @@ from http import HTTPStatus
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
-from lowtide.core.errors import KeyUnreadable, Redirected
+from lowtide.core.errors import KeyStoreAway, KeyUnreadable, Redirected
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import KEY_UNREADABLE, REDIRECTED, Response
+from lowtide.core.outcomes import KEY_STORE_AWAY, KEY_UNREADABLE, REDIRECTED, Response
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call, Presence
 
-from .client import CONNECT_TIMEOUT_S
+from .client import CONNECT_TIMEOUT_S, awaited_its_key
 from .wire import headroom, json_body, redirects_told, request_id, retry_after_s, was_sent
 
 _UNWELCOME = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
@@ -42,11 +42,16 @@ class OpenAIAnswers:
                     return _response(await self._post(call))
         except KeyUnreadable as error:
             return Response(None, body=str(error), fault=KEY_UNREADABLE, sent=False)
+        except KeyStoreAway as error:
+            return Response(None, body=str(error), fault=KEY_STORE_AWAY, sent=False)
         except Redirected as error:
             return Response(None, body=str(error), fault=REDIRECTED, sent=False)
         except APIStatusError as error:
             return _response(error.response)
         except (TimeoutError, APITimeoutError) as error:
+            if awaited_its_key(error):
+                why = "the call's time was over before its key came"
+                return Response(None, body=why, fault=KEY_STORE_AWAY, sent=False)
             return Response(None, fault="timeout", sent=was_sent(error))
         except APIConnectionError as error:
             return Response(None, fault="connection", sent=was_sent(error))
@@ -61,8 +66,10 @@ class OpenAIAnswers:
                 self._client.models.with_streaming_response.list(timeout=_timeout(PRESENT_TIMEOUT_S)),
             ):
                 return Presence.THERE
-        except KeyUnreadable:
+        except (KeyUnreadable, KeyStoreAway):
             return Presence.THERE
+        except TimeoutError as error:
+            return Presence.THERE if awaited_its_key(error) else Presence.ABSENT
         except APIStatusError as error:
             if error.status_code in _UNWELCOME:
                 return Presence.UNWELCOME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +12,7 @@ import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from lowtide.adapters.library_logs import switch_off
-from lowtide.core.errors import ConfigError, KeyUnreadable, safely_told
+from lowtide.core.errors import Busy, ConfigError, KeyStoreAway, KeyUnreadable, safely_told
 from lowtide.core.loopback import is_loopback
 
 from .guard import watch
@@ -26,6 +27,8 @@ TIMEOUT = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT_S)
 """Seconds that a batch call may pause, an upload or a download between two chunks. Real-time calls bring their own."""
 _HIGHEST_PORT = 65_535
 _NO_PROXY = "is no proxy that can be used: give http://HOST:PORT, or unset it"
+_AWAITS_KEY = "waits for its key"
+"""Marks the cancellation of a call that has no key yet."""
 _NO_KEY = "none"
 """The SDK insists on a key; a server on this machine asks for none."""
 
@@ -35,7 +38,8 @@ def build_client(
 ) -> AsyncOpenAI:
     """A client that sends each request once: a repeated creation would buy a second batch.
 
-    Where an ``api_key`` that is asked for cannot be had, the request raises KeyUnreadable, and nothing was sent.
+    Where an ``api_key`` that is asked for cannot be had, the request raises KeyUnreadable or, if it may be had in a
+    moment, KeyStoreAway, and nothing was sent.
     ``base_url`` ends in ``/v1``; None is OpenAI's own. Its query, such as Azure's ``api-version``, goes with every
     request. ``http_client`` replaces the one that ``build_http_client`` makes (tests, a simulated provider in process,
     a caller that closes it). Raises ConfigError as that does.
@@ -56,12 +60,23 @@ def build_client(
     return client
 
 
+def awaited_its_key(error: BaseException) -> bool:
+    """Tell whether a timeout ended a call that still waited for its key, so that nothing was sent."""
+    cause = error.__cause__
+    return isinstance(cause, asyncio.CancelledError) and cause.args == (_AWAITS_KEY,)
+
+
 def _told(key: Key) -> Key:
     """Whatever goes wrong with the key is told apart from what goes wrong with a request."""
 
     async def read() -> str:
         try:
             found = await key()
+        except asyncio.CancelledError as error:
+            # Of this very class: only that one is made a TimeoutError where a timeout is at work (Python 3.11).
+            raise asyncio.CancelledError(_AWAITS_KEY) from error
+        except Busy as error:
+            raise KeyStoreAway(f"the provider's key cannot be had now: {error}") from error
         except Exception as error:
             raise KeyUnreadable(f"the provider's key cannot be had: {safely_told(error)}") from error
         if not found or found != found.strip() or not (found.isascii() and found.isprintable()):
