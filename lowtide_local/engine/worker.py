@@ -18,6 +18,7 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Depth, Message, Outgoing, Queue, System
 from lowtide.steps.accept import accept_messages
 from lowtide.steps.answer import answer
+from lowtide.steps.beside import IN_HAND_FOLD, LEAST_IN_HAND
 from lowtide.steps.gate import Gate
 from lowtide.steps.slots import Slots
 from lowtide.steps.turns import assemble, collect_due, submit_due, sweep_due
@@ -145,27 +146,33 @@ class Worker:
         """Many invocations at a time, as the event source would start them, while calls are free."""
         concurrency = self.system.routes.tiers[tier].concurrency
         slots = Slots(concurrency)
-        invocations = asyncio.Semaphore(max(1, concurrency // 2))
+        room = asyncio.Semaphore(max(LEAST_IN_HAND, IN_HAND_FOLD * concurrency))
         queue = self.system.tiers[tier]
         async with asyncio.TaskGroup() as group:
             while True:
-                await invocations.acquire()
+                for _ in range(CONSUMER_BATCH):
+                    await room.acquire()
                 messages = queue.receive(CONSUMER_BATCH, visibility_s=VISIBILITY_S)
+                for _ in range(CONSUMER_BATCH - len(messages)):
+                    room.release()
                 if messages:
-                    group.create_task(self._invoke(tier, messages, slots, invocations))
+                    group.create_task(self._invoke(tier, messages, slots, room))
                     await asyncio.sleep(0)
                 else:
-                    invocations.release()
                     await self._rest(tier.value)
 
-    async def _invoke(
-        self, tier: Tier, messages: Sequence[Message], slots: Slots, invocations: asyncio.Semaphore
-    ) -> None:
-        try:
-            report = await answer(self.system, tier, messages, slots=slots, gate=self._gate, visibility_s=VISIBILITY_S)
-            self.system.tiers[tier].delete(report.done)
-        finally:
-            invocations.release()
+    async def _invoke(self, tier: Tier, messages: Sequence[Message], slots: Slots, room: asyncio.Semaphore) -> None:
+        """``room`` is for messages in hand. Each gives its place up when it has ended, whatever its neighbours do."""
+        report = await answer(
+            self.system,
+            tier,
+            messages,
+            slots=slots,
+            gate=self._gate,
+            visibility_s=VISIBILITY_S,
+            ended=room.release,
+        )
+        self.system.tiers[tier].delete(report.done)
         if report.halted is not None:
             raise Halted(report.halted)
 

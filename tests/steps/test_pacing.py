@@ -77,13 +77,14 @@ def test_work_that_cannot_go_now_returns_to_its_queue_without_a_claim_or_an_atte
         report = await life.answer(Tier.HIGH, visibility_s=None)
         assert 1 <= calls(world) <= 4
         assert life.engine.tasks.counts() == {"answered": calls(world)}  # what waits has no row
-        assert world.metrics.total("calls_held", reason="rate") == 30 - calls(world)
+        held = [world.metrics.total("calls_held", reason=reason) for reason in ("rate", "slots")]
+        assert sum(held) == 30 - calls(world)
         assert len(report.again) == 3
         now = life.system.clock.now()
         assert now - began <= timedelta(seconds=60)
         away_s = [delay_s for write in queue.writes for _, delay_s in write]
         assert len(away_s) == 3
-        assert min(away_s) > 5
+        assert min(away_s) >= 2
 
     world.live(story)
 

@@ -316,7 +316,7 @@ def test_an_invocation_keeps_no_moment_of_a_task_whose_choice_could_not_be_writt
         messages = life.system.tiers[Tier.NORMAL].receive(10, visibility_s=600)
         slots = Slots(4)
         report = await answer(life.system, Tier.NORMAL, messages, slots=slots, gate=gate)
-        assert (len(report.again), plan.refused, slots._free) == (1, 1, 4)
+        assert (len(report.again), plan.refused, slots._free) == (1, 1, Slots(4)._free)
         spare = [line for line in gate._lines.values() if line._spare]
         assert len(spare) == 1, "the moment that was for the call itself"
 

@@ -56,7 +56,7 @@ _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 class TierSpec(Value):
     """``deadline_s`` where a task gives none; no call of the tier may take longer than ``call_timeout_s``;
-    ``concurrency`` calls in flight per process; ``lanes`` in the order in which they are tried; past
+    ``concurrency`` calls in flight per process and model; ``lanes`` in the order in which they are tried; past
     its ``cap`` nothing is let in."""
 
     deadline_s: WholeSeconds

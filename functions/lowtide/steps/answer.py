@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -42,7 +42,7 @@ class Report:
     halted: str | None = None
 
 
-async def answer(
+async def answer(  # noqa: PLR0913 - what an invocation has of its own, and what it shares with others
     system: System,
     tier: Tier,
     messages: Sequence[Message],
@@ -50,21 +50,24 @@ async def answer(
     slots: Slots,
     gate: Gate | None = None,
     visibility_s: int | None = None,
+    began_at: datetime | None = None,
     stop_at: datetime | None = None,
+    ended: Callable[[], None] = lambda: None,
 ) -> Report:
     """Answers what it can of ``messages``.
 
-    ``slots`` bounds the calls in flight, tenants taking turns. ``gate`` is the process's where it has many invocations
-    at once; else this one has its own. ``visibility_s`` is kept up by a heartbeat meanwhile; None where the queue's own
-    outlasts the caller. Every call has ended by ``stop_at``. What has not begun goes back where CRITICAL is kept
-    waiting. A crash anywhere returns only what was not settled: the rest is recognised when its message comes again.
+    ``slots`` bounds the calls in flight, models and tenants taking turns. ``gate`` is the process's where it has many
+    invocations at once; else this one has its own. ``visibility_s`` is kept up by a heartbeat meanwhile; None where
+    the queue's own outlasts the caller. Every call has ended by ``stop_at``, of an invocation that began now or at
+    ``began_at``. What has not begun goes back where CRITICAL is kept waiting. A crash anywhere returns only what was
+    not settled: the rest is recognised when its message comes again. ``ended`` hears of the end of each message, once.
     """
     gate = gate or Gate(system)
     await system.offload(lambda: _mark(system, tier, messages))
     in_hand = InHand(system, tier, messages, visibility_s)
     async with in_hand.kept(), on_the_lookout(system, tier, slots) as lookout:
-        caller = Caller(system, slots, gate, lookout, stop_at)
-        reader = _Reader(system, caller, in_hand)
+        caller = Caller(system, slots, gate, lookout, began_at or system.clock.now(), stop_at)
+        reader = _Reader(system, caller, in_hand, ended)
         reports = await asyncio.gather(*(reader.message(message) for message in messages))
     await gate.close()
     if tier is Tier.CRITICAL and caller.waits_s:
@@ -88,16 +91,18 @@ def _mark(system: System, tier: Tier, messages: Sequence[Message]) -> None:
 class _Reader:
     """The messages of one invocation, each with its tasks."""
 
-    def __init__(self, system: System, caller: Caller, in_hand: InHand) -> None:
+    def __init__(self, system: System, caller: Caller, in_hand: InHand, ended: Callable[[], None]) -> None:
         self._system = system
         self._caller = caller
         self._in_hand = in_hand
+        self._ended = ended
 
     async def message(self, message: Message) -> Ended:
         """What is to come again is put back as soon as its own work has ended."""
         ended = await self._concluded(message)
         if ended.delay_s is not None:
             await self._in_hand.put_back(message, max(0, min(43_200, round(ended.delay_s))))
+        self._ended()
         return ended
 
     async def _concluded(self, message: Message) -> Ended:

@@ -15,6 +15,7 @@ from lowtide.core.errors import safely_told
 from lowtide.core.outcomes import KEY_STORE_AWAY, Halt, Response, judge
 from lowtide.core.preemption import rest_s
 from lowtide.core.prompts import request_body
+from lowtide.core.returns import OF_THE_TIME_LEFT
 from lowtide.core.structured import checked
 from lowtide.core.task import AcceptedTask, custom_id
 from lowtide.core.task_rows import strikes_of
@@ -51,13 +52,21 @@ LEAST_CALL_SHARE = 0.5
 class Caller:
     """One invocation's worth of calls, sharing its writes. ``slots`` bounds those in flight."""
 
-    def __init__(self, system: System, slots: Slots, gate: Gate, lookout: Lookout, stop_at: datetime | None) -> None:
+    def __init__(
+        self,
+        system: System,
+        slots: Slots,
+        gate: Gate,
+        lookout: Lookout,
+        began_at: datetime,
+        stop_at: datetime | None,
+    ) -> None:
         self._system = system
         self._slots = slots
         self._gate = gate
         self._lookout = lookout
         self._stop_at = stop_at
-        self._whole_s = inf if stop_at is None else (stop_at - system.clock.now()).total_seconds()
+        self._whole_s = inf if stop_at is None else (stop_at - began_at).total_seconds()
         self.waits_s: list[float] = []
         """How long each task waited from its acceptance to its claim."""
         self._rows: TaskRows = Coalescer(
@@ -79,8 +88,10 @@ class Caller:
             task = task.model_copy(update={"provider": self._system.routes.model(task.model).provider})
         if (away_s := await self._cheap_hours.away_s(task, seen, beside)) is not None:
             return Ended(delay_s=away_s)
-        async with self._slots.turn(task.tenant) as granted:
-            if not granted or self._lookout.must_yield:
+        async with self._slots.turn(task) as turn:
+            if turn.away_s is not None:
+                return self._turned_away(task, turn.away_s)
+            if not turn.granted or self._lookout.must_yield:
                 return self._yielded(place, receives)
             # The row is not known yet, so the lane is chosen for a first try; what the claim brings back may differ.
             strikes = strikes_of(seen)
@@ -96,6 +107,12 @@ class Caller:
                 await self._gate.unused(admitted)
                 return self._yielded(place, receives)
             return await self._admitted(task, admitted, place, seen)
+
+    def _turned_away(self, task: AcceptedTask, away_s: float) -> Ended:
+        """Too many calls of its model are in line. The task is back while half of the time it had is still left."""
+        self._system.metrics.count("calls_held", reason="slots")
+        left_s = (task.deadline_at - self._system.clock.now()).total_seconds()
+        return Ended(delay_s=away_s if left_s <= 0 else max(1.0, min(away_s, left_s * OF_THE_TIME_LEFT)))
 
     def _yielded(self, place: str, receives: int) -> Ended:
         self._system.metrics.count("tasks_preempted")
