@@ -10,8 +10,7 @@ from lowtide.core.errors import ConfigError
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, System
 from lowtide.settings import Settings
-from lowtide.steps.answer import Report
-from lowtide.steps.beside import answer_and_more
+from lowtide.steps.answer import Report, answer
 from lowtide.steps.slots import Slots
 
 SETTLE_S = 5.0
@@ -29,11 +28,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 async def _answer(system: System, tier: Tier, messages: list[Message], context: Any) -> Report:
     left_s = context.get_remaining_time_in_millis() / 1000
-    return await answer_and_more(
+    return await answer(
         system,
         tier,
         messages,
         slots=Slots(system.routes.tiers[tier].concurrency),
         stop_at=system.clock.now() + timedelta(seconds=max(0.0, left_s - SETTLE_S)),
-        settle_s=SETTLE_S,
     )

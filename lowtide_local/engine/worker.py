@@ -18,7 +18,6 @@ from lowtide.core.tiers import Tier
 from lowtide.ports import Depth, Message, Outgoing, Queue, System
 from lowtide.steps.accept import accept_messages
 from lowtide.steps.answer import answer
-from lowtide.steps.beside import IN_HAND_FOLD, LEAST_IN_HAND
 from lowtide.steps.gate import Gate
 from lowtide.steps.slots import Slots
 from lowtide.steps.turns import assemble, collect_due, submit_due, sweep_due
@@ -27,6 +26,11 @@ REAL_TIME = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
 
 INTAKE_BATCH = 10
 CONSUMER_BATCH = 10
+IN_HAND_FOLD = 5
+"""Messages in hand at most, as a multiple of a tier's concurrency. Slots hold, and their lines keep, up to 3.25 times
+as many of slow models. So there is always room to receive others."""
+LEAST_IN_HAND = 4 * CONSUMER_BATCH
+"""The same where the concurrency is small."""
 """Messages per invocation, as the event sources of template.yaml have it."""
 
 VISIBILITY_S = 60

@@ -64,8 +64,8 @@ async def invoked(life: Life) -> list[str]:
     left = [f"it took {took_s} s"] if took_s > INVOCATION_S + 1 else []
     if Counter(each.id for each in (*report.done, *report.again)) != Counter(each.id for each in messages):
         left.append("a message has no end, or two")
-    if slots._free != SLOTS:
-        left.append(f"{SLOTS - slots._free} slots are taken")
+    if slots.held:
+        left.append(f"{slots.held} slots are taken")
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         left.append(f"{len(others)} tasks of the loop are left")
     if waiting := [line for line in gate._lines.values() if line._waiting or line._pump is not None]:

@@ -96,11 +96,11 @@ class TurnedOver(Exception):
 def _consume(system: System, most: int = 2, slots: int = 2) -> None:
     messages = system.tiers[CONSUMED].receive(most, visibility_s=VISIBILITY_S)
     if messages:
-        report = _in_a_loop(lambda: _answered(system, messages, Slots(slots), slots))
+        report = _in_a_loop(lambda: _answered(system, messages, Slots(slots)))
         system.tiers[CONSUMED].delete(report.done)
 
 
-async def _answered(system: System, messages: Sequence[Message], slots: Slots, count: int) -> Report:
+async def _answered(system: System, messages: Sequence[Message], slots: Slots) -> Report:
     """Whatever the ports raise, each message has its own end, and no slot and no task of the loop is left behind."""
     try:
         report = await answer(system, CONSUMED, messages, slots=slots)
@@ -110,8 +110,8 @@ async def _answered(system: System, messages: Sequence[Message], slots: Slots, c
         raise TurnedOver("some messages have no end")
     await asyncio.sleep(0)
     left = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]
-    if left or slots._free != count:
-        raise TurnedOver(f"{count - slots._free} slots and {len(left)} tasks of the loop are left: {left}")
+    if left or slots.held:
+        raise TurnedOver(f"{slots.held} slots and {len(left)} tasks of the loop are left: {left}")
     return report
 
 

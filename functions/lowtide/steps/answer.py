@@ -42,7 +42,7 @@ class Report:
     halted: str | None = None
 
 
-async def answer(  # noqa: PLR0913 - what an invocation has of its own, and what it shares with others
+async def answer(
     system: System,
     tier: Tier,
     messages: Sequence[Message],
@@ -50,7 +50,6 @@ async def answer(  # noqa: PLR0913 - what an invocation has of its own, and what
     slots: Slots,
     gate: Gate | None = None,
     visibility_s: int | None = None,
-    began_at: datetime | None = None,
     stop_at: datetime | None = None,
     ended: Callable[[], None] = lambda: None,
 ) -> Report:
@@ -58,15 +57,15 @@ async def answer(  # noqa: PLR0913 - what an invocation has of its own, and what
 
     ``slots`` bounds the calls in flight, models and tenants taking turns. ``gate`` is the process's where it has many
     invocations at once; else this one has its own. ``visibility_s`` is kept up by a heartbeat meanwhile; None where
-    the queue's own outlasts the caller. Every call has ended by ``stop_at``, of an invocation that began now or at
-    ``began_at``. What has not begun goes back where CRITICAL is kept waiting. A crash anywhere returns only what was
-    not settled: the rest is recognised when its message comes again. ``ended`` hears of the end of each message, once.
+    the queue's own outlasts the caller. Every call has ended by ``stop_at``. What has not begun goes back where
+    CRITICAL is kept waiting. A crash anywhere returns only what was not settled: the rest is recognised when its
+    message comes again. ``ended`` is called at the end of each message, once.
     """
     gate = gate or Gate(system)
     await system.offload(lambda: _mark(system, tier, messages))
     in_hand = InHand(system, tier, messages, visibility_s)
     async with in_hand.kept(), on_the_lookout(system, tier, slots) as lookout:
-        caller = Caller(system, slots, gate, lookout, began_at or system.clock.now(), stop_at)
+        caller = Caller(system, slots, gate, lookout, stop_at)
         reader = _Reader(system, caller, in_hand, ended)
         reports = await asyncio.gather(*(reader.message(message) for message in messages))
     await gate.close()

@@ -52,21 +52,13 @@ LEAST_CALL_SHARE = 0.5
 class Caller:
     """One invocation's worth of calls, sharing its writes. ``slots`` bounds those in flight."""
 
-    def __init__(
-        self,
-        system: System,
-        slots: Slots,
-        gate: Gate,
-        lookout: Lookout,
-        began_at: datetime,
-        stop_at: datetime | None,
-    ) -> None:
+    def __init__(self, system: System, slots: Slots, gate: Gate, lookout: Lookout, stop_at: datetime | None) -> None:
         self._system = system
         self._slots = slots
         self._gate = gate
         self._lookout = lookout
         self._stop_at = stop_at
-        self._whole_s = inf if stop_at is None else (stop_at - began_at).total_seconds()
+        self._whole_s = inf if stop_at is None else (stop_at - system.clock.now()).total_seconds()
         self.waits_s: list[float] = []
         """How long each task waited from its acceptance to its claim."""
         self._rows: TaskRows = Coalescer(

@@ -149,7 +149,7 @@ class Gate:
 
     async def close(self) -> None:
         """At the end of an invocation: answers that somebody waits to hear of."""
-        for shared in self._paces:
+        for shared in list(self._paces):  # another invocation may meet a new model meanwhile
             if shared.expectant:
                 await shared.tell()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 
 from lowtide.core.task import AcceptedTask
@@ -95,15 +95,23 @@ class ModelLine:
         self._tenants.move_to_end(tenant)
         return queue[0]
 
-    def surplus(self, now: float, share: float) -> Waiter | None:
-        """Return a waiter that a line with this ``share`` does not keep while it stands still; None where it keeps all.
+    def surplus(self, now: float, share: float) -> list[Waiter]:
+        """Return the waiters that a line with this ``share`` does not keep while it stands still.
 
-        It is the one with the latest deadline, of the tenant that has most of them; of several, the last."""
+        Each is the one with the latest deadline, of the tenant that has most left; of several, the last."""
         stands = self.waiting and next(iter(self._waiters)).since + PATIENCE_S <= now
-        if not stands or self.waiting <= share + KEPT_S * self.rate(now):
-            return None
-        longest = max(self._tenants.values(), key=len)
-        return max(reversed(longest), key=lambda waiter: waiter.task.deadline_at)
+        kept = share + KEPT_S * self.rate(now)
+        if not stands or self.waiting <= kept:
+            return []
+        queues = [sorted(queue, key=lambda waiter: waiter.task.deadline_at) for queue in self._tenants.values()]
+        longest = [(-len(queue), place) for place, queue in enumerate(queues)]
+        heapify(longest)
+        found: list[Waiter] = []
+        while self.waiting - len(found) > kept:
+            length, place = longest[0]
+            found.append(queues[place].pop())
+            heapreplace(longest, (length + 1, place))
+        return found
 
     def took(self) -> None:
         self.held += 1

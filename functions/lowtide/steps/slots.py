@@ -36,10 +36,14 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._free = count + max(1, int(count * RESERVE_SHARE))
+        self._free = self._all = count + max(1, int(count * RESERVE_SHARE))
         self._lines: OrderedDict[str, ModelLine] = OrderedDict()
         """The model with the next turn comes first."""
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def held(self) -> int:
+        return self._all - self._free
 
     @asynccontextmanager
     async def turn(self, task: AcceptedTask) -> AsyncIterator[Turn]:
@@ -111,7 +115,7 @@ class Slots:
         now, lines = loop.time(), [line for line in self._lines.values() if line.waiting]
         share = max(LEAST_KEPT, self._count) / max(1, len(lines))
         for line in lines:
-            while (waiter := line.surplus(now, share)) is not None:
+            for waiter in line.surplus(now, share):
                 _answer(line, waiter, Turn(granted=False, away_s=line.away_s(waiter.task.key, now)))
         if self._timer is None and any(line.waiting > share for line in lines):
             self._timer = loop.call_later(PATIENCE_S, self._wake)
