@@ -171,6 +171,8 @@ ACCOUNT_SENTENCES = [
     "Your card was declined",
     "Payment required",
     "Unpaid invoices on this account",
+    "No payment method on file",
+    "No credits left",
     "Your account is past due",
     "Your subscription has been cancelled",
     "Inactive subscription or usage limit reached",
@@ -212,6 +214,11 @@ PACES = [
     said("Your account reached its limit of requests per day (RPD): Limit 200, Used 200, Requested 1."),
     said("Rate limit reached for organization org-1 on requests per day (RPD): Limit 0, Used 0, Requested 1."),
     said("Too many requests. Upgrade your plan for a higher quota limit", None, "rate_limit_error"),
+    said("You have exceeded the usage limit of 60 requests per minute"),
+    said("Your plan limit is exceeded. Please try again in 20s."),
+    said("Exceeded 100 credits per minute"),
+    said("Your account is restricted to 5 requests per minute"),
+    said("Key limit exceeded, 20 rpm"),
     said("Concurrency limit reached for your subscription"),
     said("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 requests per day", 429),
     said("Need a higher limit? Add a payment method to your account."),
@@ -287,6 +294,28 @@ def test_what_the_sender_wrote_stops_no_account(code, message, status):
     ],
 )
 def test_elsewhere_only_the_first_words_are_the_providers(message, status):
+    assert fault_of_request(ProviderError(status, message=message)) is not Fault.ACCOUNT
+
+
+@pytest.mark.parametrize("status", [400, 403, 422, 429, None])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Thinking budget exceeded",
+        "Budget for thinking exceeded",
+        "The reasoning budget is used up",
+        "You exceeded the maximum output budget",
+        "Budget tokens exceeded the maximum",
+        "No balance provided in the arguments of the tool",
+        "No credit card number in the schema",
+        "The user name is not allowed",
+        "The request was blocked",
+        "Access denied",
+        "Unbalanced brackets",
+        "Image region is empty",
+    ],
+)
+def test_a_sentence_that_only_looks_like_one_of_the_account_does_not_stop_it(message, status):
     assert fault_of_request(ProviderError(status, message=message)) is not Fault.ACCOUNT
 
 

@@ -88,22 +88,26 @@ _OWNER = (
     r"|(?:(?:api|access|virtual|subscription) )?key)"
 )
 _STATE = (
-    r"(?:not active|inactive|deactivated|disabled|suspended|restricted|blocked|expired|overdue|past due|in arrears"
+    r"(?:not active|inactive|deactivated|disabled|suspended|restricted(?! to)|blocked|expired|overdue|past due|in arrears"
     r"|archived|revoked|terminated|frozen|locked|banned|closed|cancell?ed|flagged|delinquent|on hold|paused|unverified"
     r"|reported as leaked|leaked|compromised|not in good standing)"
 )
 _LIMITS = r"(?:limit|cap|allowance)s?"
 _OF_MONEY = (
     r"(?:(?:monthly|daily|weekly|total|current|available|remaining|account|team|prepaid|included) ){0,2}"
-    r"(?:credits?|balance|wallet|funds|prepa(?:id|yment)|deposit"
-    r"|(?<!thinking )(?<!token )(?<!reasoning )budget(?! token)"
-    rf"|(?:spend|spending|usage|billing|cost|credit|budget|monthly|hard|key|plan) (?:hard |soft )?{_LIMITS}"
-    r"|(?:maximum|max) (?:allowed |monthly )?usage)"
+    r"(?:credits?\b(?! (?:per|card)\b)|balance|wallet|funds|prepa(?:id|yment)|deposit"
+    r"|(?<!thinking )(?<!token )(?<!tokens )(?<!reasoning )(?<!context )(?<!output )(?<!input )(?<!time )"
+    r"budget(?! (?:tokens?|(?:for|of) (?:thinking|reasoning|tokens?))\b)"
+    rf"|(?:spend|spending|billing|cost|credit|budget|monthly|hard) (?:hard |soft )?{_LIMITS})"
 )
-_OF_TRIAL = r"(?:quotas?|trial(?: key| period)?|free (?:tier|trial|plan|credits|allocation|allowance|usage))"
+_OF_TRIAL = (
+    r"(?:quotas?|trial(?: key| period)?|free (?:tier|trial|plan|credits|allocation|allowance|usage)"
+    rf"|(?:usage|key|plan) (?:hard |soft )?{_LIMITS}|(?:maximum|max) (?:allowed |monthly )?usage)"
+)
 _GONE = (
     r"(?:exceeded|exhausted|depleted|reached|insufficient|too low|used up|used|not enough|empty|zero|negative|expired"
-    r"|ended|over|overdue|past due|crossed|hit|run out|ran out|consumed|out of|no|below|not sufficient)"
+    r"|ended|over|overdue|past due|crossed|hit|run out|ran out|consumed|out of"
+    r"|no (?:more|remaining|available|sufficient)|below|not sufficient)"
 )
 _PAYS = r"(?:billing|payment|card|subscription|prepayment|top-?up)"
 _SAID = _any(
@@ -112,10 +116,11 @@ _SAID = _any(
     rf"(?:{_OWNER}{_GAP} )?(?:is |has |have |was |either )*{_GONE} (?:[\w'-]+ ){{0,5}}?{_OF_MONEY}",
     r"exceededbudget|(?:crossed|over) budget|(?:requires|need|needs) more credits|more credits are required",
     r"(?:doesn't|does not|don't|do not) have (?:any|enough|sufficient) (?:credits?|balance|funds)",
-    r"(?:user|token|key|account) quota is not enough",
+    r"no credits?(?: (?:left|remaining|available)|\W*$)|(?:user|token|key|account) quota is not enough",
     rf"(?:\w+ ){{0,4}}requires? (?:an? )?(?:\w+ ){{0,2}}{_PAYS}\b",
     rf"(?:credit )?{_PAYS}(?: \w+){{0,3}}? (?:required|overdue|failed|declined|expired|disabled|not enabled)",
-    r"(?:no|missing) (?:valid |active |default )*(?:payment method|credit card|billing \w+)",
+    r"(?:no|missing) (?:valid |active |default )*(?:payment method|credit card|billing \w+)"
+    r"(?: (?:on|found|attached|is|has|available|set|linked|registered|added)\b|\W*$|[.,!;])",
     r"(?:unpaid|overdue|outstanding) (?:payment|balance|bill|invoice|debt)s?|inactive subscription",
     r"invoices?(?: \w+){0,3}? (?:unpaid|overdue|past due)",
     r"(?:top up|recharge|refill) (?:your|the) (?:account|balance|wallet|credits?)",
@@ -133,7 +138,7 @@ _WEAK_SAID = _any(
     rf"(?:{_OWNER}{_GAP} )?(?:is |has |have )*{_GONE} (?:[\w'-]+ ){{0,5}}?{_OF_TRIAL}",
     r"(?:are )?using a trial key",
 )
-"""Sentences that OpenAI says of an empty account and Gemini of calls per minute."""
+"""Sentences that may also speak of a pace: OpenAI says some of an empty account, Gemini of calls per minute."""
 _PLACES = rf"(?:{_PLACE})"
 _COUNTRY_SAID = _any(
     rf"(?:country, region, or |user |your |this )?{_PLACES} (?:is |are )?(?:currently )?"
