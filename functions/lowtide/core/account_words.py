@@ -88,9 +88,9 @@ _OWNER = (
     r"|(?:(?:api|access|virtual|subscription) )?key)"
 )
 _STATE = (
-    r"(?:not active|inactive|deactivated|disabled|suspended|restricted(?! to)|blocked|expired|overdue|past due|in arrears"
-    r"|archived|revoked|terminated|frozen|locked|banned|closed|cancell?ed|flagged|delinquent|on hold|paused|unverified"
-    r"|reported as leaked|leaked|compromised|not in good standing)"
+    r"(?:not active|inactive|deactivated|disabled|suspended|restricted(?! to)|blocked|expired|overdue|past due"
+    r"|in arrears|archived|revoked|terminated|frozen|locked|banned|closed|cancell?ed|flagged|delinquent|on hold|paused"
+    r"|unverified|reported as leaked|leaked|compromised|not in good standing)"
 )
 _LIMITS = r"(?:limit|cap|allowance)s?"
 _OF_MONEY = (

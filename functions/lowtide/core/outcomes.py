@@ -133,8 +133,8 @@ INVALID_RESPONSE = "invalid_response"
 
 
 def judge(response: Response, lane: Lane, endpoint: Endpoint | None = None) -> Outcome:
-    """Judge a reply. Total: unknown codes and statuses are judged by their class. Without ``endpoint``, a body that
-    came with 200 is not checked for the shape of an answer."""
+    """Judge a reply. Unknown codes and statuses are judged by their class. Without ``endpoint``, the shape of a body
+    that came with 200 is not checked."""
     status = response.status
     if response.fault in UNSENDABLE:
         return Halt(response.fault, str(response.body))
@@ -172,15 +172,15 @@ def no_response(body: Any) -> bool:
 def _judged_answer(response: Response, lane: Lane, endpoint: Endpoint | None) -> Outcome:
     body, error = response.body, error_inside(response.body)
     named = None if error is None else replace(error, status=error.status or response.status)
-    if error is not None and named is not None and of_account(error):
+    if error and named and of_account(error):
         return Halt(named.name, named.sentence)
     if no_response(body):
         return _judged_end(named)
-    if error is not None and named is not None:
+    if error and named:
         if error.status is None:
             return Again(named.name, named.sentence, unsure=True)
         outcome = _judged_error(error, response, lane)
-        # The provider may have worked on it, and billed it, before it failed.
+        # The provider may have billed it before it failed.
         return replace(outcome, unsure=True) if isinstance(outcome, Again) and outcome.counts else outcome
     if not isinstance(body, dict):
         return Again(INVALID_RESPONSE, "the provider answered with no JSON object", unsure=True)
@@ -193,9 +193,7 @@ def _judged_answer(response: Response, lane: Lane, endpoint: Endpoint | None) ->
 def _judged_end(error: ProviderError | None) -> Outcome:
     """Judge a response of /v1/responses that says that it holds no answer."""
     if error is None:
-        return Again(
-            INVALID_RESPONSE, "the provider answered with a response that did not come to its end", unsure=True
-        )
+        return Again(INVALID_RESPONSE, "the provider answered with a response that did not end", unsure=True)
     code = error.code or ""
     for_good = code.startswith(_FAILED_FOR_GOOD) or code.endswith(("_policy", "_policy_violation"))
     if for_good and code not in _FAILED_FOR_A_WHILE:

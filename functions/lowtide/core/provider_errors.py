@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
+from .error_statuses import STATUS_OF, STATUS_OF_BASE_RESP
 from .provider_words import CODE_CHARACTERS, any_text, code_text, message_text
 from .wrapped_errors import code_in, wrapped
 
@@ -47,52 +48,6 @@ class ProviderError:
 BATCH_FAILED = "batch_failed"
 """Name of a failure that has neither a code nor a status."""
 _STATUSES = range(400, 600)
-_STATUS_OF = {
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "payment_required": 402,
-    "permission_denied": 403,
-    "permission_error": 403,
-    "model_not_found": 404,
-    "not_found": 404,
-    "not_found_error": 404,
-    "request_timeout": 408,
-    "request_too_large": 413,
-    "capacity_exceeded": 429,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "resource_exhausted": 429,
-    "resource_unavailable": 429,
-    "too_many_requests": 429,
-    "context_length_exceeded": 400,
-    "content_filter": 400,
-    "content_policy_violation": 400,
-    "invalid_request": 400,
-    "invalid_request_error": 400,
-    "internal_error": 500,
-    "internal_server_error": 500,
-    "server_error": 500,
-    "upstream_error": 502,
-    "service_unavailable": 503,
-    "slow_down": 503,
-    "timeout": 504,
-    "overloaded": 529,
-    "overloaded_error": 529,
-}
-"""HTTP status that a code or type stands for, for errors that come with 200."""
-_STATUS_OF_BASE_RESP = {
-    1001: 504,
-    1002: 429,
-    1004: 401,
-    1008: 402,
-    1013: 500,
-    1026: 400,
-    1027: 400,
-    1039: 429,
-    2013: 400,
-    2049: 401,
-}
-"""HTTP status that a number of ``base_resp`` stands for. Source: MiniMax's list of error codes."""
 _NO_ERROR = frozenset(
     {
         "",
@@ -152,7 +107,7 @@ def error_inside(body: Any) -> ProviderError | None:
         if not _filled(given.get("error")):
             return None
     found = _read(None, given)
-    told = _numbers(given) + [_STATUS_OF[word] for word in words(found) if word in _STATUS_OF]
+    told = _numbers(given) + [STATUS_OF[word] for word in words(found) if word in STATUS_OF]
     status = told[0] if told else None
     return ProviderError(status, found.code, found.type, found.param, found.message)
 
@@ -232,7 +187,7 @@ def _numbers(body: dict[str, Any]) -> list[int]:
     """Return the HTTP statuses that an error names, the innermost first."""
     named = (layer.get(key) for layer in reversed(_layers(body)) for key in ("code", "status", "statusCode"))
     resp = body.get("base_resp")
-    base = _STATUS_OF_BASE_RESP.get(_whole(resp.get("status_code")) or 0) if isinstance(resp, dict) else None
+    base = STATUS_OF_BASE_RESP.get(_whole(resp.get("status_code")) or 0) if isinstance(resp, dict) else None
     return ([] if base is None else [base]) + [
         number for value in named if (number := _whole(value)) in _STATUSES and number is not None
     ]
