@@ -123,7 +123,7 @@ def test_a_batch_that_fails_for_its_account_goes_again_whole_once_that_is_well(t
     async def story(life: Life) -> None:
         life, _ = told(life, fault)
         refused = await turns(life, 600, step_s=10)
-        assert refused == [f"{fault.code or 'http_None'}: {fault.message or refused[0].partition(': ')[2]}"]
+        assert refused == [f"{fault.code or 'batch_failed'}: {fault.message or refused[0].partition(': ')[2]}"]
         await turns(life, 1200)
         assert answered(life)
         assert {row.attempt for row in life.engine.tasks.scan()} == {1}

@@ -20,6 +20,13 @@ ANSWERS = [
     (CHAT, {"choices": [{"message": {"content": "Hi."}}], "error": None, "object": "whatever"}),
     (CHAT, {"choices": [{"message": {"content": "Hi."}}], "error": {"code": 0, "message": "ok"}}),
     (CHAT, {"choices": [{"message": {"content": "Hi."}}], "base_resp": {"status_code": 0}}),
+    *(
+        (CHAT, {"choices": [{"message": {"content": "Hi."}}], "error": error})
+        for error in ("None", "null", "ok", "success", [None], [{}], {"message": "success"}, {"type": "None"})
+    ),
+    (CHAT, {"choices": [{"message": {"content": "Hi."}, "error": "None"}]}),
+    *((CHAT, {"choices": [{"message": {"content": "Hi."}}], "status": status}) for status in ("queued", "failed")),
+    (EMBEDDINGS, {"data": [{"embedding": [0.1]}], "status": "in_progress", "code": 30001, "message": "fine"}),
     (RESPONSES, {"status": "completed", "output": [{"type": "message", "content": []}], "error": None}),
     (RESPONSES, {"output": [{"type": "function_call"}]}),
     (RESPONSES, {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": []}),

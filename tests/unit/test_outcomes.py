@@ -286,3 +286,38 @@ def test_no_code_and_no_message_of_a_line_is_more_than_any_carrier_takes(code, m
         assert outcome.code.isprintable()
         assert 0 < len(outcome.message) <= 500
         outcome.message.encode()
+
+
+QUOTA_WRAPPED = "Error code: 429 - {'error': {'message': 'You exceeded your quota.', 'code': 'insufficient_quota'}}"
+
+
+@pytest.mark.parametrize("told", ["insufficient_quota", QUOTA_WRAPPED, "INSUFFICIENT_BALANCE: no."])
+def test_an_account_that_is_named_in_a_text_is_the_accounts_in_a_line_and_in_a_reply(told):
+    line = judge_line(None, None, told)
+    assert isinstance(line, Again)
+    assert (line.counts, line.account, line.doubt) == (False, True, False)
+    assert isinstance(judge(Response(200, {"error": told}), Lane.DEFAULT), Halt)
+
+
+@pytest.mark.parametrize("told", ["You exceeded your current quota", "Your credit balance is too low"])
+def test_a_sentence_alone_is_in_doubt_in_a_line_for_it_may_be_the_prompts(told):
+    line = judge_line(None, None, told)
+    assert line == Again("no_response", told, counts=False, account=True, doubt=True)
+    assert judge_line(Response(403, {"error": {"message": told}}), None, None) == Again(
+        "http_403", told, counts=False, account=True, doubt=True
+    )
+    assert judge(Response(200, {"error": {"message": told}}), Lane.DEFAULT) == Halt("http_200", told)
+
+
+@pytest.mark.parametrize("error", [{"param": "x"}, {"message": "", "param": "x"}, {"type": "error"}, "x", ["x"]])
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_no_name_says_none(error, status):
+    outcome = judge(Response(status, {"error": error}), Lane.DEFAULT)
+    assert isinstance(outcome, Again | Bury)
+    assert "None" not in outcome.code + outcome.message
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 30.0])
+def test_a_quota_with_a_retry_after_is_a_pace(retry_after_s):
+    outcome = judge(failure(429, "quota_exceeded", retry_after_s=retry_after_s), Lane.DEFAULT)
+    assert isinstance(outcome, Halt if retry_after_s is None else Again)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from unittest.mock import ANY
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +43,24 @@ WHOLE = {"message": "No.", "type": "t", "param": "p", "code": "c"}
         (3, None, None, None, None),
         ({"error": None, "message": "No."}, None, None, None, "No."),
         ({"error": ["odd"]}, None, None, None, '["odd"]'),
+        ({"error": [WHOLE]}, "c", "t", "p", "No."),
+        ({"success": False, "errors": [{"code": 7003, "message": "No."}]}, None, None, None, "No."),
+        ({"error_code": "C_D", "message": "No."}, "C_D", None, None, "No."),
+        ({"__type": "ThrottlingException", "message": "No."}, None, "ThrottlingException", None, "No."),
+        ({"error": "insufficient_quota"}, "insufficient_quota", None, None, "insufficient_quota"),
+        ({"message": "RATE_LIMIT: No."}, "RATE_LIMIT", None, None, "RATE_LIMIT: No."),
+        ({"error": {"status": "S", "details": [{"reason": "A_B"}], "message": "No."}}, "A_B", "S", None, "No."),
+        ({"error": {"message": "m", "metadata": {"raw": "No."}}}, None, None, None, "No."),
+        ({"error": {"message": "m", "metadata": {"raw": '{"error": {"code": "c"}}'}}}, "c", None, None, "m"),
+        ({"error": {"message": "X.YError: ZException - {'error': {'code': 'c'}}"}}, "c", None, None, ANY),
+        (
+            {"error": {"message": "Error code: 400 - {'error': {'message': \"It's no.\"}}"}},
+            None,
+            None,
+            None,
+            "It's no.",
+        ),
+        ({"error": {"message": "Bad value {'code': 'c'}"}}, None, None, None, "Bad value {'code': 'c'}"),
     ],
 )
 def test_every_shape_is_read(body, code, kind, param, message):
@@ -53,6 +74,14 @@ def test_a_name_is_the_code_or_the_type_or_the_status_and_fits_every_carrier():
     assert ProviderError(400, type="t").name == "t"
     assert ProviderError(400).name == "http_400"
     assert ProviderError(400, code="é\n" * 500).name == "??" * 50
+
+
+@pytest.mark.parametrize("error", [ProviderError(None), error_of(None, None), error_of(None, {"error": {}})])
+def test_a_failure_without_a_status_is_the_batchs_and_says_what_is_known(error):
+    assert error.name == "batch_failed"
+    assert error.sentence == "the provider gave no reason"
+    assert replace(error, message="It is late.").sentence == "It is late."
+    assert ProviderError(503).sentence == "the provider answered with HTTP 503"
 
 
 @pytest.mark.parametrize(
@@ -69,8 +98,12 @@ def test_a_name_is_the_code_or_the_type_or_the_status_and_fits_every_carrier():
         ({"object": "error", "message": "x", "code": 400}, 400),
         ({"error": {"error": {"message": "x"}, "code": 402}}, 402),
         ({"choices": [{"error": {"code": 502, "message": "x"}, "finish_reason": "error"}]}, 502),
-        ({"base_resp": {"status_code": 1002, "status_msg": "x"}, "choices": None}, None),
+        ({"base_resp": {"status_code": 1002, "status_msg": "x"}, "choices": None}, 429),
+        ({"base_resp": {"status_code": 9999, "status_msg": "x"}, "choices": None}, None),
         ([{"error": {"code": 503}}], 503),
+        ({"error": "Error code: 503 - {'error': {'message': 'x'}}"}, 503),
+        ({"code": 30001, "message": "no balance", "data": None}, None),
+        ({"success": False, "errors": [{"code": 500, "message": "x"}]}, 500),
     ],
 )
 def test_an_error_that_came_with_200_says_its_own_status(body, status):
@@ -85,6 +118,19 @@ def test_an_error_that_came_with_200_says_its_own_status(body, status):
         {"error": None, "choices": []},
         {"error": {}},
         {"error": ""},
+        *(
+            {"error": said}
+            for said in ("None", "null", "NONE", "nil", "false", "False", "0", " ", "no error", "N/A", "-")
+        ),
+        *({"error": said} for said in ("ok", "OK", "success", "Success", "succeeded", "completed", "undefined")),
+        *({"error": said} for said in ([None], [{}], ["None"], [[]], [{"message": None}], {"message": "success"})),
+        {"error": {"type": "None", "code": None, "message": None}},
+        {"error": {"code": "success", "message": ""}},
+        {"error": {"code": "200", "message": "OK"}},
+        {"choices": [{"error": "None", "message": {}}]},
+        {"choices": [{"message": {}}], "code": 30001, "message": "fine"},
+        {"success": True, "errors": []},
+        {"success": False, "errors": []},
         {"error": {"code": None, "message": None}},
         {"error": {"code": 0, "message": "success"}},
         {"base_resp": {"status_code": 0, "status_msg": "success"}},

@@ -105,6 +105,8 @@ class Reading:
         """Decide an unnamed refusal: it is the line's fault if the batch answered other lines, else the account's."""
         if not outcome.doubt:
             return outcome
+        if outcome.account and self.answered:
+            return replace(outcome, account=False, doubt=False, counts=True)
         return Bury(outcome.code, outcome.message) if self.answered else replace(outcome, account=True)
 
 

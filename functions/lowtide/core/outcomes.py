@@ -10,6 +10,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any, assert_never
 
+from .account_words import names_account
 from .answer_shapes import what_is_missing
 from .lanes import Lane
 from .provider_errors import ProviderError, error_inside, error_of, wait_told
@@ -89,10 +90,11 @@ class Bury:
 @dataclass(frozen=True, slots=True)
 class Halt:
     """The account is refused, not the task, or there is no key to ask with: stop sending, lose nothing, call the
-    operator."""
+    operator. ``in_words``: only a sentence says so, and it may repeat what the sender wrote."""
 
     code: str
     message: str
+    in_words: bool = False
 
 
 Outcome = Answered | Again | Bury | Halt
@@ -131,8 +133,8 @@ INVALID_RESPONSE = "invalid_response"
 
 
 def judge(response: Response, lane: Lane, endpoint: Endpoint | None = None) -> Outcome:
-    """Judge a reply. Total: unknown codes and statuses are judged by their class. Without ``endpoint``, a body that
-    came with 200 is not checked for the shape of an answer."""
+    """Judge a reply. Unknown codes and statuses are judged by their class. Without ``endpoint``, the shape of a body
+    that came with 200 is not checked."""
     status = response.status
     if response.fault in UNSENDABLE:
         return Halt(response.fault, str(response.body))
@@ -159,8 +161,9 @@ def status_told(response: Response) -> int | None:
 
 
 def no_response(body: Any) -> bool:
-    """Does a response of /v1/responses say that it holds no answer?"""
-    if not isinstance(body, dict) or body.get("object") == "error":
+    """Does a response of /v1/responses say that it holds no answer? A chat or an embedding may have a ``status`` of its
+    server's own beside its answer."""
+    if not isinstance(body, dict) or body.get("object") == "error" or body.get("choices") or body.get("data"):
         return False
     status = body.get("status")
     return isinstance(status, str) and status in _NO_RESPONSE
@@ -168,15 +171,16 @@ def no_response(body: Any) -> bool:
 
 def _judged_answer(response: Response, lane: Lane, endpoint: Endpoint | None) -> Outcome:
     body, error = response.body, error_inside(response.body)
-    if error is not None and of_account(error):
-        return Halt(error.name, error.sentence)
+    named = None if error is None else replace(error, status=error.status or response.status)
+    if error and named and of_account(error):
+        return Halt(named.name, named.sentence)
     if no_response(body):
-        return _judged_end(error)
-    if error is not None:
+        return _judged_end(named)
+    if error and named:
         if error.status is None:
-            return Again(replace(error, status=response.status).name, error.sentence, unsure=True)
+            return Again(named.name, named.sentence, unsure=True)
         outcome = _judged_error(error, response, lane)
-        # The provider may have worked on it, and billed it, before it failed.
+        # The provider may have billed it before it failed.
         return replace(outcome, unsure=True) if isinstance(outcome, Again) and outcome.counts else outcome
     if not isinstance(body, dict):
         return Again(INVALID_RESPONSE, "the provider answered with no JSON object", unsure=True)
@@ -189,9 +193,7 @@ def _judged_answer(response: Response, lane: Lane, endpoint: Endpoint | None) ->
 def _judged_end(error: ProviderError | None) -> Outcome:
     """Judge a response of /v1/responses that says that it holds no answer."""
     if error is None:
-        return Again(
-            INVALID_RESPONSE, "the provider answered with a response that did not come to its end", unsure=True
-        )
+        return Again(INVALID_RESPONSE, "the provider answered with a response that did not end", unsure=True)
     code = error.code or ""
     for_good = code.startswith(_FAILED_FOR_GOOD) or code.endswith(("_policy", "_policy_violation"))
     if for_good and code not in _FAILED_FOR_A_WHILE:
@@ -203,14 +205,15 @@ def _judged_end(error: ProviderError | None) -> Outcome:
 def _judged_error(error: ProviderError, response: Response, lane: Lane) -> Outcome:
     code, message = error.name, error.sentence
     delay_s = believed_s(wait_asked_s(response, error))
-    fault = fault_of_request(error)
+    told_to_wait = response.retry_after_s is not None
+    fault = fault_of_request(error, told_to_wait=told_to_wait)
     at_fault = fault in (Fault.ITEM, Fault.UNNAMED)
     if at_fault and lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in any_text(response.body):
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
         return Again(code, message, counts=False, lane_fault=LaneFault.UNKNOWN)
     match fault:
         case Fault.ACCOUNT:
-            return Halt(code, message)
+            return Halt(code, message, in_words=not names_account(error, told_to_wait=told_to_wait))
         case Fault.NOW:
             full = LaneFault.NO_CAPACITY if lane is Lane.FLEX and no_capacity(error) else None
             return Again(code, message, counts=error.status in _TRIED_STATUSES, lane_fault=full, delay_s=delay_s)
@@ -243,9 +246,11 @@ def judge_line(
         # A line that a cancelled batch never ran has not had its try.
         return Again(code, message, counts=False)
     error = error_inside({"error": {"code": error_code, "type": error_type, "message": error_message}})
-    if error is None or (error.status is None and not of_account(error)):
+    if error is None:
         return Again(code, message)
-    told = replace(error, message=message)
+    if error.status is None and not of_account(error):
+        return Again(code_text(error.code or code), message)
+    told = replace(error, code=error.code or error.type or code, message=error.message or message)
     return _of_a_line(_judged_error(told, Response(None), Lane.BATCH))
 
 
@@ -254,8 +259,9 @@ def _of_a_line(outcome: Outcome) -> Outcome:
         case Again(code, message, unsure=unsure, doubt=doubt):
             # Inside a batch nothing waits its turn: every failed line has had its try.
             return Again(code, message, counts=not doubt, unsure=unsure, doubt=doubt)
-        case Halt(code, message):
-            return Again(code, message, counts=False, account=True)
+        case Halt(code, message, in_words):
+            # A sentence is believed if the batch answered nothing else.
+            return Again(code, message, counts=False, account=True, doubt=in_words)
         case _:
             return outcome
 

@@ -3,7 +3,8 @@
 Shapes seen: OpenAI ``{"error": {"message", "type", "param", "code"}}``; the same at the top level with
 ``"object": "error"`` (vLLM, Mistral); in a list (Gemini); ``error`` as a text beside ``code`` (xAI); ``detail``
 (FastAPI); ``title`` and ``detail`` (problem+json); ``statusCode`` and ``message`` (API gateways); ``base_resp``
-(MiniMax); and no JSON at all, where a proxy or a wrong address answers.
+(MiniMax); ``errors`` (Cloudflare); ``error_code`` (Databricks); ``__type`` (Bedrock); the error of another server
+inside the text of a router (wrapped_errors.py); and no JSON at all, where a proxy or a wrong address answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
+from .error_statuses import STATUS_OF, STATUS_OF_BASE_RESP
 from .provider_words import CODE_CHARACTERS, any_text, code_text, message_text
+from .wrapped_errors import code_in, wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,49 +33,43 @@ class ProviderError:
 
     @property
     def name(self) -> str:
-        """Code for records and dead letters: the code, else the type, else the status. At most 100 ASCII characters."""
-        return code_text(self.code or self.type or f"http_{self.status}")
+        """Code for records and dead letters: the code, else the type, else the status. At most 100 ASCII characters.
+        Without a status it is the failure of a batch."""
+        return code_text(self.code or self.type or (BATCH_FAILED if self.status is None else f"http_{self.status}"))
 
     @property
     def sentence(self) -> str:
         """Message for records and dead letters, in the provider's words. At most 500 characters."""
+        if self.status is None:
+            return message_text(self.message or "the provider gave no reason")
         return message_text(self.message or f"the provider answered with HTTP {self.status}")
 
 
+BATCH_FAILED = "batch_failed"
+"""Name of a failure that has neither a code nor a status."""
 _STATUSES = range(400, 600)
-_STATUS_OF = {
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "payment_required": 402,
-    "permission_denied": 403,
-    "permission_error": 403,
-    "model_not_found": 404,
-    "not_found": 404,
-    "not_found_error": 404,
-    "request_timeout": 408,
-    "request_too_large": 413,
-    "capacity_exceeded": 429,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "resource_exhausted": 429,
-    "resource_unavailable": 429,
-    "too_many_requests": 429,
-    "context_length_exceeded": 400,
-    "content_filter": 400,
-    "content_policy_violation": 400,
-    "invalid_request": 400,
-    "invalid_request_error": 400,
-    "internal_error": 500,
-    "internal_server_error": 500,
-    "server_error": 500,
-    "upstream_error": 502,
-    "service_unavailable": 503,
-    "slow_down": 503,
-    "timeout": 504,
-    "overloaded": 529,
-    "overloaded_error": 529,
-}
-"""HTTP status that a code or type stands for, for errors that come with 200."""
+_NO_ERROR = frozenset(
+    {
+        "",
+        "0",
+        "none",
+        "null",
+        "nil",
+        "undefined",
+        "false",
+        "no",
+        "no error",
+        "no_error",
+        "n/a",
+        "-",
+        "ok",
+        "okay",
+        "success",
+    }
+    | {"succeeded", "successful", "completed", "{}", "[]"}
+)
+"""Texts with which a server fills ``error`` although nothing failed."""
+_ANSWERS = ("choices", "output", "data")
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
@@ -85,7 +82,7 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m(?!s)|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DIGITS = 6
 """Digits of the longest number that can be a status."""
-_DEEPEST = 3
+_DEEPEST = 4
 """Levels of ``error`` inside ``error``. Routers wrap the error of the server behind them."""
 
 
@@ -110,7 +107,7 @@ def error_inside(body: Any) -> ProviderError | None:
         if not _filled(given.get("error")):
             return None
     found = _read(None, given)
-    told = _numbers(given) + [_STATUS_OF[word] for word in words(found) if word in _STATUS_OF]
+    told = _numbers(given) + [STATUS_OF[word] for word in words(found) if word in STATUS_OF]
     status = told[0] if told else None
     return ProviderError(status, found.code, found.type, found.param, found.message)
 
@@ -144,7 +141,13 @@ def _tells_of_error(body: dict[str, Any]) -> bool:
     if _filled(body.get("error")) or body.get("object") == "error":
         return True
     told = body.get("base_resp")
-    return isinstance(told, dict) and _whole(told.get("status_code")) not in (None, 0)
+    if isinstance(told, dict) and _whole(told.get("status_code")) not in (None, 0):
+        return True
+    if any(body.get(name) for name in _ANSWERS):
+        return False
+    # Some gateways give their code and message at the top level, and their failures as a list beside success: false.
+    named = body.get("code") not in (None, 0, 200, "0", "200") and _filled(body.get("message") or body.get("msg"))
+    return named or (body.get("success") is False and _filled(body.get("errors")))
 
 
 def _filled(error: Any, depth: int = _DEEPEST) -> bool:
@@ -152,21 +155,42 @@ def _filled(error: Any, depth: int = _DEEPEST) -> bool:
     if isinstance(error, dict) and depth:
         told = error.values()
         return _whole(error.get("code")) not in (0, 200) and any(_filled(value, depth - 1) for value in told)
-    return error not in (None, "", 0, "0", False) and error != []
+    if isinstance(error, list) and depth:
+        return any(_filled(value, depth - 1) for value in error)
+    if isinstance(error, str):
+        return error.strip().lower() not in _NO_ERROR
+    return error not in (None, 0, False, [], {})
 
 
 def _layers(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the body and the errors nested in it, the outermost first."""
     found = [body]
-    while len(found) <= _DEEPEST and isinstance(inner := found[-1].get("error"), dict):
+    while len(found) <= _DEEPEST and (inner := _inner(found[-1])) is not None:
         found.append(inner)
     return found
+
+
+def _inner(layer: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the error that is nested in one: as an object, as the first of a list, or wrapped into a text."""
+    for given in (layer.get("error"), layer.get("errors")):
+        first = given[0] if isinstance(given, list) and given else given
+        if isinstance(first, dict) and first:
+            return first
+    metadata = layer.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    texts = (raw, *(layer.get(key) for key in ("message", "error", "detail", "msg")))
+    found = next((fields for text in texts if (fields := wrapped(text)) is not None), None)
+    return {"message": raw} if found is None and isinstance(raw, str) and raw.strip() else found
 
 
 def _numbers(body: dict[str, Any]) -> list[int]:
     """Return the HTTP statuses that an error names, the innermost first."""
     named = (layer.get(key) for layer in reversed(_layers(body)) for key in ("code", "status", "statusCode"))
-    return [number for value in named if (number := _whole(value)) in _STATUSES and number is not None]
+    resp = body.get("base_resp")
+    base = STATUS_OF_BASE_RESP.get(_whole(resp.get("status_code")) or 0) if isinstance(resp, dict) else None
+    return ([] if base is None else [base]) + [
+        number for value in named if (number := _whole(value)) in _STATUSES and number is not None
+    ]
 
 
 def _read(status: int | None, body: dict[str, Any]) -> ProviderError:
@@ -174,13 +198,24 @@ def _read(status: int | None, body: dict[str, Any]) -> ProviderError:
     told = body.get("base_resp")
     if isinstance(told, dict):
         layers.append({"message": told.get("status_msg")})
+    message = _first(layers, ("message", "error", "detail", "msg", "title", "error_description"), _told)
     return ProviderError(
         status,
-        code=_first(layers, ("code",), _word),
-        type=_first(layers, ("type", "status"), _word),
+        code=_first(layers, ("code", "error_code"), _word)
+        or _reason(layers)
+        or (code_in(message) if message else None),
+        type=_first(layers, ("type", "status", "error_type", "__type"), _word),
         param=_first(layers, ("param",), _text) or _place(body.get("detail")),
-        message=_first(layers, ("message", "error", "detail", "msg", "title", "error_description"), _told),
+        message=message,
     )
+
+
+def _reason(layers: list[dict[str, Any]]) -> str | None:
+    """Return the ``reason`` in the details of a Google error, such as ``API_KEY_INVALID``."""
+    found = (layer.get("reason") for layer in layers)
+    details = (each for layer in layers if isinstance(given := layer.get("details"), list) for each in given[:_DEEPEST])
+    named = (each.get("reason") for each in details if isinstance(each, dict))
+    return next((said for each in (*found, *named) if (said := _word(each)) and code_in(said)), None)
 
 
 def _first(layers: list[dict[str, Any]], keys: tuple[str, ...], read: Any) -> str | None:

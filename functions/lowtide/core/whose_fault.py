@@ -1,9 +1,8 @@
 """Say whose fault a refusal is. One table serves calls, lines of result files, batches, files and creations.
 
-Codes and types are read first: only the provider writes them. The message is read if they do not decide. Many servers
-quote in it what the sender wrote, and a prompt must not be able to stop an account. So only messages of some statuses
-are searched; of the others only the first words count. docs/compatibility.md lists codes and sentences with their
-sources.
+Codes and types are read first: only the provider writes them. One that names the account decides. One that names the
+request, or a field of it, leaves the message unread. Otherwise the message decides (account_words.py).
+docs/compatibility.md lists codes and sentences with their sources.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import re
 from enum import StrEnum, auto
 from http import HTTPStatus
 
+from .account_words import names_account, speaks_of_account
+from .own_words import own_words
 from .provider_errors import ProviderError, words
 
 
@@ -38,73 +39,26 @@ _CAPACITY_EXCEEDED = 498
 """Groq's status for flex without capacity. Source: its guide to flex processing."""
 _NO_CAPACITY = frozenset({"resource_unavailable", "capacity_exceeded"})
 _NOW_WORDS = re.compile(
-    r"^slow_down$|^resource_(exhausted|unavailable)$|^capacity_exceeded$|rate_?limit|too_many_requests|throttl"
+    r"^slow_down$|^resource_(exhausted|unavailable)$|^capacity_exceeded$|rate_?limit|too_many_(requests|tokens)|throttl"
+    r"|^request(s)?_limit_(exceeded|reached)$|concurren\w*_(limit|exceeded)|_per_(second|minute|hour|day)(_|$)"
 )
-_PROVIDER_WORDS = re.compile(r"^(server|internal|service_(?!tier)|system_error|http_5|timeout|overloaded|upstream)")
-
-_ACCOUNT_WORDS = re.compile(
-    r"""
-      insufficient_(\w+_)?(quota|balance|credits?|funds|scopes?|permissions?) | quota_(is_)?not_enough
-    | (exceeded|pre_consume)_(current_|token_)?quota
-    | (^|_)(credits?|balance)_(balance_)?(limit|exhausted|depleted|exceeded|insufficient|too_low|required)
-    | (^|_)(no|out_of)_(credits?|balance|funds)(_|$)
-    | (spend|spending|usage|cost|billing_hard|billing_soft)_limit | (hard|monthly)_limit_(reached|exceeded)
-    | (^|_)billing(_|$) | payment_(required|overdue|failed|method) | arrear | overdue
-    | (?<!thinking)(?<!token)(?<!reasoning)(^|_)budget_(limit_)?(exceeded|exhausted|reached) | exceeded_budget
-    | (account|organi[sz]ation|org|project|team|workspace|user|customer|subscription|key)_
-      (is_)?(not_active|inactive|deactivated|disabled|suspended|restricted|blocked|frozen|locked|closed|archived|banned
-      |expired|cancell?ed|terminated|not_found|overdue|revoked)
-    | (not|in)_?active_(account|organi[sz]ation|subscription)
-    | unsupported_(country|region|territory|location)
-    | (country|region|location)_(is_)?not_(supported|available|allowed)
-    | missing_scopes? | invalid_(api_)?key | api_key_(invalid|expired|revoked|disabled|not_found)
-    | (incorrect|expired|revoked|missing)_api_key | ^unauthori[sz]ed$ | ^unauthenticated$ | authentication
-    | (invalid|mismatched|no_such)_(organi[sz]ation|project) | ip_not_(authorized|allowed)
-    """,
-    re.VERBOSE,
+_PROVIDER_WORDS = re.compile(
+    r"^(server|internal|service_(?!tier)|system_error|http_5|timeout|overloaded|upstream|backend|bad_gateway|gateway)"
+    r"|^(?!invalid|unsupported|missing)(\w+_)?(overloaded|loading|not_ready|warming_up|starting|busy|timed_out|timeout"
+    r"|temporarily_unavailable|(db|database|upstream|connection|backend|network|gateway)_(connection|error|failed|failure"
+    r"|refused|reset|unavailable|unreachable)|high_demand|failed_dependency)(_error|_exception)?$"
 )
-_STRONG = r"""
-      insufficient[ ](account[ ])?(quota|balance|credits?|funds) | (requires|need)[ ]more[ ]credits
-    | more[ ]credits[ ]are[ ]required | credit[ ]limit[ ](exceeded|reached)
-    | (credit[ ])?(credits?|balance)[ ](is[ ]|are[ ]|has[ ]been[ ]|have[ ]been[ ])?
-      (too[ ]low|depleted|exhausted|used[ ]up|not[ ]enough)
-    | (out[ ]of|used[ ]all[ ](the[ ]|your[ ])?available|no[ ]remaining)[ ]credits?
-    | (doesn't|does[ ]not|don't)[ ]have[ ]any[ ]credits?
-    | exceeded[ ]your[ ]monthly[ ](included[ ])?credits | (user|token|key|account)[ ]quota[ ]is[ ]not[ ]enough
-    | budget[ ]has[ ]been[ ]exceeded | exceededbudget | (exceeded|crossed|over)[ ]budget
-    | (reached|exceeded)[ ](its|your|the)[ ]([\w-]+[ ]){0,3}(spend|spending|usage|billing|cost)[ ]limits?
-    | billing[ ]hard[ ]limit | hard[ ]limit[ ]has[ ]been[ ]reached
-    | (account|organi[sz]ation|project|team|subscription|api[ ]key)[ ]([^ ]+[ ]){0,4}
-      (is|has[ ]been|was)[ ](not[ ]active|inactive|deactivated|disabled|suspended|restricted|blocked|expired|overdue
-      |in[ ]arrears|archived|revoked|terminated)
-    | (access[ ]denied,[ ]please[ ]make[ ]sure[ ]your[ ])?account[ ]is[ ]in[ ]good[ ]standing
-    | overdue[ ](payment|balance|bill) | payment[ ]required | missing[ ]scopes?
-    | (country,[ ]region,[ ]or[ ]|user[ ])?(country|region|territory|location)[ ](is[ ])?not[ ]supported
-    | (invalid|incorrect)[ ]api[ ]key | api[ ]key[ ](is[ ])?(not[ ]valid|invalid|expired|missing)
-    | 余额不足 | 欠费 | 额度不足 | 额度已用尽
-"""
-_SAID_OF_ACCOUNT = re.compile(_STRONG, re.VERBOSE)
-_QUOTA = re.compile(r"exceeded (its|your|the) (current |monthly )?quota|out of call volume quota")
-"""OpenAI says this of an empty account, Gemini of calls per minute."""
-_OF_PACE = re.compile(
-    r"per[ -](second|minute|hour|day)|rate limit|\b([tri]pm|[tri]pd)\b|(try again|retry|please wait) (in|after|\d)"
+_PROVIDER_SAID = re.compile(
+    r"(the )?(model|engine|server|service)( [^ ]+){0,2} (is )?(currently |still |temporarily )?"
+    r"(loading|starting|warming up|overloaded|unavailable|busy)\b|no connected db|failed dependency|bad gateway"
 )
-_LEAD = re.compile(
-    r"(?:(?:[\w.]*(?:error|exception)|http \d{3}|error code|\d{3})\s*[:-]\s*)*"
-    r"(?:you have |you've |you |your |the |this )?"
-)
-"""Words that may stand before the provider's own sentence: ``Your``, or error names that routers add, such as
-``litellm.BadRequestError: OpenAIException - ``."""
-_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
-_PLAIN_STATUSES = frozenset({403, 412, 429})
-"""Statuses whose messages do not quote the request or its model."""
-_READ, _SENTENCE = 2_000, 300
-"""Characters of a message that are read, and characters of the squeezed text that are searched. A provider's own
-sentence comes first, and quotes after it."""
+"""First words with which a server speaks of itself, whatever its status."""
+_PROVIDER_STATUSES = frozenset({HTTPStatus.FAILED_DEPENDENCY})
+"""Statuses below 500 that are the provider's: TGI says 424 where its own engine fails."""
 
 _OF_ITEM_WORDS = re.compile(
     r"(^|_)(models?|deployment|engine|content|policy_violation|moderation|prompt|safety|flagged|parameter|value"
-    r"|context_length|previous_response|image|audio)(_|$)|string_above"
+    r"|context_length|previous_response|image|audio|censor\w*|sensitive|guardrails?)(_|$)|string_above"
 )
 _OF_ITEM_SAID = re.compile(
     r"\b(models?|deployment|engine|(content|usage|safety|moderation) polic(y|ies)|content (management|filter)"
@@ -114,7 +68,11 @@ _NO_ACCESS_TO_MODEL = re.compile(
     r"(not allowed to|does not have|doesn't have|do not have|don't have|no) access (to )?"
     r"(the )?(requested )?(model|engine)"
 )
+_OF_TOKENS = re.compile(r"\btokens?\b|\btp[mdh]\b")
+_OF_CALLS = re.compile(r"\b(requests?|calls|images|batches) (\(or \w+\) )?per |\b(rp|ip)[mdh]\b")
 _TOO_LARGE = re.compile(r"request too large|(input|output) (or output )?tokens must be reduced")
+_READ, _SENTENCE = 2_000, 300
+"""Characters of a message that are read, and of the squeezed text that are searched."""
 _LIMIT = re.compile(r"\blimit:?\s*(\d[\d,]*)")
 _REQUESTED = re.compile(r"\brequested:?\s*(\d[\d,]*)")
 
@@ -122,7 +80,16 @@ _BATCH_FIELDS = frozenset(
     {"file", "file_id", "input_file", "input_file_id", "purpose", "endpoint", "completion_window", "metadata"}
     | {"output_expires_after", "expires_after"}
 )
-_BATCH_WORDS = re.compile(r"(^|_)(file|endpoint|window|metadata)(_|$)")
+_BATCH_WORDS = re.compile(
+    r"(^|_)(?<!image_)(?<!audio_)(?<!video_)(?<!pdf_)file(?!_(search|data|is_too|too|size))(_|$)"
+    r"|(^|_)(endpoint|metadata)(_|$)|completion_window|^(invalid_)?window(_|$)"
+)
+_LINE_WORDS = re.compile(
+    r"(^|_)(jsonl?|lines?|pars(e|er|ing)|encoding|utf_?8|custom_ids?)(_|$)|(^|_)(image|audio|video|pdf|file_search)(_|$)"
+    r"|file_(is_)?(too_large|too_big|too_long|size)|context_window"
+)
+_LINE_SAID = re.compile(r"\b(lines?|row|request) (number |no\.? |#)?\d+")
+"""Codes and sentences that speak of some line of the file, or of its size. Halves of the file find the line."""
 _BATCH_SAID = re.compile(
     r"(cannot|could not|can't|unable to) find (the )?(input )?file|no such file|file .{0,80}not found"
 )
@@ -130,12 +97,12 @@ _NO_SUCH_DOOR = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, 
 _KEY_STATUSES = frozenset({401, 402, 403, 407})
 
 
-def fault_of_request(error: ProviderError) -> Fault:
-    """Judge the refusal of a call, or of a line of a result file."""
+def fault_of_request(error: ProviderError, *, told_to_wait: bool = False) -> Fault:
+    """Judge the refusal of a call, or of a line of a result file. ``told_to_wait``: a ``Retry-After`` came with it."""
     status = error.status or 0
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and _denies_the_model(error):
         return Fault.ITEM
-    if of_account(error):
+    if of_account(error, told_to_wait=told_to_wait):
         return Fault.ACCOUNT
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Fault.NOW if "slow_down" in words(error) else Fault.PROVIDER
@@ -143,6 +110,8 @@ def fault_of_request(error: ProviderError) -> Fault:
         return Fault.ITEM
     if status in _NOW_STATUSES or any(_NOW_WORDS.search(word) for word in words(error)):
         return Fault.NOW
+    if status in _PROVIDER_STATUSES or _speaks_of_itself(error):
+        return Fault.PROVIDER
     if names_item(error):
         return Fault.ITEM
     if error.page or status in _UNNAMED_STATUSES or status < HTTPStatus.BAD_REQUEST:
@@ -160,7 +129,7 @@ def fault_of_batch(error: ProviderError) -> Fault:
         return Fault.PROVIDER
     if status in _NOW_STATUSES or any(_NOW_WORDS.search(word) for word in words(error)):
         return Fault.NOW
-    if any(_PROVIDER_WORDS.search(word) for word in words(error)):
+    if status in _PROVIDER_STATUSES or _speaks_of_itself(error):
         return Fault.PROVIDER
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Fault.ITEM
@@ -168,24 +137,14 @@ def fault_of_batch(error: ProviderError) -> Fault:
         return Fault.BATCH
     if status is None:
         return Fault.ITEM if words(error) else Fault.PROVIDER
-    return Fault.ITEM if names_item(error) else Fault.UNNAMED
+    return Fault.ITEM if names_item(error) or _names_line(error) else Fault.UNNAMED
 
 
-def of_account(error: ProviderError) -> bool:
+def of_account(error: ProviderError, *, told_to_wait: bool = False) -> bool:
     """Is the account at fault: its credit, a spending limit, its key, its country, a scope?"""
-    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED):
+    if names_account(error, told_to_wait=told_to_wait):
         return True
-    if any(_ACCOUNT_WORDS.search(word) for word in words(error)):
-        return True
-    said = _QUOTED.sub("", _said(error))
-    if error.status in _PLAIN_STATUSES and not error.param:
-        sayings = [found.re for each in (_SAID_OF_ACCOUNT, _QUOTA) if (found := each.search(said))]
-    else:
-        # A server that may quote the request: only the first words are surely its own.
-        own = said[lead.end() :] if (lead := _LEAD.match(said)) else said
-        sayings = [found.re for each in (_SAID_OF_ACCOUNT, _QUOTA) if (found := each.match(own))]
-    paced = _OF_PACE.search(said) is not None or any(_NOW_WORDS.search(word) for word in words(error))
-    return _SAID_OF_ACCOUNT in sayings or (_QUOTA in sayings and not paced)
+    return not _coded_item(error) and speaks_of_account(error, told_to_wait=told_to_wait)
 
 
 def only_forbidden(error: ProviderError) -> bool:
@@ -201,9 +160,22 @@ def no_capacity(error: ProviderError) -> bool:
 
 def names_item(error: ProviderError) -> bool:
     """Does the refusal speak of the request: a field, its model, its content?"""
-    if error.param or any(_OF_ITEM_WORDS.search(word) for word in words(error)):
+    if _coded_item(error):
         return True
     return not error.page and _OF_ITEM_SAID.search(_said(error)) is not None
+
+
+def _coded_item(error: ProviderError) -> bool:
+    return bool(error.param) or any(_OF_ITEM_WORDS.search(word) for word in words(error))
+
+
+def _speaks_of_itself(error: ProviderError) -> bool:
+    """Does the provider say that it failed itself, whatever the status? A field or content at fault decides first."""
+    if error.param:
+        return False
+    if any(_PROVIDER_WORDS.search(word) for word in words(error)):
+        return True
+    return not _coded_item(error) and error.status is not None and _PROVIDER_SAID.match(own_words(error)) is not None
 
 
 def names_model(error: ProviderError) -> bool:
@@ -219,12 +191,19 @@ def _denies_the_model(error: ProviderError) -> bool:
 
 
 def _never_passes(error: ProviderError) -> bool:
-    """Does the request ask for more tokens than the limit of a whole minute? Waiting does not make it smaller."""
-    said = _said(error)
+    """Does the request ask for more tokens than the limit of a whole minute? Waiting does not make it smaller. A limit
+    of requests says nothing of this one, and a limit of 0 nothing of its size."""
+    said = own_words(error)
+    limit, requested = _LIMIT.search(said), _REQUESTED.search(said)
+    if limit is not None and _count(limit) == 0:
+        return False
     if _TOO_LARGE.search(said):
         return True
-    limit, requested = _LIMIT.search(said), _REQUESTED.search(said)
-    return limit is not None and requested is not None and _count(requested) > _count(limit)
+    before = said if limit is None else said[: limit.start()]
+    of_tokens = _OF_TOKENS.search(before) is not None or any("token" in word for word in words(error))
+    if limit is None or requested is None or not of_tokens or _OF_CALLS.search(before):
+        return False
+    return _count(requested) > _count(limit)
 
 
 def _count(found: re.Match[str]) -> int:
@@ -237,7 +216,14 @@ def _names_batch(error: ProviderError) -> bool:
     of_a_line = error.status is None and steps[0] == "body"
     if not of_a_line and not _BATCH_FIELDS.isdisjoint(steps):
         return True
+    if _names_line(error):
+        return False
     return any(_BATCH_WORDS.search(word) for word in words(error)) or _BATCH_SAID.search(_said(error)) is not None
+
+
+def _names_line(error: ProviderError) -> bool:
+    """Does the refusal of a file speak of one of its lines, or of its size?"""
+    return any(_LINE_WORDS.search(word) for word in words(error)) or _LINE_SAID.search(_said(error)) is not None
 
 
 def _said(error: ProviderError) -> str:
