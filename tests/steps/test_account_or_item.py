@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -285,5 +287,25 @@ def test_an_answer_that_comes_later_ends_a_lone_refused_task_at_its_next_call(tm
                 life.system.intake.send([outgoing(task("good", "email_draft"))])
                 life.accept()
         assert (states(life)["bad"], states(life)["good"]) == (TaskState.DEAD, TaskState.ANSWERED)
+
+    world.live(story)
+
+
+@pytest.mark.parametrize(("answers", "many"), [(1, 2), (1, 3), (5, 8), (18, 20), (10, 20)])
+def test_an_account_that_runs_dry_amid_calls_that_began_together_kills_none_of_those_it_refuses(
+    tmp_path, answers, many
+):
+    world = begin(tmp_path, *tasks(many))
+
+    async def story(life: Life) -> None:
+        called = count()
+        life, _ = wired(life, lambda _: None if next(called) < answers else RAN_DRY[0])
+        life.accept()
+        halts = 0
+        for _ in range(60):
+            halts += (await life.answer(Tier.HIGH)).halted is not None
+            await life.pass_time(10)
+        assert Counter(states(life).values()) == {TaskState.ANSWERED: answers, TaskState.QUEUED: many - answers}
+        assert halts > 0
 
     world.live(story)

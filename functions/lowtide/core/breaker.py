@@ -244,7 +244,8 @@ def _answered(row: PaceRow, end: CallEnd, now: datetime) -> PaceRow:
     if end.unseen:
         changes["mute"] = True
     if row.of_account:
-        changes |= {"doubted_at": None, "proven_at": max(row.proven_at or end.granted_at, end.granted_at)}
+        began_at = end.began_at or end.granted_at
+        changes |= {"doubted_at": None, "proven_at": max(row.proven_at or began_at, began_at)}
     return row.model_copy(update=changes)
 
 

@@ -1,6 +1,6 @@
 """Decide refusals that do not say whose fault they are, by what became of other calls of the account.
 
-Such a refusal kills its task at once if a call was answered that began no earlier than the one of the task's first
+Such a refusal kills its task at once if a call was answered that began after the one of the task's first
 refusal: key and address are good then. If no such call was answered, and other tasks are refused with the same words,
 the account or the address is at fault, and all of them wait. A task that is refused alone, on an account that answered
 before, proves nothing either way: it holds no other task back, the operator is told, and it ends once ``PATIENCE`` and
@@ -51,11 +51,11 @@ def forgotten(before: PaceRow | None, strikes: Strikes, witness: str) -> bool:
 
 
 def proven(account: PaceRow, strikes: Strikes, witness: str, *, forgot: bool) -> bool:
-    """Was a call answered that began no earlier than the one of the task's first refusal? If they began together, the
-    answer has to be the later one. Some of such calls are answered also when an account runs dry, so they prove nothing
+    """Was a call answered that began after the one of the task's first refusal? If it began shortly after it, it has to
+    have ended after it too. Some of such calls are answered also when an account runs dry, so they prove nothing
     against several tasks."""
     since, at = strikes.doubted_at, account.proven_at
-    if since is None or at is None or at < since:
+    if since is None or at is None or at <= since:
         return False
     return at > since + TOGETHER or (forgot and _others(account, witness) < WITNESSES - 1)
 
@@ -96,11 +96,11 @@ def next_call_at(strikes: Strikes, now: datetime) -> datetime:
     return now + timedelta(seconds=min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, since_s)))
 
 
-def doubted(strikes: Strikes, outcome: Again, granted_at: datetime) -> Strikes:
-    """Return the strikes with the moment of the call that met the task's first unnamed refusal."""
+def doubted(strikes: Strikes, outcome: Again, began_at: datetime) -> Strikes:
+    """Return the strikes with the moment at which the call began that met the task's first unnamed refusal."""
     if not outcome.doubt or strikes.doubted_at is not None:
         return strikes
-    return strikes.model_copy(update={"doubted_at": granted_at})
+    return strikes.model_copy(update={"doubted_at": began_at})
 
 
 def _others(account: PaceRow, witness: str) -> int:

@@ -25,14 +25,14 @@ from .paces import Paces, fallback_of
 class Standing:
     """What a call's end means beyond its own task. ``forgiven``: the failure looks like an outage's, and uses up no
     try. ``down``: the provider spoke of itself, and billed nothing. ``not_before``: no call may begin before then.
-    ``outcome``: what the account's row makes of a refusal; None if the call was not refused. ``granted_at``: the
-    moment of the refused call."""
+    ``outcome``: what the account's row makes of a refusal; None if the call was not refused. ``began_at``:
+    when the refused call did."""
 
     forgiven: bool = False
     down: bool = False
     not_before: datetime | None = None
     outcome: Outcome | None = None
-    granted_at: datetime | None = None
+    began_at: datetime | None = None
 
 
 class CallEnds:
@@ -62,7 +62,7 @@ class CallEnds:
         proves = isinstance(outcome, Answered) and (account.row is None or account.row.in_question)
         if refused or proves or go.moment.account_probe:
             witness = end.witness if isinstance(outcome, Answered) else witness_of(go.task.key, outcome)
-            account.note(replace(end, witness=witness, headroom=None, seconds=()))
+            account.note(replace(end, witness=witness, headroom=None, seconds=(), began_at=go.began_at))
             await account.tell()
         if refused:
             end = replace(end, sign=Sign.UNUSED)
@@ -98,7 +98,7 @@ class CallEnds:
         account, now = self._paces.account(go.task), self._system.clock.now()
         row, witness = account.row, witness_of(go.task.key, outcome)
         if row is None:
-            return Standing(outcome=outcome, granted_at=go.moment.granted_at)
+            return Standing(outcome=outcome, began_at=go.began_at)
         doubt = isinstance(outcome, Again) and outcome.doubt
         over = doubt and waited_enough(row, strikes, witness, go.task.deadline_at, now)
         over = over and await self._paces.presence(go.task.provider) is Presence.THERE
@@ -112,7 +112,7 @@ class CallEnds:
         not_before = retry_at(account.row)
         if doubt and not_before is None and row.proven_at is not None and alone(row, witness):
             not_before = next_call_at(strikes, now)
-        return Standing(not_before=not_before, outcome=decided, granted_at=go.moment.granted_at)
+        return Standing(not_before=not_before, outcome=decided, began_at=go.began_at)
 
     def _seconds(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> tuple[float, ...]:
         """What the call took, where that says something of the next: of a task that flex may serve, since others, such

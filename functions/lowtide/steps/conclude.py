@@ -126,7 +126,7 @@ class Conclusions:
         strikes = documents.struck(
             attempt.strikes, now, counts=counts, lane_fault=outcome.lane_fault, forgiven=forgiven
         )
-        strikes = doubted(strikes, outcome, standing.granted_at or now)
+        strikes = doubted(strikes, outcome, standing.began_at or now)
         counted = "call_errors" if outcome.counts else "flex_refused" if outcome.lane_fault else "calls_put_off"
         self._system.metrics.count(counted, tier=task.tier.value)
         if counts and strikes.failures >= retries.attempts:
