@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -186,5 +188,124 @@ def test_a_key_that_is_forbidden_after_many_answers_kills_nobody(tmp_path, respo
         found = states(life)
         assert {found[f"new{number}"] for number in range(20)} <= {TaskState.QUEUED}
         assert api.calls < 60
+
+    world.live(story)
+
+
+RAN_DRY = [
+    Response(403, {"error": {"code": 403, "message": "Key limit exceeded (total limit)."}}),
+    Response(403, {"code": 30001, "message": "Sorry, your account balance is insufficient", "data": None}),
+    Response(404, {"detail": "Not Found"}),
+    Response(403, {"error": {"message": "Forbidden. Request id: 0f3a9c1e77", "code": None}}),
+]
+
+
+@pytest.mark.parametrize("response", RAN_DRY, ids=lambda each: str(each.body)[:40])
+@pytest.mark.parametrize("many", [1, 2, 3])
+def test_a_few_tasks_that_are_refused_after_answers_are_told_of_and_wait_though_models_are_listed(
+    tmp_path, response, many
+):
+    world = begin(tmp_path, task("first", "email_draft"))
+
+    async def story(life: Life) -> None:
+        await answered(life)
+        life, api = wired(life, lambda _: response)
+        life.system.intake.send([outgoing(each) for each in tasks(many)])
+        assert await until_halted(life)
+        for _ in range(20):
+            await life.pass_time(60)
+            await life.answer(Tier.HIGH)
+        assert {found for name, found in states(life).items() if name != "first"} <= {TaskState.QUEUED}
+        assert api.calls < 25 * many
+        api.said = lambda _: None
+        await life.pass_time(300)
+        await answered(life)
+        assert set(states(life).values()) == {TaskState.ANSWERED}
+        assert life.system.paces.active() == []
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("response", RAN_DRY, ids=lambda each: str(each.body)[:40])
+@pytest.mark.parametrize("apart_s", [30, 120, 600])
+def test_tasks_that_come_one_at_a_time_to_an_account_that_ran_dry_all_live(tmp_path, response, apart_s):
+    world = begin(tmp_path, task("first", "email_draft"))
+
+    async def story(life: Life) -> None:
+        await answered(life)
+        life, _ = wired(life, lambda _: response)
+        halts = 0
+        for number in range(8):
+            life.system.intake.send([outgoing(task(f"new{number}", "email_draft"))])
+            life.accept()
+            for _ in range(apart_s // 10):
+                halts += (await life.answer(Tier.HIGH)).halted is not None
+                await life.pass_time(10)
+        assert TaskState.DEAD not in states(life).values()
+        assert halts > 0
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("response", NAMELESS[:3])
+def test_a_lone_task_that_is_refused_for_ever_ends_and_holds_nobody_back(tmp_path, response):
+    world = begin(tmp_path, task("first", "email_draft"))
+
+    async def story(life: Life) -> None:
+        await answered(life)
+        life, api = wired(life, lambda text: response if text == "SELECT *" else None)
+        life.system.intake.send([outgoing(task("bad", "email_draft", "SELECT *"))])
+        life.accept()
+        for _ in range(75):
+            assert life.system.paces.active() == [], "the others go on"
+            await life.answer(Tier.HIGH)
+            await life.pass_time(60)
+        assert states(life)["bad"] is TaskState.DEAD
+        assert api.calls < 40
+        life.system.intake.send([outgoing(task("next", "email_draft"))])
+        life.accept()
+        await life.answer(Tier.HIGH)
+        assert states(life)["next"] is TaskState.ANSWERED
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("response", NAMELESS[:3])
+def test_an_answer_that_comes_later_ends_a_lone_refused_task_at_its_next_call(tmp_path, response):
+    world = begin(tmp_path, task("first", "email_draft"))
+
+    async def story(life: Life) -> None:
+        await answered(life)
+        life, _ = wired(life, lambda text: response if text == "SELECT *" else None)
+        life.system.intake.send([outgoing(task("bad", "email_draft", "SELECT *"))])
+        life.accept()
+        for minute in range(12):
+            await life.answer(Tier.HIGH)
+            await life.pass_time(60)
+            if minute == 4:
+                assert states(life)["bad"] is TaskState.QUEUED
+                life.system.intake.send([outgoing(task("good", "email_draft"))])
+                life.accept()
+        assert (states(life)["bad"], states(life)["good"]) == (TaskState.DEAD, TaskState.ANSWERED)
+
+    world.live(story)
+
+
+@pytest.mark.parametrize(("answers", "many"), [(1, 2), (1, 3), (5, 8), (18, 20), (10, 20)])
+def test_an_account_that_runs_dry_amid_calls_that_began_together_kills_none_of_those_it_refuses(
+    tmp_path, answers, many
+):
+    world = begin(tmp_path, *tasks(many))
+
+    async def story(life: Life) -> None:
+        called = count()
+        life, _ = wired(life, lambda _: None if next(called) < answers else RAN_DRY[0])
+        life.accept()
+        halts = 0
+        for _ in range(60):
+            halts += (await life.answer(Tier.HIGH)).halted is not None
+            await life.pass_time(10)
+        assert Counter(states(life).values()) == {TaskState.ANSWERED: answers, TaskState.QUEUED: many - answers}
+        assert halts > 0
 
     world.live(story)

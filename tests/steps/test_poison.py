@@ -121,6 +121,45 @@ def test_an_outage_of_all_calls_alone_kills_nobody_as_long_as_many_tasks_meet_it
     world.live(story)
 
 
+@pytest.mark.parametrize("status", [502, 503, 504, 529])
+@pytest.mark.parametrize(("many", "due_s"), [(1, 3_600), (2, 90_000), (4, 3_600), (4, 30_000), (6, 90_000)])
+def test_a_provider_that_says_that_it_is_down_buries_no_task_before_its_deadline_though_it_lists_models(
+    tmp_path, status, many, due_s
+):
+    """Gateways go on listing models while what is behind them is down. None of these calls is billed."""
+    world = World(tmp_path, QUICK)
+
+    async def story(life: Life) -> None:
+        until = life.system.clock.now() + timedelta(days=30)
+        ill = Ill(life.system.answers["openai"], life.system.clock.now, status, until, there=True)
+        life = replace(life, system=replace(life.system, answers={"openai": ill}))
+        sent = [{**task(f"t{number}", "meeting_summary"), "deadline_seconds": due_s} for number in range(many)]
+        life.system.intake.send([outgoing(each) for each in sent])
+        await worked(life, due_s + 5 * 3600)
+        for row in rows(life).values():
+            assert row.state is TaskState.DEAD
+            assert row.settled_at >= row.deadline_at
+            assert row.attempt <= MOST_BOUGHT
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.95])
+@pytest.mark.parametrize("many", [1, 3])
+def test_a_few_tasks_outlive_an_outage_that_ends_before_their_deadline(tmp_path, share, many):
+    world = World(tmp_path, QUICK)
+
+    async def story(life: Life) -> None:
+        until = life.system.clock.now() + timedelta(hours=share)
+        ill = Ill(life.system.answers["openai"], life.system.clock.now, 503, until, there=True)
+        life = replace(life, system=replace(life.system, answers={"openai": ill}))
+        life.system.intake.send([outgoing(task(f"t{number}", "meeting_summary")) for number in range(many)])
+        assert await worked(life) < 3_900
+        assert {row.state for row in rows(life).values()} == {TaskState.ANSWERED}
+
+    world.live(story)
+
+
 class Silent(Ill):
     """It never says that it is there."""
 

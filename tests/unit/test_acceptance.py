@@ -15,6 +15,7 @@ from lowtide.core.prompts import request_body
 from lowtide.core.routes import Limits, Routes
 from lowtide.core.task import AcceptedTask, Endpoint
 from lowtide.core.tiers import Tier
+from lowtide.core.token_limits import limits_in
 
 ROUTES = Routes.load((Path(lowtide.__file__).parent / "routes.toml").read_text(encoding="utf-8"))
 SENT = datetime(2026, 2, 28, 10, tzinfo=UTC)
@@ -218,6 +219,105 @@ def test_all_the_answers_to_one_request_share_the_cap(raw, field):
 def test_a_request_without_a_limit_has_its_answers_share_of_the_cap(raw, share):
     body = request_body(accepted(raw, limited(max_tokens=1000)))
     assert body["max_output_tokens" if "input" in body else "max_completion_tokens"] == share
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        ({"extra_body": {"max_tokens": 5_000}}, "extra_body.max_tokens"),
+        ({"extra_body": {"options": {"num_predict": -1}}}, "extra_body.options.num_predict"),
+        ({"options": {"num_predict": 5_000}}, "options.num_predict"),
+        ({"generationConfig": {"maxOutputTokens": 5_000}}, "generationConfig.maxOutputTokens"),
+        ({"generation_config": {"max_output_tokens": "5000"}}, "generation_config.max_output_tokens"),
+        ({"generationConfig": {"candidateCount": 2_000}}, "generationConfig.candidateCount"),
+        ({"generationConfig": {"candidateCount": 8, "maxOutputTokens": 200}}, "generationConfig.maxOutputTokens"),
+        ({"config": {"thinkingConfig": {"thinkingBudget": -1}}}, "config.thinkingConfig.thinkingBudget"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 50_000}}, "thinking.budget_tokens"),
+        ({"reasoning": {"max_tokens": 5_000}}, "reasoning.max_tokens"),
+        ({"chat_template_kwargs": {"thinking_budget": 5_000}}, "chat_template_kwargs.thinking_budget"),
+        ({"thinking_budget": 5_000}, "thinking_budget"),
+        ({"thinking_token_budget": 5_000}, "thinking_token_budget"),
+        ({"parameters_list": [{"max-tokens": 5_000}]}, "parameters_list.0.max-tokens"),
+        ({"num_return_sequences": 5, "max_tokens": 600}, "max_tokens"),
+        ({"num_return_sequences": 5_000}, "num_return_sequences"),
+        ({"N": 4, "max_tokens": 300}, "max_tokens"),
+        ({"min_tokens": 5_000}, "min_tokens"),
+        ({"minNewTokens": 5_000}, "minNewTokens"),
+        ({"maxTokens": 5_000}, "maxTokens"),
+        ({"maxCompletionTokens": 5_000}, "maxCompletionTokens"),
+        ({"MAX_TOKENS": 5_000}, "MAX_TOKENS"),
+        ({"Max-Tokens": 5_000}, "Max-Tokens"),
+        ({"max_tokens_to_sample": 5_000}, "max_tokens_to_sample"),
+        ({"maxTokenCount": 5_000}, "maxTokenCount"),
+        ({"maxTokens": "many"}, "maxTokens"),
+        ({"maxTokens": 1e300}, "maxTokens"),
+    ],
+)
+def test_a_limit_of_any_spelling_and_at_any_depth_is_held_to_the_cap(extra, field):
+    refused = refusal(asking(**extra), limited(max_tokens=1000))
+    assert (refused.code, refused.field) == ("max_tokens_over_cap", f"request.body.{field}")
+    assert accepted(asking(**extra)), "a deployment without a cap lets it pass"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"extra_body": {"max_tokens": 1000, "truncate_prompt_tokens": 9_000, "skip_special_tokens": True}},
+        {"thinking": {"type": "enabled", "budget_tokens": 1000}, "reasoning": {"effort": "high", "max_tokens": None}},
+        {"generationConfig": {"thinkingConfig": {"thinkingBudget": 0}, "topK": 5_000}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"maxLength": 9_000, "n": 5_000}}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"maxLength": 9_000}}}},
+        {"extra_body": {"guided_json": {"properties": {"a": {"maxLength": 9_000}}}}},
+        {"metadata": {"max_tokens": "5000"}},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "?", "max_tokens": 5_000}]}]},
+        {"seed": 5_000, "top_logprobs": 5, "logit_bias": {"50256": 100}, "stop_token_ids": [5_000]},
+        {"max_input_tokens": 50_000, "max_tool_calls": 5_000, "network": 5_000, "count": 9_999},
+    ],
+)
+def test_what_is_within_the_cap_or_bounds_no_answer_passes(extra):
+    assert accepted(asking(**extra), limited(max_tokens=1000))
+
+
+@pytest.mark.parametrize("name", ["stream", "Stream", "STREAM", "Stream_Options", "stream-options", "Background"])
+def test_what_a_queue_cannot_honour_is_refused_however_it_is_spelt(name):
+    refused = refusal(asking(**{name: True}))
+    assert (refused.code, refused.field) == ("unsupported_field", f"request.body.{name}")
+    assert accepted(asking(**{name: False}))
+
+
+def test_every_word_for_a_tier_that_exists_is_taken():
+    for tier in ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"):
+        assert accepted(asking(service_tier=tier))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        *({name: "gpt-5-pro"} for name in ("engine", "deployment", "deployment_id", "modelId", "model-name", "Engine")),
+        *({"extra_body": {name: "gpt-5-pro"}} for name in ("engine", "Deployment-ID", "modelId")),
+        {"plugins": [{"id": "file", "modelId": "gpt-5-pro"}]},
+    ],
+)
+def test_an_engine_or_a_deployment_is_a_model(extra):
+    assert refusal(asking(**extra), limited(models=["gpt-5-mini"])).code == "model_not_allowed"
+
+
+def test_the_engine_of_a_web_search_is_no_model():
+    assert accepted(asking(plugins=[{"id": "web", "engine": "exa"}]), limited(models=["gpt-5-mini"]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {f"max_tok{number}": 1 for number in range(60_000)},
+        {"x": [{"max_tokens": 1}] * 60_000},
+        {"max" + "new" * 19 + f"{number}": 1 for number in range(15_000)},
+        {"tools": [{"type": "x", "max": "1"}] * 30_000},
+    ],
+)
+def test_a_large_body_is_looked_through_in_one_pass(body):
+    """Its fields are counted, not the time: each is looked at once."""
+    assert len(list(limits_in(body))) in (0, 60_000)
 
 
 def test_without_a_cap_nothing_is_shared_and_foreign_limits_pass():

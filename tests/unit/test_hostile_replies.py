@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import httpx2
 import orjson
 import pytest
@@ -85,3 +87,15 @@ def test_a_moment_beyond_the_calendar_is_none(moment):
 def test_a_range_that_is_not_what_was_asked_for_is_none(told):
     response = httpx2.Response(206, headers={"content-range": told.encode()})
     assert total_of(response, 0) is None
+
+
+@pytest.mark.parametrize("limit", ["1e-300", "5e-324", "0.00001", "0.5", "1e13", "1e300", "nan", "inf", "-1", "0", ""])
+def test_what_is_no_limit_of_a_minute_is_not_said(limit):
+    assert headroom(httpx2.Headers({"x-ratelimit-limit-requests": limit, "x-ratelimit-limit-tokens": limit})) is None
+
+
+@pytest.mark.parametrize("header", ["retry-after", "retry-after-ms"])
+def test_no_wait_that_a_header_asks_for_lies_beyond_the_calendar(header):
+    for asked in ("1e300", "1e308", "9" * 300, "Fri, 31 Dec 9999 23:59:59 GMT"):
+        wait_s = retry_after_s(httpx2.Headers({header: asked}))
+        assert wait_s is None or timedelta(seconds=wait_s) < timedelta(days=4_000)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from importlib.resources import files
 
 import pytest
 
 from lowtide.core.errors import ConfigError
+from lowtide.core.rescues import Margins
 from lowtide.core.routes import Routes
 from lowtide.core.toml_lines import MOST_CHARACTERS, line_of
 
@@ -142,3 +144,34 @@ def test_strings_and_comments_may_hold_what_keys_and_numbers_may_not():
 def test_what_is_missing_is_named_with_the_line_at_which_its_table_begins_or_with_the_last():
     assert line_of(SHIPPED, ("tiers", "HIGHEST")) == line_of(SHIPPED, ("tiers",)) == line(SHIPPED, "[tiers.CRITICAL]")
     assert line_of("a = 1\n\nb = 2\n\n\n", ("c",)) == 3
+
+
+@pytest.mark.parametrize("value", ["1e-300", "5e-324", "1e-9", "0.0009", "0.0000001"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("call_timeout_s = 15", "timeout_s = 5", "after_s = 5", "max_wait_s = 900", "shortest_deadline_s = 1_800"),
+        *("poll_first_s = 1", "poll_max_s = 300", "rescue_cancel_s = 600", "rescue_answer_s = 900", "rescue_rate = 5"),
+        *("base_s = 2", "cap_s = 300", "batch_base_s = 60"),
+    ],
+)
+def test_no_number_is_taken_that_is_too_small_to_be_divided_by(setting, value):
+    name = setting.partition(" = ")[0]
+    text = SHIPPED.replace(f"\n{setting}", f"\n{name} = {value} #", 1)
+    assert text != SHIPPED
+    assert f"line {line(text, f'{name} = {value}')}" in refusal(text)
+
+
+@pytest.mark.parametrize("rate", ["0.01", "0.5", "1e12"])
+@pytest.mark.parametrize("tasks", [1, 50_000, 10**12])
+def test_a_rescue_s_margin_stays_within_the_calendar(rate, tasks):
+    text = SHIPPED.replace("\nrescue_rate = 5", f"\nrescue_rate = {rate} #")
+    text = text.replace("\nrescue_answer_s = 900", "\nrescue_answer_s = 300_000_000 #")
+    needed = Margins.of(Routes.load(text).batching).needed(tasks)
+    assert datetime(2026, 3, 2, tzinfo=UTC) - needed < datetime(2026, 3, 2, tzinfo=UTC) + needed
+
+
+def test_nothing_is_a_time_for_a_batch_to_be_due_in():
+    """0 asks for no deadline at all."""
+    text = SHIPPED.replace("\nshortest_deadline_s = 1_800", "\nshortest_deadline_s = 0 #")
+    assert Routes.load(text).batching.shortest_deadline_s == 0

@@ -239,3 +239,23 @@ def test_urgent_calls_go_ahead_of_others_for_a_fifth_of_the_rate_and_never_beyon
         row, normal = decision.row, normal + len(decision.moments)
     assert 0.18 * 1_200 <= urgent <= 0.22 * 1_200 + 5
     assert urgent + normal <= 1_200 + 25
+
+
+SMALL_AND_LARGE = (5e-324, 1e-300, 1e-9, 0.5, 0.0, -1.0, 1e13, 1e300, 1.7e308)
+
+
+@pytest.mark.parametrize("limit", SMALL_AND_LARGE)
+@pytest.mark.parametrize("name", ["requests_limit", "tokens_limit"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_limit_that_can_be_none_stops_no_call_however_it_came_into_the_row(name, limit, kept):
+    """Once such a limit was in the row, no later call of the model could be granted its moment."""
+    row = born(KEY, at(0)).model_copy(update={name: limit} if kept else {})
+    told = () if kept else (end(Sign.ANSWERED, 0, headroom=Headroom(**{name: limit})),)
+    granted = 0
+    for seconds in range(0, 900, 10):
+        asked = Take(KEY, "call", (9, 9, 9), 4.0, 60.0, told=told)
+        decision = transition(row, asked, at(seconds))
+        row, granted = decision.row, granted + len(decision.moments)
+        per_minute(row, Ceiling(), at(seconds))
+    assert granted >= 10
+    assert kept or getattr(row, name) is None

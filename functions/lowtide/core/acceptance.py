@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from .bodies import FAN_OUTS, FOREIGN_LIMITS, TOKEN_LIMITS, answers_asked
+from .bodies import FOREIGN_LIMITS, TOKEN_LIMITS
 from .body_models import other_models, steps_of
 from .errors import Refused
 from .lanes import Lane, asked_lane
@@ -18,6 +18,7 @@ from .structured import SCHEMA_AT, unjudgeable
 from .task import AcceptedTask, Endpoint
 from .task_rows import ModelChoice
 from .tiers import Tier, classify
+from .token_limits import Kind, answers_asked, answers_of, limits_in
 from .wording import path, shown, span
 
 
@@ -157,20 +158,28 @@ def _check_models(body: dict[str, Any], model: str, at: str | None, allowed: fro
 
 def _check_tokens(body: dict[str, Any], at: str, cap: int) -> None:
     """All the answers that one request asks for share the cap."""
-    answers = answers_asked(body)
-    for name in (*FAN_OUTS, *FOREIGN_LIMITS, *TOKEN_LIMITS):
-        if (given := body.get(name)) is None:
+    limits = list(limits_in(body))
+    answers = answers_of(limits)
+    most = cap // answers
+    for name in FOREIGN_LIMITS:
+        if body.get(name) is not None:
+            problem = f"cannot be held to this deployment's cap: give {TOKEN_LIMITS[0]}, at most {most}"
+            raise _over_cap(f"{at}.{name}", problem)
+    for way, kind, value, number in sorted(limits, key=lambda found: found.kind is Kind.LIMIT):
+        bound = cap if kind is Kind.FAN_OUT else most
+        if number is not None and 0 <= number <= bound:
             continue
-        if name in FOREIGN_LIMITS:
-            problem = f"cannot be held to this deployment's cap: give {TOKEN_LIMITS[0]}, at most {cap // answers}"
-        elif name in FAN_OUTS and given > cap:
-            problem = f"is {given}: ask for at most {cap} answers, this deployment's cap on tokens"
-        elif name in TOKEN_LIMITS and given * answers > cap:
-            several = f", for each of {answers} answers" if answers > 1 else ""
-            problem = f"is {given}{several}: give at most {cap // answers}, this deployment's cap"
+        told = f"is {shown(value)}"
+        if kind is Kind.FAN_OUT:
+            problem = f"{told}: ask for at most {cap} answers, this deployment's cap on tokens"
         else:
-            continue
-        raise Refused(RefusalCode.MAX_TOKENS_OVER_CAP, f"{at}.{name} {problem}", field=f"{at}.{name}")
+            several = f", for each of {answers} answers" if answers > 1 else ""
+            problem = f"{told}{several}: give at most {most}, this deployment's cap"
+        raise _over_cap(f"{at}.{path(steps_of(way))}", problem)
+
+
+def _over_cap(field: str, problem: str) -> Refused:
+    return Refused(RefusalCode.MAX_TOKENS_OVER_CAP, f"{field} {problem}", field=field)
 
 
 def _check_schema(message: TaskMessage, endpoint: Endpoint, at: str, routes: Routes) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from .bounds import MOST, Count, Seconds, SecondsOrNone, Whole, WholeSeconds
+from .bounds import Count, Seconds, SecondsOrNone, TasksPerSecond, Whole, WholeSeconds
 from .model import Value
 
 
@@ -43,7 +42,7 @@ class Batching(Value):
     lease_s: WholeSeconds = 900
     rescue_cancel_s: Seconds = 600
     rescue_answer_s: Seconds = 900
-    rescue_rate: Annotated[float, Field(strict=True, gt=0, le=MOST)] = 5
+    rescue_rate: TasksPerSecond = 5
 
     @field_validator("ladder")
     @classmethod

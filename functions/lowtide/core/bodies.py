@@ -8,7 +8,7 @@ from .errors import Refused
 from .lanes import ASKED_LANES
 from .refusals import RefusalCode
 from .task import Endpoint
-from .wording import kind, shown
+from .wording import kind, path, shown
 
 MODEL_CHARACTERS = 256
 """The longest name of a model. It is part of the key of a row, of which DynamoDB takes 2,048 bytes."""
@@ -49,18 +49,14 @@ RULES: dict[str, Any] = {
 """The rules that hold at every endpoint, as JSON Schema."""
 
 
-def answers_asked(body: dict[str, Any]) -> int:
-    """How many answers a checked request asks for; each may be as long as its limit."""
-    return max(body.get(name) or 1 for name in FAN_OUTS)
-
-
 def check_body(endpoint: Endpoint, body: dict[str, Any], at: str) -> None:
     """Raises Refused where the body cannot be answered; ``at`` is the path to the body in the message."""
-    for name, remedy in DENIED.items():
-        if body.get(name) is not None and body[name] is not False:
-            raise Refused(
-                RefusalCode.UNSUPPORTED_FIELD, f"{at}.{name} cannot be honoured: {remedy}", field=f"{at}.{name}"
-            )
+    for name, value in body.items():
+        # A server that is lenient with names would follow `Stream` too.
+        remedy = DENIED.get(name.strip().casefold().replace("-", "_")) if len(name) < MODEL_CHARACTERS else None
+        if remedy is not None and value is not None and value is not False:
+            field = f"{at}.{path((name,))}"
+            raise Refused(RefusalCode.UNSUPPORTED_FIELD, f"{field} cannot be honoured: {remedy}", field=field)
     _check_settings(body, at)
     for name in TOKEN_LIMITS:
         if body.get(name) is not None and name not in LIMITS_OF[endpoint]:

@@ -16,8 +16,13 @@ _OPAQUE = frozenset(
 )
 """Texts, schemas, and what goes on to somebody else."""
 _IMAGES = "image_generation"
-_NAMES = ("model", "models", "model_id", "fallback", "fallbacks")
-"""How the name of a field ends whose text is a model."""
+_NAMES = ("model", "models", "modelid", "modelname", "fallback", "fallbacks")
+"""How the name of a field ends whose text is a model, without case, dashes and underscores."""
+_AT_TOP = frozenset({"engine", "engineid", "enginename", "deployment", "deploymentid", "deploymentname"})
+"""Names of such fields at the top of a body or of its ``extra_body``. Elsewhere an engine is one of web search."""
+
+
+_EXTRA: Way = ((), "extra_body")
 
 
 def other_models(body: dict[str, Any]) -> Iterator[tuple[Way, str]]:
@@ -37,7 +42,7 @@ def other_models(body: dict[str, Any]) -> Iterator[tuple[Way, str]]:
             # {"gpt-a": ["gpt-b"]} names fallbacks, {"model": "gpt-b", "user": "…"} has one among other settings.
             named = named and "model" not in value
             for name, inner in value.items():
-                names_model = named or name.lower().endswith(_NAMES)
+                names_model = named or _names_model(name, at_top=way == _EXTRA)
                 if (names_model or _holds_more(inner)) and name not in _OPAQUE:
                     waiting.append(((way, name), inner, names_model))
 
@@ -53,9 +58,14 @@ def _fields(body: dict[str, Any]) -> list[tuple[Way, Any, bool]]:
     ]
     passed_over = _OPAQUE | {"model", "tool_choice", "input"}
     fields += [
-        (((), name), value, name.lower().endswith(_NAMES)) for name, value in body.items() if name not in passed_over
+        (((), name), value, _names_model(name, at_top=True)) for name, value in body.items() if name not in passed_over
     ]
     return fields
+
+
+def _names_model(name: str, *, at_top: bool) -> bool:
+    spelt = name.lower().replace("_", "").replace("-", "")
+    return spelt.endswith(_NAMES) or (at_top and spelt in _AT_TOP)
 
 
 def _holds_more(value: Any) -> bool:

@@ -15,12 +15,20 @@ from .bodies import MODEL_CHARACTERS
 from .model import LONGEST_S
 
 MOST = 10**12
+SHORTEST_S = 0.001
+"""A clock tells no less. Much smaller numbers lie beyond the calendar once something is divided by them."""
 
 
 def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("holds a character that cannot be printed; remove it")
     return text
+
+
+def _none_or_a_moment(seconds: float) -> float:
+    if 0 < seconds < SHORTEST_S:
+        raise ValueError(f"is shorter than a clock can tell; give 0, or at least {SHORTEST_S} seconds")
+    return seconds
 
 
 def _http_url(text: str) -> str:
@@ -37,9 +45,11 @@ def _http_url(text: str) -> str:
 Whole = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Rate = Annotated[float, Field(strict=True, ge=1, le=MOST)]
-Seconds = Annotated[float, Field(strict=True, gt=0, le=LONGEST_S)]
-SecondsOrNone = Annotated[float, Field(strict=True, ge=0, le=LONGEST_S)]
+Seconds = Annotated[float, Field(strict=True, ge=SHORTEST_S, le=LONGEST_S)]
+SecondsOrNone = Annotated[float, Field(strict=True, ge=0, le=LONGEST_S), AfterValidator(_none_or_a_moment)]
 """0 is allowed too."""
+TasksPerSecond = Annotated[float, Field(strict=True, ge=0.01, le=MOST)]
+"""At one task in 100 s the answers to a whole batch take two months."""
 WholeSeconds = Annotated[int, Field(strict=True, ge=1, le=LONGEST_S)]
 Number = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)] | Annotated[float, Field(strict=True, ge=-MOST, le=MOST)]
 """Any that a request's body can carry."""

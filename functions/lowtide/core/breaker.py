@@ -35,6 +35,8 @@ COOLDOWN_CAP_S = 60.0
 SPARED_CAP_S = 600.0
 """Longest wait between two probes by tasks that failed before. Each task may be bought only a few times, and these
 calls have to last for the whole outage."""
+LONGEST_SPREAD_S = 2 * 86_400.0
+"""Longest wait between two calls of one task. A queue keeps a message for ten days."""
 BLIND_FIRST, BLIND_EVERY = 4, 10
 """Openings in a row after which a probe is made although the provider does not answer ``GET /models``. The
 fourth one is 75 s after the first; later ones are a minute apart."""
@@ -129,26 +131,31 @@ def refused(row: PaceRow, end: CallEnd, now: datetime) -> PaceRow:
 def doubted(row: PaceRow, end: CallEnd, now: datetime) -> PaceRow:
     """Take in a refusal that does not name its request. The task may be at fault itself, and calls under way may still
     be answered. So the account is closed for seconds only, and single calls probe it."""
+    seen = _with_witness(row, end)
     if row.state is not Breaker.CLOSED:
+        row = row.model_copy(update={"witnesses": seen})
         if end.call != row.probe:
             return row
         base_s = DOUBT_COOLDOWN_S if row.opens + 1 < MOST_DOUBTS else ACCOUNT_COOLDOWN_S
         return _open(row.model_copy(update={"doubted_at": now}), now, base_s=base_s, cap_s=ACCOUNT_CAP_S)
-    seen = _with_witness(row, end)
     # Calls that began together are refused together, and count as one refusal.
     news = row.failures == 0 or row.doubted_at is None or end.granted_at > row.doubted_at
     changes = {"witnesses": seen, "failures": row.failures + news, "doubted_at": now if news else row.doubted_at}
     row = row.model_copy(update=changes)
-    believed = len(seen) >= WITNESSES or row.failures >= MOST_DOUBTS
+    # On an account that answered before, the refusals of one task hold back that task alone.
+    several = row.proven_at is None or len(seen) > 1
+    believed = several and (len(seen) >= WITNESSES or row.failures >= MOST_DOUBTS)
     return _open(row, now, base_s=DOUBT_COOLDOWN_S, cap_s=ACCOUNT_CAP_S) if believed else row
 
 
-def cleared(row: PaceRow) -> PaceRow:
-    """End the doubt: the refused request itself was at fault."""
+def cleared(row: PaceRow, end: CallEnd) -> PaceRow:
+    """End the doubt: the refused request itself was at fault. ``end.witness`` is no witness any more; the others are
+    kept until a call is answered."""
     if row.active and not _in_doubt(row):
         return row
+    others = tuple(witness for witness in row.witnesses if witness != end.witness)
     well: dict[str, object] = {"state": Breaker.CLOSED, "opened_at": None, "retry_at": None, "opens": 0}
-    return row.model_copy(update=well | _NO_PROBE | {"failures": 0, "witnesses": (), "doubted_at": None})
+    return row.model_copy(update=well | _NO_PROBE | {"failures": 0, "witnesses": others, "doubted_at": None})
 
 
 def refuses(row: PaceRow | None) -> bool:
@@ -196,6 +203,13 @@ def rests_until(row: PaceRow | None, now: datetime, *, last: bool) -> datetime |
     return until if until > now else None
 
 
+def spread_s(calls_left: int, left_s: float) -> float:
+    """Return how long a task waits whose provider is down, before a call that may be its last but ``calls_left - 1``.
+    The last one is made at the deadline, which is ``left_s`` away: an outage of one model may last, although the
+    provider answers ``GET /models``."""
+    return min(LONGEST_SPREAD_S, max(0.0, left_s) / max(1, calls_left) ** 2)
+
+
 def ask_again_at(row: PaceRow, now: datetime) -> datetime:
     """When it is worth asking again, while the breaker is not closed."""
     soon = now + timedelta(seconds=COOLDOWN_S)
@@ -230,7 +244,8 @@ def _answered(row: PaceRow, end: CallEnd, now: datetime) -> PaceRow:
     if end.unseen:
         changes["mute"] = True
     if row.of_account:
-        changes |= {"doubted_at": None, "proven_at": max(row.proven_at or end.granted_at, end.granted_at)}
+        began_at = end.began_at or end.granted_at
+        changes |= {"doubted_at": None, "proven_at": max(row.proven_at or began_at, began_at)}
     return row.model_copy(update=changes)
 
 

@@ -23,10 +23,11 @@ ASKED_LANES = {
     "flex": Lane.FLEX,
     "priority": Lane.PRIORITY,
     "fast": Lane.PRIORITY,
+    "ultrafast": Lane.PRIORITY,
 }
 """``service_tier`` as senders write it, where it asks for a lane. Priority processing has been called Fast mode since
 2026-07-30, and both words are in use (openai.com/api-fast-mode); ``scale`` is bought beforehand, and called like
-``default``."""
+``default``; ``ultrafast`` has no lane of its own, and is called like ``priority``."""
 
 
 def asked_lane(body: Mapping[str, Any] | None) -> Lane | None:

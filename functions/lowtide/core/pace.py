@@ -113,7 +113,7 @@ def _ended(row: PaceRow, end: CallEnd, ceiling: Ceiling, now: datetime) -> PaceR
         case Sign.DOUBTED:
             return breaker.doubted(row, end, now)
         case Sign.CLEARED:
-            return breaker.cleared(row)
+            return breaker.cleared(row, end)
         case Sign.PRESENT:
             return breaker.present(row, now)
         case Sign.ABSENT:

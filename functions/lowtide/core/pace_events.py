@@ -47,7 +47,8 @@ class CallEnd:
 
     ``call`` names the permit, ``witness`` the task; ``retry_after_s``: as the provider asked. ``seconds``: from
     their moments to their ends, of calls that flex or default could serve. ``unseen``: the call was
-    made although the provider did not answer ``GET /models``.
+    made although the provider did not answer ``GET /models``. ``began_at``: its moment, and where several calls of a
+    process have the same one, a little later for each.
     """
 
     sign: Sign
@@ -60,6 +61,7 @@ class CallEnd:
     count: int = 1
     seconds: tuple[float, ...] = ()
     unseen: bool = False
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

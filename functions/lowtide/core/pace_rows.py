@@ -60,7 +60,8 @@ class PaceRow(Value):
     failures: int = 0
     """In a row: since the last answer."""
     witnesses: tuple[str, ...] = ()
-    """Digests of different tasks that failed since the last answer, as many as it takes to believe them."""
+    """Digests of different tasks that failed since the last answer, as many as it takes to believe them. In the row of
+    an account each begins with a digest of the refusal's words (core/doubts.py)."""
     present_since: Utc | None = None
     """Since when the provider answers ``GET /models`` while no call of this model is answered."""
     mute: bool = False
@@ -90,8 +91,8 @@ class PaceRow(Value):
     @property
     def in_question(self) -> bool:
         """Must an answer be told to this account's row? Yes if it is the first one, or the account is refused or in
-        doubt."""
-        return self.proven_at is None or self.active or self.failures > 0
+        doubt, or the row remembers refused tasks."""
+        return self.proven_at is None or self.active or self.failures > 0 or bool(self.witnesses)
 
 
 def model_key(provider: str, model: str) -> str:

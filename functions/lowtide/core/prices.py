@@ -30,7 +30,7 @@ PREFIX = "openai/"
 MILLION = 6
 """Prices are per 10^6 tokens."""
 
-SERVICE_TIERS = {**ASKED_LANES, "auto": Lane.DEFAULT, "ultrafast": Lane.PRIORITY}
+SERVICE_TIERS = {**ASKED_LANES, "auto": Lane.DEFAULT}
 """Lanes by the ``service_tier`` of an answer. ``ultrafast`` has no lane of its own; it costs at least as much as
 priority."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from math import exp
 
+from .model import LONGEST_S
 from .outcomes import backoff_s
 from .pace_events import CallEnd, Ceiling
 from .pace_rows import PaceRow
@@ -26,6 +27,8 @@ FIRST_PER_MINUTE = 1_200.0
 fast as there are slots, and one with a limit tells it with its first answer."""
 MOST_PER_MINUTE = 600_000.0
 LEAST_PER_MINUTE = 1.0
+MOST_BELIEVED = 1e12
+"""A limit beyond it, of requests or of tokens, is no limit. One below ``LEAST_PER_MINUTE`` says nothing either."""
 
 BURST_S = 1.0
 """As many calls as the rate gives in this time may begin at once after a rest. Providers count in seconds too."""
@@ -65,10 +68,10 @@ STALL_CAP_S = 900.0
 
 def per_minute(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
     """Calls that may begin in the minute from ``now``, if nothing changes."""
-    most = _least(ceiling.requests, row.requests_limit and row.requests_limit * HEADROOM)
+    most = _least(ceiling.requests, _used(row.requests_limit))
     if row.peak is None or row.cut_at is None:
         if most is not None:
-            return most
+            return max(LEAST_PER_MINUTE, most)
         doubled: float = FIRST_PER_MINUTE * 2.0 ** min(20.0, _seconds(row.born_at, now))
         return min(MOST_PER_MINUTE, doubled)
     climbed = _seconds(row.cut_at, now) / CLIMB_S
@@ -77,7 +80,8 @@ def per_minute(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
 
 
 def tokens_per_minute(row: PaceRow, ceiling: Ceiling) -> float | None:
-    return _least(ceiling.tokens, row.tokens_limit and row.tokens_limit * HEADROOM)
+    most = _least(ceiling.tokens, _used(row.tokens_limit))
+    return None if most is None else max(LEAST_PER_MINUTE, most)
 
 
 def levelled(row: PaceRow, ceiling: Ceiling, now: datetime) -> PaceRow:
@@ -121,7 +125,7 @@ def drawn(
         elif urgent and wait_s > 0 and express >= 1:
             wait_s, express = 0.0, express - 1
         if wait_s > horizon_s:
-            later = now + timedelta(seconds=wait_s - horizon_s)
+            later = now + timedelta(seconds=min(LONGEST_S, wait_s - horizon_s))
             break
         moments.append(now + timedelta(seconds=wait_s))
         level -= 1
@@ -130,19 +134,25 @@ def drawn(
     return row.model_copy(update=spent), tuple(moments), later
 
 
+def believed(limit: float | None) -> float | None:
+    """Return a limit that a provider's header names, if it can be one: a few headers hold any number."""
+    return limit if limit is not None and LEAST_PER_MINUTE <= limit <= MOST_BELIEVED else None
+
+
 def learnt(row: PaceRow, end: CallEnd) -> PaceRow:
     """What the provider's headers say."""
     told = end.headroom
     if told is None:
         return row
     changes: dict[str, float] = {}
-    if told.requests_limit is not None and told.requests_limit != row.requests_limit:
-        changes["requests_limit"] = told.requests_limit
+    requests_limit, tokens_limit = believed(told.requests_limit), believed(told.tokens_limit)
+    if requests_limit is not None and requests_limit != row.requests_limit:
+        changes["requests_limit"] = requests_limit
         if row.requests_limit is None:
             # Until now a guess was drawn on: what it allowed ahead of time is not owed.
             changes["level"] = max(row.level, 0.0)
-    if told.tokens_limit is not None and told.tokens_limit != row.tokens_limit:
-        changes["tokens_limit"] = told.tokens_limit
+    if tokens_limit is not None and tokens_limit != row.tokens_limit:
+        changes["tokens_limit"] = tokens_limit
     return row.model_copy(update=changes) if changes else row
 
 
@@ -200,6 +210,12 @@ def _base(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
     counted_s = FADE_S * (1 - exp(-max(1.0, _seconds(row.recent_since, now)) / FADE_S))
     called = row.recent * exp(-_seconds(row.levelled_at, now) / FADE_S) / counted_s * MINUTE_S
     return max(LEAST_PER_MINUTE, min(per_minute(row, ceiling, now), called))
+
+
+def _used(limit: float | None) -> float | None:
+    """Return how much of the provider's own limit is used."""
+    known = believed(limit)
+    return None if known is None else known * HEADROOM
 
 
 def _least(*rates: float | None) -> float | None:

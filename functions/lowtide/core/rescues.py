@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from .batches import BatchRow, BatchState
 from .batching import Batching
 from .history import Eta, Prior
+from .model import LONGEST_S
 
 GIVEN_UP_AFTER = timedelta(hours=48)
 """After its submission. Twice the longest window: what the provider has not ended by then, or still says that it does
@@ -49,8 +50,8 @@ class Margins:
         )
 
     def needed(self, tasks: int) -> timedelta:
-        """From the decision to cancel to the last of ``tasks`` answers."""
-        return self.cancel + self.answer + timedelta(seconds=tasks / self.per_second)
+        """From the decision to cancel to the last of ``tasks`` answers. No more than any deadline may be away."""
+        return self.cancel + self.answer + timedelta(seconds=min(LONGEST_S, tasks / self.per_second))
 
 
 def think_of_rescue_at(batch: BatchRow, margins: Margins) -> datetime:

@@ -49,7 +49,7 @@ class Strikes(Value):
     lane_unknown: bool = False
     """The provider did not have the lane that was asked for, flex or priority."""
     doubted_at: Utc | None = None
-    """When a call of the task was first refused without naming the request."""
+    """The moment of the call that was first refused without naming the request."""
     spent_usd: Usd = Decimal(0)
     """Billed by attempts that did not answer."""
     billed: tuple[int, ...] = ()
@@ -62,7 +62,12 @@ class Strikes(Value):
     @property
     def exhausted(self) -> bool:
         """Has the task had ``MOST_UNCOUNTED`` such calls? Then every further failure uses up a try."""
-        return self.forgiven + self.flex_stalls >= MOST_UNCOUNTED
+        return self.uncounted_left == 0
+
+    @property
+    def uncounted_left(self) -> int:
+        """How many calls that use up no try it may still have."""
+        return max(0, MOST_UNCOUNTED - self.forgiven - self.flex_stalls)
 
     @property
     def total_usd(self) -> Decimal | None:

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from lowtide.core.choice import LaneChoice
 from lowtide.core.documents import Try
-from lowtide.core.doubts import resolved
 from lowtide.core.errors import safely_told
 from lowtide.core.outcomes import KEY_STORE_AWAY, Halt, Response, judge
 from lowtide.core.preemption import rest_s
@@ -171,8 +170,7 @@ class Caller:
             standing = await self._uncalled(go, response)
         else:
             standing = await self._gate.ended(go, response, outcome, choice.lane, row.strikes)
-        outcome = resolved(outcome, row.strikes, standing.account, welcome=standing.welcome)
-        outcome = checked(outcome, response, go.task)
+        outcome = checked(standing.outcome or outcome, response, go.task)
         if go.reason is not None:
             choice = replace(choice, reason=f"{go.reason}; {choice.reason}")
         attempt = self._try(go.task, row, choice, bought_at)

@@ -7,9 +7,9 @@ from datetime import datetime
 from hashlib import sha256
 
 from lowtide.core.breaker import WITNESSES, forgives, suspicious
-from lowtide.core.doubts import may_be_items, resolved
+from lowtide.core.doubts import alone, forgotten, next_call_at, resolved, waited_enough, witness_of
 from lowtide.core.lanes import Lane
-from lowtide.core.outcomes import TIMEOUT, Again, Answered, Bury, Outcome, Response, wait_asked_s
+from lowtide.core.outcomes import TIMEOUT, Again, Answered, Bury, Halt, Outcome, Response, wait_asked_s
 from lowtide.core.pace_events import CallEnd, Sign
 from lowtide.core.pace_rows import PaceRow
 from lowtide.core.signs import sign_of
@@ -24,13 +24,15 @@ from .paces import Paces, fallback_of
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What a call's end means beyond its own task. ``forgiven``: the failure looks like an outage's, and uses up no
-    try. ``not_before``: no call may begin before then. ``account``: the account's row, if the call was refused.
-    ``welcome``: the provider was asked, and does not refuse the key."""
+    try. ``down``: the provider spoke of itself, and billed nothing. ``not_before``: no call may begin before then.
+    ``outcome``: what the account's row makes of a refusal; None if the call was not refused. ``began_at``:
+    when the refused call did."""
 
     forgiven: bool = False
+    down: bool = False
     not_before: datetime | None = None
-    account: PaceRow | None = None
-    welcome: bool = False
+    outcome: Outcome | None = None
+    began_at: datetime | None = None
 
 
 class CallEnds:
@@ -55,10 +57,12 @@ class CallEnds:
             unseen=go.moment.unseen,
         )
         shared, account = self._paces.model(go.task), self._paces.account(go.task)
+        before = account.row
         refused = sign in (Sign.REFUSED, Sign.DOUBTED)
         proves = isinstance(outcome, Answered) and (account.row is None or account.row.in_question)
         if refused or proves or go.moment.account_probe:
-            account.note(replace(end, headroom=None, seconds=()))
+            witness = end.witness if isinstance(outcome, Answered) else witness_of(go.task.key, outcome)
+            account.note(replace(end, witness=witness, headroom=None, seconds=(), began_at=go.began_at))
             await account.tell()
         if refused:
             end = replace(end, sign=Sign.UNUSED)
@@ -77,25 +81,38 @@ class CallEnds:
             asked_s = wait_asked_s(response)
             held_until = row.not_before if row is not None and sign is Sign.LIMITED else None
             self._waits.met(shared.key, outcome.code, held_until, outcome.delay_s, asked_s)
-        if refused:
-            return await self._refused(go, outcome, strikes)
+        if refused and not isinstance(outcome, Answered):
+            return await self._refused(go, outcome, strikes, before)
         if row is None or sign is Sign.ANSWERED:
             return Standing()
-        forgiven = suspected or forgives(row, go.moment.granted_at) or (sign is Sign.DOWN and row.failures >= WITNESSES)
+        down = sign is Sign.DOWN
+        forgiven = suspected or forgives(row, go.moment.granted_at) or (down and (last or row.failures >= WITNESSES))
         if not row.active:
-            return Standing(forgiven, row.not_before)
+            return Standing(forgiven, down, row.not_before)
         # With a fallback it need not wait for this model, and should not be the one to probe it again and again.
-        return Standing(forgiven, None if fallback_of(self._system, go.task) is not None else row.retry_at)
+        return Standing(forgiven, down, None if fallback_of(self._system, go.task) is not None else row.retry_at)
 
-    async def _refused(self, go: Go, outcome: Outcome, strikes: Strikes) -> Standing:
-        account = self._paces.account(go.task)
-        row = account.row
-        doubtful = isinstance(outcome, Again) and may_be_items(row, strikes)
-        welcome = doubtful and await self._paces.presence(go.task.provider) is Presence.THERE
-        if isinstance(resolved(outcome, strikes, row, welcome=welcome), Bury):
-            account.note(CallEnd(Sign.CLEARED, go.moment.granted_at, go.moment.permit))
+    async def _refused(
+        self, go: Go, outcome: Again | Bury | Halt, strikes: Strikes, before: PaceRow | None
+    ) -> Standing:
+        account, now = self._paces.account(go.task), self._system.clock.now()
+        row, witness = account.row, witness_of(go.task.key, outcome)
+        if row is None:
+            return Standing(outcome=outcome, began_at=go.began_at)
+        doubt = isinstance(outcome, Again) and outcome.doubt
+        over = doubt and waited_enough(row, strikes, witness, go.task.deadline_at, now)
+        over = over and await self._paces.presence(go.task.provider) is Presence.THERE
+        forgot = forgotten(before, strikes, witness)
+        decided = resolved(outcome, strikes, row, witness, now, forgot=forgot, over=over)
+        if isinstance(decided, Bury):
+            # A task that was refused alone may still turn out to have been the first of several.
+            cleared = CallEnd(Sign.CLEARED, go.moment.granted_at, go.moment.permit, witness="" if over else witness)
+            account.note(cleared)
             await account.tell()
-        return Standing(not_before=retry_at(account.row), account=row, welcome=welcome)
+        not_before = retry_at(account.row)
+        if doubt and not_before is None and row.proven_at is not None and alone(row, witness):
+            not_before = next_call_at(strikes, now)
+        return Standing(not_before=not_before, outcome=decided, began_at=go.began_at)
 
     def _seconds(self, go: Go, response: Response, outcome: Outcome, lane: Lane) -> tuple[float, ...]:
         """What the call took, where that says something of the next: of a task that flex may serve, since others, such

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from lowtide.core import documents
+from lowtide.core.breaker import spread_s
 from lowtide.core.documents import Try
 from lowtide.core.doubts import doubted
 from lowtide.core.outcomes import (
@@ -125,7 +126,7 @@ class Conclusions:
         strikes = documents.struck(
             attempt.strikes, now, counts=counts, lane_fault=outcome.lane_fault, forgiven=forgiven
         )
-        strikes = doubted(strikes, outcome, now)
+        strikes = doubted(strikes, outcome, standing.began_at or now)
         counted = "call_errors" if outcome.counts else "flex_refused" if outcome.lane_fault else "calls_put_off"
         self._system.metrics.count(counted, tier=task.tier.value)
         if counts and strikes.failures >= retries.attempts:
@@ -140,8 +141,10 @@ class Conclusions:
         tries = 1 if asked_s else max(strikes.failures, strikes.flex_refusals, row.attempt)
         seed = f"{task.key} {row.attempt}"
         wait_s = backoff_s(tries, base_s=retries.base_s, cap_s=retries.cap_s, seed=seed)
-        if counts and not outcome.billed and strikes.failures == retries.attempts - 1:
-            left_s = (row.deadline_at - now).total_seconds()
+        left_s = (row.deadline_at - now).total_seconds()
+        if standing.down and strikes.failures >= retries.attempts - 1:
+            wait_s = max(wait_s, spread_s(1 + strikes.uncounted_left, left_s))
+        elif counts and not outcome.billed and strikes.failures == retries.attempts - 1:
             wait_s = max(wait_s, last_wait_s(left_s, cap_s=retries.cap_s, seed=seed))
         delay_s = await self.release(task, row, wait_s + asked_s, strikes, unsure=int(outcome.unsure))
         return Ended(delay_s=delay_s)

@@ -67,6 +67,7 @@ class Gate:
         self._paces = Paces(system)
         self._lines: dict[tuple[str, Tier, bool], Line] = {}
         self._waiting: dict[Tier, int] = {}
+        self._last_begun: tuple[datetime, int] | None = None
         self.backlog = Backlog(system)
         self._waits = ImposedWaits(system)
         self._ends = CallEnds(system, self._paces, self._waits)
@@ -194,7 +195,15 @@ class Gate:
             if granted.held is Held.RATE and (row := self._paces.model(task).row) is not None:
                 self._waits.met(row.key, "rate_limit", row.not_before)
             return granted
-        return Go(task, granted, line)
+        return Go(task, granted, line, began_at=self._began_at(granted))
+
+    def _began_at(self, granted: Moment) -> datetime:
+        """A millisecond apart for calls with the same moment, in their order: of calls that begin together the first
+        may be answered, and the later ones refused. Rows keep no less than a millisecond."""
+        last = self._last_begun
+        order = 0 if last is None or last[0] != granted.granted_at else last[1] + 1
+        self._last_begun = (granted.granted_at, order)
+        return granted.granted_at + timedelta(milliseconds=order)
 
     async def _probed(self, task: AcceptedTask, moment: Moment, strikes: Strikes) -> Moment | Wait:
         """Ask the provider whether it is there before a probe is bought. If it is not there, the probe is not made."""

@@ -222,9 +222,11 @@ def waiting(seconds: float, held: Held, seed: str) -> Wait:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """The call may be made, now. ``task`` is the one to call for: with another model where a fallback answers."""
+    """The call may be made, now. ``task`` is the one to call for: with another model where a fallback answers.
+    ``began_at``: see CallEnd."""
 
     task: AcceptedTask
     moment: Moment
     line: Line
+    began_at: datetime
     reason: str | None = None

@@ -15,9 +15,11 @@ from openai import APIConnectionError, APIStatusError
 
 from lowtide.core.errors import ProviderRefused, Redirected, Unreachable
 from lowtide.core.masking import SHORTEST, masked, masked_in
+from lowtide.core.model import LONGEST_S
 from lowtide.core.outcomes import Headroom
 from lowtide.core.provider_errors import error_of
 from lowtide.core.provider_words import code_text, message_text
+from lowtide.core.rates import believed
 
 from .guard import CUT
 
@@ -86,7 +88,13 @@ def request_id(response: httpx2.Response) -> str | None:
 
 
 def retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds to wait, from ``retry-after-ms``, or ``Retry-After`` in seconds or as a date; None where not given."""
+    """Seconds to wait, from ``retry-after-ms``, or ``Retry-After`` in seconds or as a date; None where not given. No
+    more than ten years, which any calendar holds."""
+    asked_s = _retry_after_s(headers)
+    return None if asked_s is None else min(asked_s, LONGEST_S)
+
+
+def _retry_after_s(headers: httpx2.Headers) -> float | None:
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -104,13 +112,14 @@ def retry_after_s(headers: httpx2.Headers) -> float | None:
 
 def headroom(headers: httpx2.Headers) -> Headroom | None:
     """A minute's limits, from ``x-ratelimit-limit-*``; None where nothing is said. Azure says 0 and -1 for not known.
+    What is no limit of a minute is not said either (``core/rates.py``).
 
     What is left, and when all of it will be back, are said too. They are no help: what is left is stale by all the
     calls that are under way, and nobody says how much is held for how long. Source: the provider's guide to limits.
     """
     told = Headroom(
-        requests_limit=_number(headers.get("x-ratelimit-limit-requests")) or None,
-        tokens_limit=_number(headers.get("x-ratelimit-limit-tokens")) or None,
+        requests_limit=believed(_number(headers.get("x-ratelimit-limit-requests"))),
+        tokens_limit=believed(_number(headers.get("x-ratelimit-limit-tokens"))),
     )
     return None if told == Headroom() else told
 
