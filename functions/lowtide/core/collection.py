@@ -53,7 +53,6 @@ class Reading:
 
     finished: set[str] = field(default_factory=set)
     failed: MutableMapping[str, tuple[Again, Response | None]] = field(default_factory=dict)
-    unknown: int = 0
     check: Callable[[str, Response | None], Outcome] = lambda _custom_id, _response: Answered()
     unused: Usage = field(default_factory=Usage)
     endpoint: Endpoint | None = None
@@ -63,7 +62,6 @@ class Reading:
     def take(self, line: ResultLine | None, expected: Container[str]) -> Finished | None:
         """The line where it settles its task; None where it settles nothing, or comes a second time."""
         if line is None or line.custom_id not in expected:
-            self.unknown += 1
             return None
         if line.custom_id in self.finished:
             return None
