@@ -62,7 +62,6 @@ def failing(counts: RequestCounts, *faults: ValidationFault) -> type[Passing]:
         (ValidationFault(code="rate_limit_exceeded"),),
         (ValidationFault(code="token_limit_exceeded", message="Enqueued token limit reached."),),
         (ValidationFault(code="invalid_request", param="file_id", message="No."),),
-        (ValidationFault(code="mismatched_model", message="No."),),
         (),
     ],
     ids=lambda faults: faults[0].code if faults else "no reason",

@@ -43,7 +43,7 @@ TERMINAL = frozenset(
 )
 
 
-_AT_WORK = frozenset({ProviderStatus.IN_PROGRESS, ProviderStatus.FINALIZING, ProviderStatus.CANCELLING})
+_AT_WORK = frozenset({ProviderStatus.IN_PROGRESS, ProviderStatus.FINALIZING})
 
 
 class ValidationFault(Value):

@@ -93,8 +93,8 @@ class Reading:
         alone = len(expected) == 1
         missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished), alone=alone)
         if lost is not None:
-            # Counted, whatever the batch ended for: its lines may be billed each time that they go again.
-            missing = replace(missing, message=lost, unsure=True, counts=True)
+            # Counted, unless halves of it end at a culprit: its lines may be billed each time that they go again.
+            missing = replace(missing, message=lost, unsure=True, counts=not suspects(batch))
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
@@ -204,7 +204,10 @@ def suspects(batch: ProviderBatch) -> bool:
     A failure that does not speak of the input (``server_error``, or no code at all) says nothing about the lines: such
     a batch goes again whole.
     """
-    if batch.status is not ProviderStatus.FAILED or named_faults(batch) or batch.may_have_run:
+    if batch.status is not ProviderStatus.FAILED or named_faults(batch):
+        return False
+    of_input = not batch.may_have_run or not any(spelt(fault.code or "") in TOKEN_LIMIT_CODES for fault in batch.faults)
+    if batch.output_ref is not None or batch.counts.completed or not of_input:
         return False
     return any(fault_of_batch(_error(fault)) is Fault.ITEM for fault in batch.faults)
 
