@@ -104,13 +104,14 @@ class Contact:
             if fault_of_batch(refusal.error) is Fault.ACCOUNT and not forgone:
                 self.refused = refusal.message
             else:
-                self.quote(refusal.message)
+                self.quote(refusal.message, refusal.error.sentence)
             raise
         self.heard()
 
-    def quote(self, words: str) -> None:
-        """Tell a person what the provider says, each thing once. Logs have its status and its code alone."""
-        self._words = words
+    def quote(self, words: str, sentence: str | None = None) -> None:
+        """Tell a person what the provider says, each thing once. Logs have its status and its code alone. ``sentence``:
+        the same without a status before it."""
+        self._words = sentence or words
         if words not in self._quoted:
             self._quoted.add(words)
             self.notice(f"{self.base_url} says: {words}")
