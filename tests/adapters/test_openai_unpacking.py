@@ -42,9 +42,9 @@ def lines(content, **options):
         FILE.rstrip(),
         FILE.replace(b"\n", b"\r\n"),
         FILE.replace(b"\n", b"\r"),
-        gzip.compress(FILE),
-        gzip.compress(LINES[0] + b"\n") + gzip.compress(b"\n".join(LINES[1:])),
-        gzip.compress(TEXT.encode("utf-16")),
+        gzip.compress(FILE, mtime=0),
+        gzip.compress(LINES[0] + b"\n", mtime=0) + gzip.compress(b"\n".join(LINES[1:]), mtime=0),
+        gzip.compress(TEXT.encode("utf-16"), mtime=0),
         TEXT.encode("utf-16"),
         b"\xfe\xff" + TEXT.encode("utf-16-be"),
         TEXT.encode("utf-16-le"),
@@ -71,7 +71,7 @@ def test_blank_lines_come_too_so_that_lines_keep_their_numbers():
 @pytest.mark.parametrize("cut", [1, 9, 40])
 def test_a_packed_file_that_does_not_unpack_to_its_end_has_broken_off(cut):
     dice = [b'{"custom_id":"%d"}' % zlib.crc32(b"%d" % n) for n in range(2_000)]
-    packed = gzip.compress(b"\n".join(dice))[:-cut]
+    packed = gzip.compress(b"\n".join(dice), mtime=0)[:-cut]
     with pytest.raises(BrokenOff, match="gzip"):
         lines(packed)
     came = unpacking.lines(io.BytesIO(packed), partial=True)
@@ -83,7 +83,7 @@ def test_a_packed_file_that_does_not_unpack_to_its_end_has_broken_off(cut):
 def test_a_file_that_unpacks_to_more_than_a_disk_holds_has_broken_off(monkeypatch):
     monkeypatch.setattr(unpacking, "_MOST_UNPACKED", 1_000_000)
     with pytest.raises(BrokenOff, match="more than"):
-        lines(gzip.compress(b"\n" * 5_000_000))
+        lines(gzip.compress(b"\n" * 5_000_000, mtime=0))
 
 
 @pytest.mark.parametrize("between", [b"", b",", b"\r", b" , "])
@@ -166,7 +166,7 @@ async def test_where_it_is_wanted_what_came_of_it_is_brought_first():
         FILE.rstrip() + b" and a word",
         b"[\n" + b",\n".join(LINES) + b"\n]\n",
         b"not JSON at all",
-        gzip.compress(FILE),
+        gzip.compress(FILE, mtime=0),
         TEXT.encode("utf-16"),
         b"",
     ],

@@ -17,7 +17,7 @@ GOOD = b"".join(json.dumps(each).encode() + b"\n" for each in TASKS)
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (gzip.compress(GOOD), "gzip"),
+        (gzip.compress(GOOD, mtime=0), "gzip"),
         (json.dumps(TASKS, indent=2).encode(), "a JSON array"),
         (GOOD.replace(b"\n", b"\r"), "carriage return"),
         (GOOD.decode().encode("utf-16"), "UTF-16"),
