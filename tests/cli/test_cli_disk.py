@@ -59,9 +59,9 @@ def on_a_small_disk(
 
 
 @needs_mount
-@pytest.mark.parametrize("small", ["64k", "700k", "1500k", "1900k"])
+@pytest.mark.parametrize("small", ["700k", "1900k"])
 def test_a_full_disk_is_named_and_once_there_is_room_the_same_command_goes_on(provider, tmp_path, small):
-    """It has no room for a row, for all tasks, for their answers, or for the last of them."""
+    """It has no room for all tasks, or for the last of their answers."""
     prompts = [f"{number} " * 1_000 for number in range(60)]
     lines = [task(f"t{n}", prompt=prompt) for n, prompt in enumerate(prompts[:40])]
     lines += [batch_line(f"b{n}", prompt) for n, prompt in enumerate(prompts[40:])]
@@ -100,7 +100,7 @@ def test_a_disk_that_is_read_only_is_wrong_usage(provider, tmp_path):
     assert ended.stderr == f"lowtide: cannot write to --out {disk / 'out'}: Read-only file system\n"
 
 
-@pytest.mark.parametrize("size", [1_000, 40_000, 120_000, 300_000])
+@pytest.mark.parametrize("size", [40_000, 300_000])
 def test_a_limit_on_the_size_of_files_is_named_with_the_file_and_the_run_goes_on_without_it(provider, tmp_path, size):
     tasks = write_tasks(tmp_path / "tasks.jsonl", [task(f"t{n}", prompt=f"{n} " * 2_000) for n in range(60)])
     out = tmp_path / "out"
