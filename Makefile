@@ -27,8 +27,11 @@ help:  ## this list
 demo: $(READY)  ## a simulated day of traffic in seconds, crashes included (ARGS="--seed 7")
 	@$(RUN) lowtide demo $(ARGS)
 
+# One more than there are cores, because the tests of the command wait for its servers now and then.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 test: $(READY)  ## every test, on all cores (ARGS="tests/core -k seal")
-	@$(RUN) pytest -n auto $(ARGS)
+	@$(RUN) pytest -n $(WORKERS) $(ARGS)
 
 SWEPT = $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(FROM),--from $(FROM))
 
