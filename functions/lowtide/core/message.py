@@ -39,6 +39,9 @@ for a delivery: without a bound, one message of 1 MiB could hold half a million 
 MOST_FIELDS = 100
 """Of one task, known or not. Beyond it the first that is not known is the one that is told."""
 
+LONGEST_DEADLINE_S = 10 * 366 * 86_400
+"""Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
+
 UNHASHED = frozenset({"created_at", "retry_count", "tags"})
 """What may differ when the same task is sent again."""
 

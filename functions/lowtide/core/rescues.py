@@ -77,11 +77,6 @@ def given_up(batch: BatchRow, now: datetime) -> bool:
     return batch.submitted_at is not None and now >= batch.submitted_at + GIVEN_UP_AFTER
 
 
-def rescue_unheard(batch: BatchRow, now: datetime, margins: Margins) -> bool:
-    """Is the time that a cancel may take over? A batch that cannot be looked at then is given up for its deadline."""
-    return batch.rescued_at is not None and now >= batch.rescued_at + margins.cancel
-
-
 def too_soon_for_another(now: datetime, tasks: int, eta: Eta, margins: Margins) -> datetime:
     """What is due before this moment goes to a faster lane rather than into a batch that has yet to be made: as likely
     as not it would have to be rescued from that one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 
 from lowtide.core.batches import Collect, ProviderBatch, ProviderStatus
@@ -10,18 +9,16 @@ from lowtide.core.collection import token_limit_wait_s, too_large, took_none, wh
 from lowtide.core.errors import ProviderRefused, Unreachable, safely_told
 from lowtide.core.outcomes import Again
 from lowtide.core.pace_rows import account_key
-from lowtide.core.provider_errors import ProviderError
-from lowtide.core.quotes import unquoted
-from lowtide.core.rescues import given_up, rescue_unheard
-from lowtide.core.result_files import NAMED_WITHIN, stops_account, waits_for_names
+from lowtide.core.rescues import given_up
+from lowtide.core.result_files import NAMED_WITHIN, waits_for_names
 from lowtide.core.whose_fault import Fault
 from lowtide.ports import BatchApi, System
 
-from .give_back import give_back, give_back_failed, give_back_until
+from .give_back import give_back, give_back_until
 from .held import write_held
 from .lease import LeasedBatch
 from .next_look import look_later
-from .outlook import Outlook, margins_of
+from .outlook import Outlook
 from .rescue import cancel_if_due
 from .restage import ACCOUNT_WAIT_S
 from .submission_gate import account_refused, permit_of, refuse, taken
@@ -34,25 +31,14 @@ async def look(system: System, batch: LeasedBatch, api: BatchApi) -> Again | Non
     now, known = system.clock.now(), batch.row.provider_batch
     if known is None:
         raise AssertionError("a running batch is known at the provider")
-    unheard: ProviderRefused | Unreachable | None = None
-    try:
-        seen = await api.get(known.id) if known.id else known
-    except (ProviderRefused, Unreachable) as error:
-        if stops_account(error) or waits_for_names(batch.row, known, now):
-            raise
-        seen, unheard = known, error
+    seen = await api.get(known.id) if known.id else known
     seen = None if seen is None else seen.after(known)
     if seen is not None and seen.status is not known.status:
         _noted(system, batch, seen)
     released = seen is None or not seen.ended
-    unseen = seen is None or unheard is not None
-    let_go = given_up(batch.row, now) or (unseen and rescue_unheard(batch.row, now, margins_of(system)))
-    if released and not let_go:
-        # Where it cannot be seen, the cancel may be heard all the same, or refused as the look was.
-        with suppress(*((ProviderRefused, Unreachable) if unseen else ())):
-            await cancel_if_due(system, batch, api, seen or known)
-        if unheard is not None:
-            raise unheard
+    if released and not given_up(batch.row, now):
+        if seen is not None:
+            await cancel_if_due(system, batch, api, seen)
         look_later(system, batch, seen or known)
         return None
     if released:
@@ -63,15 +49,21 @@ async def look(system: System, batch: LeasedBatch, api: BatchApi) -> Again | Non
         return None
     whole = None if released or batch.row.called_off else whole_fault(ended)
     if whole is not None:
-        return await _give_back(system, batch, api, *whole)
+        whose, error = whole
+        if whose is Fault.BATCH:
+            await give_back(system, batch, api, error)
+            return None
+        refuse(system, account_key(batch.row.lot.provider), permit_of(system, batch.row))
+        # The account may create batches, and still have no credit for them.
+        await give_back_until(system, batch, api, now + timedelta(seconds=ACCOUNT_WAIT_S))
+        return Again(error.name, error.sentence, counts=False, account=True)
     real_time_before = Outlook(system).real_time_before(batch.row.lot, batch.row.requests)
     if took_none(ended):
         alone = learn(system, batch.row, ended)
         wait = timedelta(seconds=token_limit_wait_s(batch.row.setbacks))
         has_time = batch.row.tightest_deadline >= real_time_before + wait
         if has_time and not too_large(batch.row.submission, batch.row.requests, alone=alone):
-            names = {"batch_id": batch.row.batch_id, "wait_s": wait.total_seconds()}
-            system.metrics.log("token_limit", **names, not_before=(now + wait).isoformat())
+            system.metrics.log("token_limit", batch_id=batch.row.batch_id, not_before=(now + wait).isoformat())
             await give_back_until(system, batch, api, now + wait)
             return None
     held = write_held(system, batch.row)
@@ -95,26 +87,6 @@ def _wait_for_names(system: System, batch: LeasedBatch, ended: ProviderBatch) ->
 def _noted(system: System, batch: LeasedBatch, seen: ProviderBatch) -> None:
     if seen.status not in (ProviderStatus.VALIDATING, ProviderStatus.FAILED):
         taken(system, batch.row)
-
-
-async def _give_back(
-    system: System, batch: LeasedBatch, api: BatchApi, whose: Fault, error: ProviderError
-) -> Again | None:
-    """Give a batch back of which nothing ran. Return why the account is refused, if it is."""
-    now = system.clock.now()
-    match whose:
-        case Fault.ACCOUNT:
-            refuse(system, account_key(batch.row.lot.provider), permit_of(system, batch.row))
-            # The account may create batches, and still have no credit for them.
-            await give_back_until(system, batch, api, now + timedelta(seconds=ACCOUNT_WAIT_S))
-            said = error.sentence if batch.row.requests == 1 else unquoted(error.sentence)
-            return Again(error.name, said, counts=False, account=True)
-        case Fault.NOW | Fault.PROVIDER:
-            await give_back_failed(system, batch, api, error)
-            return None
-        case _:
-            await give_back(system, batch, api, error)
-            return None
 
 
 async def _give_up(system: System, batch: LeasedBatch, api: BatchApi, seen: ProviderBatch | None) -> None:

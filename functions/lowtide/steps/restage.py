@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from tempfile import TemporaryFile
@@ -19,7 +19,6 @@ from lowtide.core.batches import BatchRow
 from lowtide.core.outcomes import Again, backoff_s
 from lowtide.core.parts import Open, PartLine, PartState
 from lowtide.core.portions import portions
-from lowtide.core.quotes import Prompt
 from lowtide.core.tasks import Restage, TaskEvent, TaskRow
 from lowtide.core.weights import weigh
 from lowtide.ports import Change, System
@@ -74,8 +73,7 @@ class LinesAgain:
         self._unsure.append(why.unsure)
         self._account.append(why.account)
         if why.account and self.refused is None:
-            # Its words may quote the line, and leave the function as its failure.
-            self.refused = replace(why, message=Prompt.of(line.task).without(why.message))
+            self.refused = why
         raw = line.model_dump_json().encode() + b"\n"
         self._file.write(raw)
         self._starts.append(self._end)
