@@ -29,6 +29,8 @@ from tests.sweep.schedules import (
     named,
 )
 
+IN_FLIGHT = 5
+"""Four calls of one model, and one more of another, which the slots keep free for it."""
 MANY = 120
 """Schedules from all over the day; `make sweep-consumer` plays them all."""
 FEW = 7
@@ -83,7 +85,7 @@ def test_a_kill_in_the_middle_of_the_calls_finds_as_many_in_flight_as_there_are_
         calls = Play(CONSUMER, ground).run().calls
         at = calls.index("answers.openai.answer") + 4
         outcome = Play(consumer(at, Side.BEFORE, voids=False), ground).run()
-    assert (outcome.crashes, outcome.in_flight, outcome.faults) == (1, 4, [])
+    assert (outcome.crashes, outcome.in_flight, outcome.faults) == (1, IN_FLIGHT, [])
 
 
 def test_every_call_is_died_at_on_both_sides_and_taken_up_in_both_ways():
@@ -131,7 +133,7 @@ def test_consumers_killed_or_refused_at_any_call_lose_nothing_and_pay_again_for_
     assert found.again <= found.repaid
     assert found.again > 0, "some calls were in flight when their consumer died, and are paid twice"
     assert found.raised > 2 * MANY
-    assert found.most_in_flight == 4
+    assert found.most_in_flight == IN_FLIGHT
 
 
 def test_more_schedules_than_single_ones_are_drawn_from_the_seed():
@@ -167,7 +169,7 @@ def test_the_command_prints_one_line_of_figures():
     assert done.returncode == 0, done.stdout
     assert re.fullmatch(
         r"sweep-consumer: 40 schedules, [\d,]+ kills, [\d,]+ raised, 440 tasks, 0 lost, 0 dead because of it, "
-        r"0 untold, [\d,]+ repaid \(at most 4 in flight at a kill\), [\d,]+ billed again and 0 of them not "
+        rf"0 untold, [\d,]+ repaid \(at most {IN_FLIGHT} in flight at a kill\), [\d,]+ billed again and 0 of them not "
         r"counted, [\d.]+ s, 0 failures\n",
         done.stdout,
     )
