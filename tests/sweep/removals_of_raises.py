@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from lowtide.core.errors import LowtideError
+from lowtide.core.errors import LowtideError, Unfinished
 from lowtide.steps import submit
 from lowtide.steps.answer import _Reader
 from lowtide_local.engine.engine import Engine
@@ -17,8 +18,23 @@ from tests.sweep.removals import Removal
 from tests.sweep.schedules import REAL_TIME, Schedule
 from tests.sweep.troubles import How, Trouble
 
-CALLS = (9, 14, 22, 31)
-"""Where most writes of a consumer's day are."""
+CALLS = tuple(range(9, 40, 4))
+"""Calls at which a write fails. They are spread over a consumer's day, so that the claim of several tasks is hit whatever
+its number is."""
+
+
+class AllOrNone:
+    """Rows of which one that cannot be written fails those that were written with it."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+        self.get = rows.get
+
+    def apply(self, changes: Sequence[Any], now: datetime) -> Any:
+        try:
+            return self._rows.apply(changes, now)
+        except Unfinished as error:
+            raise next(each for each in error.outcomes if isinstance(each, Exception)) from error
 
 
 class Careless:
@@ -67,6 +83,12 @@ def _refused(schedule: Schedule) -> Schedule:
 
 
 RAISES = (
+    Removal(
+        "alone-row",
+        "P3: a row that cannot be written fails itself alone",
+        system_of=lambda system: replace(system, tasks=AllOrNone(system.tasks)),
+        sharpened=_called,
+    ),
     Removal("alone-message", "P3: what fails in a message fails that message alone", _together, sharpened=_called),
     Removal(
         "told",
