@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Thread
 
 import httpx2
+import uvicorn
 from openai import AsyncOpenAI
 
 from lowtide.adapters.openai.client import build_client
@@ -45,8 +46,14 @@ def connect(provider: SimulatedProvider, *, base_url: str = "http://simulated/v1
 @contextmanager
 def on_a_socket(provider: SimulatedProvider) -> Iterator[str]:
     """The provider on a free port of this machine, served from a thread; its base URL."""
+    with running(server(provider)) as base_url:
+        yield base_url
+
+
+@contextmanager
+def running(served: uvicorn.Server) -> Iterator[str]:
+    """Run any server on a free port of this machine, in a thread. Give its base URL."""
     with listen(0) as listener:
-        served = server(provider)
         thread = Thread(target=served.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

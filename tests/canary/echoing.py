@@ -6,10 +6,8 @@ It stands before the simulated one, as an ASGI application. ``[echo:KIND]`` in a
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
 from typing import Any
 
 import orjson
@@ -18,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lowtide_local.simulator.server import listen
+from lowtide_local.simulator.testing import running
 
 KEY = "sk-proj-C4naryC4naryC4nary-0123456789"
 STARRED = "sk-proj-C4****************6789"
@@ -189,15 +187,6 @@ def _again(content: bytes) -> Receive:
 @contextmanager
 def on_a_socket(app: ASGIApp) -> Iterator[str]:
     """The application on a free port of this machine, served from a thread; its base URL."""
-    with listen(0) as listener:
-        config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False, lifespan="off")
-        served = uvicorn.Server(config)
-        thread = Thread(target=served.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not served.started and thread.is_alive():
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        finally:
-            served.should_exit = True
-            thread.join()
+    config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False, lifespan="off")
+    with running(uvicorn.Server(config)) as base_url:
+        yield base_url

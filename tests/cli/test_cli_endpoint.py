@@ -37,7 +37,7 @@ from lowtide_local.cli.stop import ExitCode, Stop
 from lowtide_local.run.endpoint import Endpoint
 from lowtide_local.simulator import Scenario, SimulatedProvider, listen, server
 from lowtide_local.simulator.scenario import BatchWeather
-from lowtide_local.simulator.testing import on_a_socket
+from lowtide_local.simulator.testing import on_a_socket, running
 
 IMPATIENT = patched("import lowtide_local.run.contact as contact; contact.SILENCE_S = 1.5")
 
@@ -52,18 +52,9 @@ def free_port():
 @contextmanager
 def served(*routes: Route):
     """A server of ours on a socket; its base URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(Starlette(routes=list(routes)), log_level="critical"))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        finally:
-            server.should_exit = True
-            thread.join()
+    config = uvicorn.Config(Starlette(routes=list(routes)), log_level="critical")
+    with running(uvicorn.Server(config)) as base_url:
+        yield base_url
 
 
 async def answer(request):

@@ -112,8 +112,10 @@ class Reading:
 
 def of_provider(outcome: Outcome, response: Response | None) -> bool:
     """Did the provider itself fail on this line?"""
-    status = None if response is None else status_told(response)
-    return isinstance(outcome, Again) and status is not None and status >= _SERVER_FAULT
+    if not isinstance(outcome, Again) or response is None:
+        return False
+    status = status_told(response)
+    return status is not None and status >= _SERVER_FAULT
 
 
 def took_none(batch: ProviderBatch) -> bool:

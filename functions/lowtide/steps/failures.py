@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from dataclasses import replace
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Self
 
 import orjson
 
 from lowtide.core.documents import kept
 from lowtide.core.outcomes import Again, Response
 
+from .spool import Spooled
+
 Failure = tuple[Again, Response | None]
 
 
-class SpooledFailures(MutableMapping[str, Failure]):
+class SpooledFailures(Spooled, MutableMapping[str, Failure]):
     """By ``custom_id``. Every line of a batch may have failed, each with a body of its own: memory holds where."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        super().__init__()
         self._places: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def __setitem__(self, custom_id: str, failure: Failure) -> None:
         again, response = failure

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
+
+from .spool import Spooled
 
 
-class LinesInOrder:
+class LinesInOrder(Spooled):
     """``add`` every line with its key and its manifest entry, then ``write`` them sorted by key; equal keys keep the
     order in which they were added. Takes some 150 bytes of memory a line."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        super().__init__()
         self._keys: list[bytes] = []
         self._starts = array("Q")
         self._widths = array("Q")
         self._entry_widths = array("Q")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def add(self, key: bytes, line: bytes, entry: bytes) -> None:
         """``line`` and ``entry`` end in a newline."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Self
 
 from lowtide.core.parts import Lot, PartLine, PartRow, part_object
 from lowtide.core.tenants import shares
 from lowtide.core.weights import Weight
 from lowtide.ports import Objects
+
+from .spool import Spooled
 
 READ_ROWS = 500
 """Rows read or moved at a time while a part is gone through."""
@@ -21,23 +20,15 @@ READ_BYTES = 2_000_000
 """Of the lines of a part in hand at a time: read, they take several times as much memory."""
 
 
-class PartFile:
+class PartFile(Spooled):
     """``with PartFile() as part``: add the lines, put them, open the row. Holds one line in memory at a time."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        super().__init__()
         self._tasks = self._inputs = self._bytes = self._tokens = 0
         self._tenants: Counter[str] = Counter()
         self._oldest_at: datetime | None = None
         self._tightest_deadline: datetime | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def __len__(self) -> int:
         return self._tasks

@@ -11,9 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Self
 
 from lowtide.core.batches import BatchRow
 from lowtide.core.outcomes import Again, backoff_s
@@ -25,6 +22,7 @@ from lowtide.ports import Change, System
 
 from .in_vain import count_in_vain
 from .part_file import READ_BYTES, READ_ROWS, PartFile
+from .spool import Spooled
 
 ACCOUNT_WAIT_S = 300.0
 """How long lines rest for which the account was refused: an operator has to act first. The gate keeps them back longer
@@ -41,13 +39,13 @@ class LineAgain:
     line: PartLine
 
 
-class LinesAgain:
+class LinesAgain(Spooled):
     """The lines that go again, on disk until all of them are known. ``refused``: the first one's reason among those
     for which the account was refused. ``together``: by tenant where a hold keeps its lines apart, and by None for all
     the others, the places of the lines that go into one part, in their order."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        super().__init__()
         self._starts = array("Q")
         self._end = 0
         self._attempts = array("Q")
@@ -55,14 +53,6 @@ class LinesAgain:
         self._account = bytearray()
         self.refused: Again | None = None
         self.together: dict[str | None, array[int]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def __len__(self) -> int:
         return len(self._attempts)

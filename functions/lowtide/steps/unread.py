@@ -6,15 +6,15 @@ They may hold answers, so the log says only where a line stands and what is wron
 from __future__ import annotations
 
 from base64 import b64encode
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import orjson
 
 from lowtide.core.batches import BatchRow
 from lowtide.core.result_lines import Unread
 from lowtide.ports import System
+
+from .spool import Spooled
 
 SHOWN = 5
 """Lines whose places are logged; all of them are in the object."""
@@ -26,21 +26,13 @@ def unread_key(batch_id: str) -> str:
     return f"raw/{batch_id}.jsonl"
 
 
-class UnreadLines:
+class UnreadLines(Spooled):
     """Unread lines of one pass, on disk: a file that is not what it should be consists of them."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        super().__init__()
         self._places: list[str] = []
         self.count = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def add(self, ref: str, unread: Unread) -> None:
         self.count += 1
