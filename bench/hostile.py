@@ -141,7 +141,7 @@ def embedding(size: int, unit: str) -> str:
 
 
 def pack(size: int, unit: str, tasks: int) -> str:
-    """Of so many tasks, with blanks between them."""
+    """Give a file of so many tasks, with blanks between them."""
     blanks = " " * max(0, (size - 20) // tasks - len(unit) - 3)
     return '{"tasks":[' + ("," + blanks).join(unit.replace("{n}", str(n)) for n in range(tasks)) + "]}"
 

@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     SOME_DEAD = 3
     UNBALANCED = 4
-    """Of ``run``: done, but a check of the reconciliation failed."""
+    """``run`` is done, but a check of its reconciliation failed."""
 
 
 class Stop(Exception):

@@ -236,7 +236,7 @@ def _check(message: Outgoing) -> None:
 
 
 def _carried(message: Outgoing) -> dict[str, str]:
-    """Without the empty attributes: SQS has none."""
+    """Leave out empty attributes: SQS has none."""
     return {name: value for name, value in message.attributes.items() if value}
 
 

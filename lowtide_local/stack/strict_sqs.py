@@ -18,7 +18,7 @@ from moto.sqs.exceptions import BatchRequestTooLong, SQSException
 from moto.sqs.models import Message, SQSBackend
 
 MOST_BYTES = 1_048_576
-"""Of a message with its attributes, and of all messages of one call."""
+"""Bytes of a message with its attributes, and of all messages of one call."""
 MOST_ATTRIBUTES = 10
 MOST_NAME = 256
 LONGEST_GROUP = 128

@@ -242,7 +242,7 @@ SCENES = {
 }
 CHUNKS = 4
 EVERY = 3
-"""Of the crashes so many is played here, over HTTP; the sweep plays all of them in its model world."""
+"""One crash of so many is played here, over HTTP. The sweep plays all of them in its model world."""
 
 
 def scene(directory, name) -> World:

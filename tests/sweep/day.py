@@ -77,7 +77,7 @@ SLEEPERS = {
 """Tokens of those who wait for these tasks."""
 
 COPIES = {"voice": "token-voice-2", "poison-call": "token-poison-call-2", "essay": "token-essay-2"}
-"""Of the same tasks, sent once more at once: as these are called for, their copies wait for the end."""
+"""Tokens of copies that are sent at once with their tasks. While those are called for, the copies wait for the end."""
 
 BATCHED_COPIES = {"label-1": "token-label-2"}
 EITHER = frozenset({"token-label", "token-label-2"})

@@ -44,7 +44,7 @@ FAILURES = (
     Response(None, fault="connection"),
     Response(None, fault="timeout"),
 )
-"""Of calls: refused for now, broken, never sent, or sent and billed without an answer."""
+"""Failures of calls: refused for now, broken, never sent, or sent and billed without an answer."""
 
 
 class Mishap(StrEnum):

@@ -51,7 +51,7 @@ ODD_TEXTS = {
     "tags": {"a\"b'\n\r\t": "\u2028 Grüße, 東京 \U0001f30a \x7f\ufffe\x00" + "z" * 2_000, "": ""},
     "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
 }
-"""Of these tasks: as odd as the door lets in."""
+"""Attributes of these tasks, as odd as the door lets in."""
 MODELS = {"A": "gpt-5-mini", "B": "gpt-4o-mini"}
 AT_ONCE = 0.25
 """Of the turns after one that had something to do: what they find, a later one would find too."""

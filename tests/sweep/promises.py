@@ -34,7 +34,7 @@ REASONS = {
 """Why a task with this mark may be dead, beside having failed as often as is allowed."""
 SPENT = frozenset({"server_error", "missing", "batch_expired", "batch_never_ended"})
 UNWELL = frozenset({"overloaded", "connection", "timeout"})
-"""Of calls alone, where models fail."""
+"""Codes with which calls alone may die, where models fail."""
 
 BEARABLE_S = 300.0
 """For how long a service may fail while an hour's deadlines are still to be met."""

@@ -34,7 +34,7 @@ REAL_TIME: tuple[tuple[str, str, str], ...] = (
 """The same for a consumer's day: more than its slots, in one message and in single ones."""
 
 TWICE = ("call-0", "stumbles", "refused", "long", "asks")
-"""Of these it gets second copies, each with a sleeper of its own."""
+"""Tasks with second copies, each with a sleeper of its own."""
 
 ASKS, HANDS_ON = "asks", "hands-on"
 """Tasks whose model is asked for; the second goes on to a batch then."""

@@ -25,7 +25,7 @@ FOREIGN_LIMITS = ("max_new_tokens", "max_gen_len", "max_gen_toks", "max_length",
 FAN_OUTS = ("n", "best_of")
 """Body fields that ask for several answers at once, each as long as the limit."""
 MOST = 10_000_000
-"""Of any of these: ten times what the largest model writes. Sums over a batch stay within 64 bits."""
+"""Bound on each of these limits: ten times what the largest model writes. Sums over a batch stay within 64 bits."""
 
 SERVICE_TIERS = ("auto", *ASKED_LANES)
 """What ``service_tier`` may ask: a preference for a lane, ``auto`` and null for none."""

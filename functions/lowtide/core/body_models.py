@@ -14,7 +14,7 @@ Way = tuple[Any, ...]
 _OPAQUE = frozenset(
     {"messages", "instructions", "metadata", "prompt", "schema", "parameters", "input_schema", "headers"}
 )
-"""Texts, schemas, and what goes on to somebody else."""
+"""Texts, schemas, and what the provider passes on to other services."""
 _IMAGES = "image_generation"
 _NAMES = ("model", "models", "modelid", "modelname", "fallback", "fallbacks")
 """How the name of a field ends whose text is a model, without case, dashes and underscores."""
@@ -48,7 +48,7 @@ def other_models(body: dict[str, Any]) -> Iterator[tuple[Way, str]]:
 
 
 def _fields(body: dict[str, Any]) -> list[tuple[Way, Any, bool]]:
-    """Of an input that is a conversation only new tools ask for a model; the rest names those of its past."""
+    """Only new tools of a conversation ask for a model. Its other items name the models of its past."""
     given = body.get("input")
     conversation = enumerate(given if isinstance(given, list) else ())
     fields: list[tuple[Way, Any, bool]] = [

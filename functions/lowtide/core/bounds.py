@@ -55,6 +55,6 @@ Number = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)] | Annotated[float
 """Any that a request's body can carry."""
 Name = Annotated[str, Field(min_length=1, max_length=MODEL_CHARACTERS), AfterValidator(_printable)]
 ProviderName = Annotated[str, Field(pattern=r"^[!-~]{1,64}$")]
-"""Without a space, which tells an account's row from a model's (``pace_rows``)."""
+"""Text without a space, which tells an account's row from a model's (``pace_rows``)."""
 Text = Annotated[str, Field(min_length=1)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

@@ -1,4 +1,4 @@
-"""Request lines: written by a serializer, split on ``\\n`` only by whoever reads them; and what they weigh."""
+"""Request lines: written by a serializer, split on ``\\n`` only by their readers; and what they weigh."""
 
 from __future__ import annotations
 

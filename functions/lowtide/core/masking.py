@@ -1,4 +1,4 @@
-"""Keys in a text that somebody else wrote, masked: those we hold, and whatever has the shape of one.
+"""Mask keys in a foreign text: those we hold, and whatever has the shape of one.
 
 A provider repeats the key that it refuses, and servers in between repeat headers and addresses. Every pattern begins
 at a fixed word or at the first character of a run, so that a text costs time in proportion to its length.

@@ -37,10 +37,7 @@ MOST_TASKS = 5_000
 for a delivery: without a bound, one message of 1 MiB could hold half a million refusals."""
 
 MOST_FIELDS = 100
-"""Of one task, known or not. Beyond it the first that is not known is the one that is told."""
-
-LONGEST_DEADLINE_S = 10 * 366 * 86_400
-"""Ten years, in seconds: any plan fits, and sums of times stay within the calendar."""
+"""Fields of one task, known or not. If it has more, the first unknown one is told."""
 
 UNHASHED = frozenset({"created_at", "retry_count", "tags"})
 """What may differ when the same task is sent again."""

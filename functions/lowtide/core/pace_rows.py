@@ -67,9 +67,9 @@ class PaceRow(Value):
     mute: bool = False
     """The provider answered a call at a time when it did not answer ``GET /models``. It is not asked again."""
     doubted_at: Utc | None = None
-    """Of an account: when a call was last refused without naming its request. ``failures`` counts such refusals."""
+    """When a call of the account was last refused without naming its request. ``failures`` counts such refusals."""
     proven_at: Utc | None = None
-    """Of an account: when a call was granted that was later answered. Written for the first answer, and in doubt."""
+    """When a call of the account was granted that was later answered. Written for the first answer, and in doubt."""
     opened_at: Utc | None = None
     closed_at: Utc | None = None
     """When a probe was answered last: a call that began before proves nothing any more."""

@@ -13,7 +13,7 @@ from .masking import masked
 CODE_CHARACTERS = 100
 MESSAGE_CHARACTERS = 500
 _READ_CHARACTERS = 8_000
-"""Of what a provider says. More than is kept, so that no key is cut where it would no longer be known for one."""
+"""Characters read of what a provider says. They are more than are kept, so that no key is cut before it is masked."""
 
 
 def code_text(said: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from .jsontext import layers
 
 _INDEX_DIGITS = 9
-"""Of a place in a list that a reference names; Python reads no number of more than 4,300 digits."""
+"""Digits of a place in a list that a reference names. Python reads no number of more than 4,300 digits."""
 _COMBINED = ("anyOf", "oneOf", "allOf")
 _LEADS_ON = frozenset({"$ref", *_COMBINED})
 

@@ -92,7 +92,7 @@ def _check_redirect(response: httpx2.Response) -> None:
 
 
 _KEEPS_METHOD = frozenset({307, 308})
-"""Of the redirects: the others make a GET of a POST, and leave its body behind."""
+"""Redirects that keep a POST. The others make a GET of it, and leave its body behind."""
 _PORTS = {"http": 80, "https": 443}
 
 

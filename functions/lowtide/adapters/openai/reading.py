@@ -22,7 +22,7 @@ _USAGE_BYTES = 4_000
 _MOST_REQUESTS = 10**9
 """Far beyond any batch: a server that counts more is mistaken."""
 _ID_CHARACTERS = 1_000
-"""Of a file's id: some servers write an address for it. It is kept in the batch's row."""
+"""Longest id of a file: some servers write an address for it. It is kept in the batch's row."""
 _NO_SEGMENTS = frozenset({".", ".."})
 """What no path can hold, so that no file can be asked for by it."""
 
