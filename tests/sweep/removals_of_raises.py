@@ -19,8 +19,8 @@ from tests.sweep.schedules import REAL_TIME, Schedule
 from tests.sweep.troubles import How, Trouble
 
 CALLS = tuple(range(9, 40, 4))
-"""Calls at which a write fails. They are spread over a consumer's day, so that the claim of several tasks is hit whatever
-its number is."""
+"""Calls at which a write fails. They are spread over a consumer's day, so that the claim of several tasks is hit
+whatever its number is."""
 
 
 class AllOrNone:
