@@ -12,7 +12,7 @@ from lowtide.adapters.clock import WallClock
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import BatchWeather, Scenario
-from tests.canary.echoing import CALLS, KEY, LINES, OTHERS, SECRET, SECRETS, Echoing, on_a_socket
+from tests.canary.echoing import CALLS, GOOD, KEY, LINES, OTHERS, SECRET, SECRETS, Echoing, on_a_socket
 from tests.cli.commands import Ended, finish, patched, read_lines, records, start, write_tasks
 
 AT_DEBUG_LEVEL = patched(
@@ -23,12 +23,12 @@ AT_DEBUG_LEVEL = patched(
 )
 
 
-GOOD, GOOD_LINE, BATCHED = "good", "good-line", "content_generation"
+GOOD_LINE, BATCHED = "good-line", "content_generation"
 
 
-def provider_of() -> Echoing:
+def provider_of(doubted_first: str | None = None) -> Echoing:
     scenario = Scenario(batch=BatchWeather(min_s=0.1, max_s=0.1))
-    return Echoing(build_app(SimulatedProvider(scenario, WallClock())))
+    return Echoing(build_app(SimulatedProvider(scenario, WallClock())), doubted_first=doubted_first)
 
 
 def run(url: str, tasks: Path, out: Path, *options: str, **variables: str | None) -> Ended:
@@ -55,7 +55,7 @@ def left(out: Path) -> dict[str, bytes]:
 def refused(tmp_path_factory) -> tuple[Ended, Path, Echoing]:
     """A run whose tasks are refused, each in another way, but for one on either path: it shows that the account is
     good."""
-    directory, provider = tmp_path_factory.mktemp("refused"), provider_of()
+    directory, provider = tmp_path_factory.mktemp("refused"), provider_of("text")
     tasks = [*(asking(kind) for kind in (*CALLS, GOOD)), *(asking(kind, BATCHED) for kind in (*LINES, GOOD_LINE))]
     with on_a_socket(provider) as url:
         ended = run(url, write_tasks(directory / "tasks.jsonl", tasks), directory / "out")
