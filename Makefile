@@ -17,6 +17,9 @@ export UV_PYTHON_DOWNLOADS := never
 # Trust the certificates that the machine trusts, as pip does: behind a company's proxy uv's own list is not enough.
 export UV_SYSTEM_CERTS := true
 
+# The tests start the command some hundred times: without bytecode each start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean

@@ -61,6 +61,8 @@ CREATIONS = "batch_apis.openai.create"
 
 SOON = timedelta(minutes=5)
 """Where nobody dies, a step is done by then, and others may go on with what it left."""
+AT_HAND = timedelta(seconds=1)
+"""How soon a consumer is called for a message that is visible."""
 
 Trace = Callable[[str], None]
 
@@ -350,7 +352,9 @@ class Play:
                     yield from (part.not_before, part.lease_until)
         if actor.role in (Role.WORKER, Role.CONSUMER):
             yield from self._freed()
-            yield self.engine.queue(CONSUMED.value).next_visible_at()
+            visible = self.engine.queue(CONSUMED.value).next_visible_at()
+            # SQS calls a consumer for a message that became visible while the last turn ended.
+            yield visible and max(visible, self.clock.now() + AT_HAND)
 
     def _news(self, row: BatchRow) -> datetime:
         """When a look at a running batch may find something."""
