@@ -24,6 +24,6 @@ def test_who_comes_in_the_last_hour_without_flex_waits_for_it_and_hardly_asks_in
 
 
 def test_a_wave_that_waits_for_flex_begins_to_go_on_default_while_there_is_time_for_all_of_it(tmp_path):
-    figures = flex.measure(tmp_path, per_hour=60_000, hours=1 / 60, gone_h=((0, 2),), functions=4)
+    figures = flex.measure(tmp_path, per_hour=24_000, hours=1 / 60, gone_h=((0, 2),), functions=4)
     assert figures.good, figures
-    assert (figures.tasks, figures.on_flex) == (1_000, 0)
+    assert (figures.tasks, figures.on_flex) == (400, 0)

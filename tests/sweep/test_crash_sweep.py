@@ -20,10 +20,10 @@ from tests.sweep.refusals import RaisesAt
 from tests.sweep.troubles import service_of
 from tests.sweep.world import World, later
 
-EVERY = 4
+EVERY = 12
 """One in so many of these crashes is played: over HTTP each takes a second, and `make sweep` plays all without it."""
 
-RAISED_EVERY = 12
+RAISED_EVERY = 36
 """The same for the calls that raise: `make sweep` and `make sweep-consumer` raise at the others."""
 
 CHUNKS = 8
@@ -32,7 +32,7 @@ CHUNKS = 8
 READS = ("depth", "active", "get", "lines", "open", "find", "results")
 """What changes nothing: to die after it is to die before it."""
 
-SCHEDULES = 32
+SCHEDULES = 16
 """Few, through the adapters and over HTTP; the thousands are drawn in ``schedules.py``."""
 
 SEED = int(os.environ.get("SWEEP_SEED", "20260302"))
