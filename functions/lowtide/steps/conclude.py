@@ -10,6 +10,7 @@ from lowtide.core import documents
 from lowtide.core.breaker import spread_s
 from lowtide.core.documents import Try
 from lowtide.core.doubts import doubted
+from lowtide.core.endings import Ending
 from lowtide.core.outcomes import (
     UNSENDABLE,
     Again,
@@ -177,6 +178,7 @@ class Conclusions:
             pointer=pointer,
             unsure=unsure,
             strikes=strikes,
+            ending=Ending.of(task, document),
         )
         decision = await self._rows(Change(task.key, settle, row))
         if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:
