@@ -13,8 +13,9 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """``cost_usd`` and ``list_cost_usd`` are as the ledger counts them: nothing where the model has no price. The record
-    of a redriven task has the cost of its earlier lives as well. That was counted when those ended, and is left out.
+    """``cost_usd`` and ``list_cost_usd`` are as the ledger counts them: nothing where the model has no price. The
+    record of a redriven task has the cost of its earlier lives as well. That was counted when those ended, and is left
+    out.
 
     ``latency_s`` is the time from the acceptance to the record, of an answered task; None for any other. ``late``: it
     was answered after its deadline. ``premium_usd`` is None where no deadline took the task out of batching.

@@ -69,8 +69,8 @@ async def answer(
         reader = _Reader(system, caller, in_hand, ended)
         reports = await asyncio.gather(*(reader.message(message) for message in messages))
     await gate.close()
-    if tier is Tier.CRITICAL and caller.waits_s:
-        system.metrics.count("critical_wait_s", max(caller.waits_s))
+    for waiting, longest_s in caller.waits_s.items():
+        system.metrics.measure("wait_s", longest_s, tier=waiting.value)
     done = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is None)
     again = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is not None)
     halted = next((ended.halted for ended in reports if ended.halted), None)
