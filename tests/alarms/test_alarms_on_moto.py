@@ -13,9 +13,18 @@ import boto3
 import pytest
 
 import consumer
-from lowtide_local.simulator.scenario import BatchWeather, Latencies, Latency, Scenario, Window, WindowKind
+from lowtide_local.simulator.scenario import (
+    BatchWeather,
+    Latencies,
+    Latency,
+    Mishap,
+    MishapKind,
+    Scenario,
+    Window,
+    WindowKind,
+)
 from lowtide_local.stack.line import Death
-from tests.alarms.watched import QUIET_SCHEDULES, Watched
+from tests.alarms.watched import DEPLOYMENT, QUIET_SCHEDULES, Watched
 from tests.stack.stack_cases import START, low, pack, task
 
 CHAT = "POST /v1/chat/completions"
@@ -51,7 +60,7 @@ def test_a_quiet_day_rings_nothing(watch):
     assert len(watched.stage.records()) == 20 + 3 + 3 + 1 + 25
 
 
-@pytest.mark.parametrize(("mark", "tier"), [("[sim:400]", "LOW"), ("[sim:404]", "HIGH"), ("[sim:429]", "HIGH")])
+@pytest.mark.parametrize(("mark", "tier"), [("[sim:400]", "LOW"), ("[sim:404]", "HIGH"), ("[sim:429-twice]", "HIGH")])
 def test_calls_that_fail_ring_however_they_fail(watch, mark, tier):
     watched = watch()
     # A LOW task that is due too soon for a batch is called with NORMAL.
@@ -59,16 +68,15 @@ def test_calls_that_fail_ring_however_they_fail(watch, mark, tier):
     kind = "content_generation" if tier == "LOW" else "email_draft"
     watched.send(pack(*many(25, mark, kind, **changes)))
     watched.run(11)
-    calls = ("lowtide", "calls", frozenset({("deployment", "lowtide-on-moto"), ("tier", tier)}))
-    assert sum(value for _, value in watched.cloudwatch.points[calls]) >= 25
+    assert sum(watched.values("calls", tier=tier)) >= 25
     assert watched.rang("CallErrors") != []
 
 
 def test_flex_without_capacity_is_no_error_because_the_task_has_another_lane(watch):
     watched = watch(outage(10_000, WindowKind.NO_FLEX))
-    watched.send(pack(*many(25, kind="meeting_summary")))
-    watched.run(70)
-    assert len(watched.stage.records()) == 25
+    watched.send(*many(8, kind="meeting_summary"))
+    watched.run(25)
+    assert sum(watched.values("calls", tier="NORMAL")) >= 20
     assert watched.rang("CallErrors") == []
 
 
@@ -90,7 +98,7 @@ def test_answers_in_time_are_no_late_tasks(watch):
 def test_tasks_that_come_again_and_again_ring_by_our_own_measure_where_sqs_tells_no_age(watch, tier, minutes):
     """A provider that is away: after three receives the messages are in SQS's age no more."""
     watched = watch(outage(minutes * 60.0))
-    watched.send(*many(3, kind=KINDS[tier]))
+    watched.send(*many(1, kind=KINDS[tier]))
     watched.run(minutes)
     assert watched.rang(f"{WAITING[tier]}ByOurRows") != []
     assert not watched.cloudwatch.rings(f"{WAITING[tier]}InQueue", watched.now)
@@ -191,22 +199,20 @@ def test_a_second_cause_of_dead_letters_rings_while_letters_of_the_first_lie_the
     watched.send("{no JSON")
     watched.run(7)
     assert watched.cloudwatch.rang("NewDeadLetters", before, watched.now) != []
-    letters = ("lowtide", "dead_letters", frozenset({("deployment", "lowtide-on-moto")}))
-    assert sum(value for _, value in watched.cloudwatch.points[letters]) == 10
+    assert sum(watched.values("dead_letters")) == 10
 
 
 def test_the_money_and_the_ends_that_the_handlers_print_are_the_ledgers(watch):
     watched = watch()
     watched.send(pack(*many(8), task("dead", text="[sim:400]"), task("slow", text="[sim:500-twice]")))
     watched.run(20)
-    printed = watched.cloudwatch.points
     total = watched.stage.stack.system().ledger.total()
-
-    def summed(metric: str) -> float:
-        return sum(value for (_, name, _), points in printed.items() if name == metric for _, value in points)
-
-    assert (summed("tasks_settled"), summed("dead_letters")) == (10, 1) == (total.tasks, total.dead)
-    assert summed("cost_usd") == pytest.approx(float(total.cost_usd))
+    settled = {
+        status: sum(watched.values("tasks_settled", tier="HIGH", status=status)) for status in ("answered", "dead")
+    }
+    assert settled == {"answered": total.answered, "dead": total.dead} == {"answered": 9, "dead": 1}
+    assert sum(watched.values("cost_usd", tier="HIGH")) == pytest.approx(float(total.cost_usd))
+    assert len(watched.values("latency_s", tier="HIGH")) == total.answered
     assert len(watched.stage.stack.letters()) == 1
     assert watched.stage.stack.invoked["ConsumerHigh"] > 1
 
@@ -237,7 +243,7 @@ def test_an_account_without_quota_rings(watch):
 
 def test_a_provider_that_is_away_opens_a_breaker_that_rings(watch):
     watched = watch(outage(3_000), by_hand={"Reporter", "Assembler"})
-    watched.send(*many(12))
+    watched.send(*many(6))
     watched.run(12)
     assert watched.rang("BreakerOpen") != []
     assert watched.rang("AccountRefused") == []
@@ -262,17 +268,93 @@ def test_a_function_that_is_not_run_any_more_is_silent_and_one_that_runs_is_not(
 
 
 def test_a_queue_that_fills_up_rings_against_what_is_usual(watch):
+    """Half an hour of more than twice the usual; below 50 messages no tier is in trouble, so it takes more than 100."""
     watched = watch(by_hand=QUIET_SCHEDULES | {"ConsumerHigh"})
-    for _ in range(7):
-        # Below 50 messages no tier is in trouble, so it takes more than 100.
-        watched.send(*(task(f"{watched.now}-{number}".replace(" ", "-")) for number in range(15)))
+    for filled in (90, 0, 30, 0, 0, 0, 0, 0, 0):
+        for _ in range(filled):
+            watched.stage.stack.queues["HighQueue"].send("{}", "default")
         watched.run(1)
         watched.invoke("Reporter")
         watched.run(4)
-    assert watched.rang("HighDepthAboveNormal") == []
-    for _ in range(6):
-        watched.run(1)
-        watched.invoke("Reporter")
-        watched.run(4)
-    assert watched.rang("HighDepthAboveNormal") != []
+    [first, *_] = watched.rang("HighDepthAboveNormal")
+    assert timedelta(minutes=40) <= first - START <= timedelta(minutes=45)
     assert watched.rang("LowDepthAboveNormal") == []
+
+
+@pytest.mark.parametrize(("this_week_usd", "rings"), [(130.0, True), (115.0, False)])
+def test_a_task_that_costs_a_quarter_more_than_a_week_ago_rings(watch, this_week_usd, rings):
+    watched = watch()
+    history = boto3.client("cloudwatch")
+    deployment, high = {"Name": "deployment", "Value": DEPLOYMENT}, {"Name": "tier", "Value": "HIGH"}
+    answered = {"Name": "status", "Value": "answered"}
+    for days, cost_usd in ((2, this_week_usd), (9, 100.0)):
+        shared = {"Timestamp": START - timedelta(days=days)}
+        cost = {"MetricName": "cost_usd", "Dimensions": [deployment, high], "Value": cost_usd}
+        tasks = {"MetricName": "tasks_settled", "Dimensions": [deployment, high, answered], "Value": 200.0}
+        history.put_metric_data(Namespace="lowtide", MetricData=[cost | shared, tasks | shared])
+    for _ in range(3):
+        watched.run(5, every=5)
+        watched.invoke("Reporter")
+        watched.run(55, every=5)
+    assert bool(watched.rang("CostPerTaskUp")) is rings
+
+
+@pytest.mark.parametrize(("queue", "alarm"), [("StrandedQueue", "StrandedMessages"), ("MissedRunsQueue", "MissedRuns")])
+def test_what_aws_itself_gives_up_on_rings(watch, queue, alarm):
+    watched = watch()
+    watched.run(6)
+    assert watched.rang(alarm) == []
+    watched.stage.stack.queues[queue].send("{}", "default")
+    watched.run(6)
+    assert watched.rang(alarm) != []
+
+
+def test_a_message_that_waits_for_days_rings_long_before_sqs_deletes_it(watch):
+    watched = watch(by_hand=QUIET_SCHEDULES)
+    watched.send(low("l"))
+    watched.run(6 * 24 * 60, every=60)
+    rang = watched.cloudwatch.rang("QueueAging", watched.now - timedelta(hours=2), watched.now)
+    assert rang != []
+    assert not watched.cloudwatch.rings("QueueAging", START + timedelta(days=4))
+
+
+@pytest.mark.parametrize(("hours", "rings"), [(25, False), (27, True)])
+def test_a_batch_that_is_open_past_its_day_rings(watch, hours, rings):
+    watched = watch(
+        Scenario(batch=BatchWeather(min_s=47 * 3_600, max_s=47 * 3_600)), by_hand={"Reporter", "Poller", "Assembler"}
+    )
+    watched.send(low("l", deadline_seconds=5 * 86_400))
+    watched.run(1)
+    for _ in range(3):
+        watched.invoke("Assembler")
+        watched.run(20, every=5)
+    assert len(watched.stage.stack.system().batches.active()) == 1
+    watched.run(hours * 60, every=30)
+    watched.invoke("Poller")
+    watched.run(6)
+    assert bool(watched.rang("BatchOverdue")) is rings
+
+
+def test_a_batch_that_no_row_knows_rings_once_it_is_swept(watch):
+    lost = Mishap(kind=MishapKind.REPLY_LOST, batches=(1,))
+    hours = BatchWeather(min_s=7_200, max_s=7_200, mishaps=(lost,), list_lag_s=1_200)
+    watched = watch(Scenario(batch=hours), by_hand={"Reporter"})
+    watched.send(pack(*(low(f"l{number}") for number in range(4))))
+    watched.run(150)
+    assert watched.rang("OrphanBatch") != []
+
+
+@pytest.mark.parametrize(("overflow", "alarm"), [("shed", "AdmissionShedding"), ("wait", "AdmissionWaiting")])
+def test_a_tier_past_its_cap_rings_for_what_it_sheds_or_keeps_waiting(watch, overflow, alarm):
+    watched = watch(parameters={"RoutesParameter": "/routes"}, by_hand=QUIET_SCHEDULES | {"ConsumerHigh"})
+    routes = (files("lowtide") / "routes.toml").read_text("utf-8")
+    shipped = 'cap = { depth = 50_000, age_s = 900, overflow = "wait" }'
+    assert shipped in routes
+    capped = routes.replace(shipped, f'cap = {{ depth = 3, age_s = 900, overflow = "{overflow}" }}')
+    boto3.client("ssm").put_parameter(Name="/routes", Value=capped, Type="String", Tier="Advanced")
+    for _ in range(10):
+        watched.stage.stack.queues["HighQueue"].send("{}", "default")
+    watched.run(1)
+    watched.send(*many(3))
+    watched.run(16)
+    assert watched.rang(alarm) != []

@@ -39,16 +39,21 @@ class Watched:
     def send(self, *messages: Any) -> None:
         self.stage.send(*messages)
 
-    def run(self, minutes: int) -> None:
-        """AWS's own metrics are taken once a minute."""
-        for _ in range(minutes):
+    def run(self, minutes: int, *, every: int = 1) -> None:
+        """AWS's own metrics are taken once a minute, or less often where a scene takes days."""
+        for _ in range(minutes // every):
             with redirect_stdout(self.printed):
-                self.stage.stack.wait(60)
+                self.stage.stack.wait(60 * every)
             self._look()
 
     def invoke(self, function: str) -> None:
         with redirect_stdout(self.printed):
             self.stage.stack.invoke(function)
+
+    def values(self, metric: str, **dimensions: str) -> list[float]:
+        """What the handlers have published of a metric."""
+        name = ("lowtide", metric, frozenset({"deployment": DEPLOYMENT, **dimensions}.items()))
+        return [value for _, value in self.cloudwatch.points.get(name, [])]
 
     def ringing(self) -> set[str]:
         return self.cloudwatch.ringing(self.now)
