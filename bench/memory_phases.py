@@ -51,6 +51,9 @@ class Quiet:
     def count(self, name: str, value: float = 1, **dimensions: str) -> None:
         pass
 
+    def measure(self, name: str, value: float, **dimensions: str) -> None:
+        pass
+
     def log(self, event: str, **fields: object) -> None:
         pass
 

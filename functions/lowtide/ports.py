@@ -211,6 +211,15 @@ class Ledger(Protocol):
         """Each entry replaces the one of the same name: a repeated put changes nothing."""
         ...
 
+    def add(self, entries: Sequence[tuple[str, Receipt]]) -> frozenset[str]:
+        """Does the same, and returns the names that were not there before. Of several at once with a name, one has it
+        in what it returns. Dearer than ``put`` where there are many."""
+        ...
+
+    def standing(self, names: Sequence[str]) -> frozenset[str]:
+        """Those of the names that have an entry."""
+        ...
+
     def total(self) -> Receipt:
         """The sum of all entries."""
         ...
@@ -390,6 +399,10 @@ class Callbacks(Protocol):
 class Metrics(Protocol):
     def count(self, name: str, value: float = 1, **dimensions: str) -> None:
         """Adds to a metric of this invocation. Few dimensions, never a task's id."""
+        ...
+
+    def measure(self, name: str, value: float, **dimensions: str) -> None:
+        """One value of a metric whose values are kept apart, so that it has percentiles."""
         ...
 
     def log(self, event: str, **fields: object) -> None:

@@ -41,6 +41,7 @@ from lowtide.core.routes import ProviderSpec, Routes
 from lowtide.ports import AnswerApi, BatchApi, Callbacks, Clock, Events, Message, Metrics, Offload, System
 from lowtide.settings import Settings, variable
 from lowtide.steps.admit import Door
+from lowtide.steps.counted_tasks import CountedTasks
 from lowtide.steps.report import History
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class _Wired:
             dead_letters=self._queue(settings.dead_letter_url),
             stranded=self._queue(settings.stranded_url),
             objects=self._objects,
-            tasks=DynamoRows(table, TASKS),
+            tasks=CountedTasks(DynamoRows(table, TASKS), self._metrics),
             parts=DynamoRows(table, PARTS),
             batches=DynamoRows(table, BATCHES),
             paces=DynamoRows(table, PACES),

@@ -17,7 +17,8 @@ from enum import Enum, auto
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from lowtide.ports import System
+from lowtide.ports import System, Tasks
+from lowtide.steps.counted_tasks import CountedTasks
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ class CrashPlan:
             dead_letters=self.guard(system.dead_letters, "dead_letters"),
             stranded=self.guard(system.stranded, "stranded"),
             objects=self.guard(system.objects, "objects"),
-            tasks=self.guard(system.tasks, "tasks"),
+            tasks=self._guard_tasks(system),
             parts=self.guard(system.parts, "parts"),
             batches=self.guard(system.batches, "batches"),
             paces=self.guard(system.paces, "paces"),
@@ -78,6 +79,13 @@ class CrashPlan:
             events=self.guard(system.events, "events"),
             callbacks=self.guard(system.callbacks, "callbacks"),
         )
+
+    def _guard_tasks(self, system: System) -> Tasks:
+        """A process may die between a write and its count: the rows are guarded, and what counts them is outside."""
+        tasks = system.tasks
+        if isinstance(tasks, CountedTasks):
+            return replace(tasks, rows=self.guard(tasks.rows, "tasks"))
+        return self.guard(tasks, "tasks")
 
     @contextmanager
     def call(self, name: str) -> Iterator[None]:

@@ -19,12 +19,17 @@ class RecordedMetrics:
 
     lines: list[Logged] = field(default_factory=list)
     _sums: dict[tuple[str, frozenset[tuple[str, str]]], float] = field(default_factory=dict)
+    _values: dict[tuple[str, frozenset[tuple[str, str]]], list[float]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def count(self, name: str, value: float = 1, **dimensions: str) -> None:
         counted = (name, frozenset(dimensions.items()))
         with self._lock:
             self._sums[counted] = self._sums.get(counted, 0) + value
+
+    def measure(self, name: str, value: float, **dimensions: str) -> None:
+        with self._lock:
+            self._values.setdefault((name, frozenset(dimensions.items())), []).append(value)
 
     def log(self, event: str, **fields: object) -> None:
         self.lines.append(Logged(event, fields))
@@ -33,6 +38,12 @@ class RecordedMetrics:
         """The sum of a metric over all counts that had these dimensions, and perhaps others."""
         wanted = dimensions.items()
         return sum(value for (counted, given), value in self._sums.items() if counted == name and wanted <= given)
+
+    def values(self, name: str, **dimensions: str) -> list[float]:
+        """What was measured with these dimensions, and perhaps others."""
+        wanted = dimensions.items()
+        kept = (values for (measured, given), values in self._values.items() if measured == name and wanted <= given)
+        return [value for values in kept for value in values]
 
     def events(self) -> list[str]:
         """The names of what was logged, in order."""

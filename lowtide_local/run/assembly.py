@@ -14,6 +14,7 @@ from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
 from lowtide.ports import AnswerApi, BatchApi, Clock, Metrics, System
+from lowtide.steps.counted_tasks import CountedTasks
 from lowtide_local.engine.engine import Engine, in_place
 from lowtide_local.engine.queue import STRANDED
 
@@ -83,7 +84,7 @@ def on_engine(
         dead_letters=engine.queue("dead-letters"),
         stranded=engine.queue(STRANDED),
         objects=engine.objects,
-        tasks=engine.tasks,
+        tasks=CountedTasks(engine.tasks, metrics),
         parts=engine.parts,
         batches=engine.batches,
         paces=engine.paces,

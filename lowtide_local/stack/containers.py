@@ -119,6 +119,7 @@ class Invocation:
     def __init__(self, container: Container, event: dict[str, Any]) -> None:
         function = container.function
         self.container = container
+        self.began = container.hands.now
         self.deadline = container.hands.now + timedelta(seconds=function.timeout_s)
         self.ended = False
         self.answer: Any = None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 AT_ONCE = 10
 """SQS's limit for the messages of one call."""
 
+RECEIVES_TOLD = 3
+"""A message that was received so often is in SQS's age no more."""
+
 _AFTER = timedelta(milliseconds=1)
 """To moto a message is visible only past its moment."""
 
@@ -65,6 +68,12 @@ class MotoQueue:
     @property
     def visible(self) -> int:
         return len(self._queue.messages)
+
+    def oldest_s(self, now: datetime) -> float | None:
+        """As CloudWatch tells the age of the oldest message: those that were received three times are left out."""
+        told = [each for each in self._queue._messages if each.approximate_receive_count < RECEIVES_TOLD]  # noqa: SLF001
+        sent = [datetime.fromtimestamp(int(message.sent_timestamp or 0) / 1000, UTC) for message in told]
+        return (now - min(sent)).total_seconds() if sent else None
 
     def next_visible_at(self) -> datetime | None:
         """When the next message that is not visible becomes so."""

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,23 @@ _ENVIRONMENT = {
 Ended = Callable[[Invocation], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An invocation that has ended, as Lambda's own metrics tell of it."""
+
+    function: str
+    began: datetime
+    ended: datetime
+    failed: bool
+
+
 class NeverQuiet(LowtideError):
     """Something is still on a queue, in a part or in a batch after all the time that it was given."""
 
 
 class Stack:
-    """The running deployment. ``invoked`` counts invocations by function, ``failures`` are (function, error) of those
-    that raised or were killed."""
+    """The running deployment. ``invoked`` counts invocations by function, ``runs`` are those that have ended,
+    ``failures`` are (function, error) of those that raised or were killed."""
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class Stack:
         self.template = template
         self.physical = physical
         self.invoked: Counter[str] = Counter()
+        self.runs: list[Run] = []
         self.failures: list[tuple[str, BaseException]] = []
         self._hands = hands
         self._outside = outside
@@ -188,6 +200,7 @@ class Stack:
         for invocation, then in ended:
             invocation.container.invocation = None
             function = invocation.container.function.name
+            self.runs.append(Run(function, invocation.began, self.now, invocation.error is not None))
             if invocation.error is not None:
                 self.failures.append((function, invocation.error))
             then(invocation)

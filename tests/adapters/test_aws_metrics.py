@@ -60,6 +60,27 @@ def test_each_set_of_dimensions_is_a_line_of_its_own(printed):
     assert alone["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "oldest_batch_age_s", "Unit": "Seconds"}]
 
 
+def test_what_is_measured_is_published_value_by_value_a_hundred_a_line(printed):
+    for seconds in range(101):
+        printed.metrics.measure("latency_s", seconds, tier="LOW")
+    printed.metrics.flush()
+    first, second = printed.lines()
+    assert (first["latency_s"], second["latency_s"]) == ([float(each) for each in range(100)], [100.0])
+    assert first["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "latency_s", "Unit": "Seconds"}]
+
+
+def test_a_long_invocation_publishes_in_between_so_that_a_kill_loses_seconds_of_counts(capsys):
+    now = [0.0]
+    metrics = EmfMetrics("shop", lambda: now[0])
+    for now[0] in (700.0, 704.0, 709.9):
+        metrics.count("tasks_settled", tier="LOW")
+    assert capsys.readouterr().out == "", "what lies before the first count is no delay of it"
+    now[0] = 710.0
+    metrics.measure("latency_s", 3.0, tier="LOW")
+    counted, measured = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (counted["tasks_settled"], measured["latency_s"]) == ([3.0], [3.0])
+
+
 def test_a_log_line_holds_ids_sizes_and_reasons(printed):
     moment = datetime(2026, 3, 1, tzinfo=UTC)
     printed.metrics.log(

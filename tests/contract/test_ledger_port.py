@@ -58,6 +58,32 @@ def test_an_entry_that_is_taken_back_leaves_nothing(store: Store) -> None:
     assert store.ledger.total() == Receipt()
 
 
+def test_adding_says_which_names_are_new_and_replaces_like_a_put(store: Store) -> None:
+    assert store.ledger.add([("duplicate/1", receipt("0.5")), ("duplicate/2", receipt("0.25"))]) == {
+        "duplicate/1",
+        "duplicate/2",
+    }
+    assert store.ledger.add([("duplicate/2", receipt("0.75")), ("duplicate/3", receipt("1"))]) == {"duplicate/3"}
+    assert store.ledger.total().cost_usd == Decimal("2.25")
+
+
+def test_what_was_put_is_not_new_when_it_is_added_and_nothing_added_is_nothing_new(store: Store) -> None:
+    store.ledger.put([("task/1", receipt())])
+    assert store.ledger.add([("task/1", receipt())]) == frozenset()
+    assert store.ledger.add([]) == frozenset()
+
+
+def test_of_two_entries_with_one_name_the_last_is_added_and_the_name_is_new_once(store: Store) -> None:
+    assert store.ledger.add([("task/1", receipt("1")), ("task/1", receipt("2"))]) == {"task/1"}
+    assert store.ledger.total().cost_usd == Decimal(2)
+
+
+def test_only_what_has_an_entry_stands(store: Store) -> None:
+    store.ledger.put([(f"task/{number}", receipt()) for number in range(3)])
+    assert store.ledger.standing(["task/1", "task/9", "task/2", "task/1"]) == {"task/1", "task/2"}
+    assert store.ledger.standing([]) == frozenset()
+
+
 def test_names_may_be_any_text(store: Store) -> None:
     store.ledger.put([("run/ligne é/1", receipt("1")), ("run/ligne é/2", receipt("1"))])
     assert store.ledger.total().tasks == 2

@@ -68,7 +68,7 @@ def test_a_never_batched_task_that_asks_for_low_is_not_on_low_s_queue(tmp_path):
     world.live(story)
 
 
-@pytest.mark.parametrize("call", ["high.send", "low.send", "dead_letters.send", "ledger.put"])
+@pytest.mark.parametrize("call", ["high.send", "low.send", "dead_letters.send", "ledger.add"])
 def test_what_ingest_had_sent_when_it_died_is_known_again_when_it_comes_a_second_time(tmp_path, call):
     """Duplicates and conflicts too are counted once, though their messages come twice."""
     world = World(tmp_path)

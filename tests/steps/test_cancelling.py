@@ -473,7 +473,7 @@ class SlowLedger:
 
     def __init__(self, ledger, sleep):
         self._ledger, self._sleep = ledger, sleep
-        self.total = ledger.total
+        self.total, self.standing = ledger.total, ledger.standing
 
     def put(self, entries):
         sleep, self._sleep = self._sleep, None

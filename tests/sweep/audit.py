@@ -17,6 +17,7 @@ from lowtide.core.tasks import SETTLED
 from lowtide.steps.deliver import document_of
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import settled
+from tests.sweep.counts import uncounted
 from tests.sweep.day import DUPLICATES, EITHER, ENDS, LETTERS, REFUSED, REPLIES, WOKEN
 from tests.sweep.world import QUEUES, Life, World
 
@@ -25,9 +26,15 @@ def faults(world: World) -> list[str]:
     """Every promise that does not hold, in a line each; empty where all do."""
 
     async def look(life: Life) -> list[str]:
-        return [*_tasks(life), *_bill(life), *_ledger(life), *_left_over(life), *_outward(life)]
+        return [*_tasks(life), *_bill(life), *_ledger(life), *_left_over(life), *_outward(life), *_counted(life)]
 
     return world.live(look)
+
+
+def _counted(life: Life) -> Iterator[str]:
+    """A process that dies may lose what it was about to count. Nothing is counted twice."""
+    missing = uncounted(life.world.metrics, life.system, life.engine)
+    yield from (f"{name} was counted {-amount:g} too often" for name, amount in missing.items() if amount < 0)
 
 
 def _tasks(life: Life) -> Iterator[str]:

@@ -19,10 +19,12 @@ from lowtide.core.task_rows import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import System
 from lowtide.steps.carry import send_tasks
+from lowtide.steps.counted_tasks import CountedTasks
 from lowtide.steps.outlook import margins_of
 from lowtide.steps.sweep import sweep
 from lowtide.steps.turns import TO_COLLECT
 from lowtide_local.engine.crashes import Crash, Side
+from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.run.assembly import on_engine
 from tests.sweep.cast import CONSUMED, Actor, Operator, Role, TurnedOver, cast, driven
 from tests.sweep.ground import Ground, RepeatingQueue
@@ -84,14 +86,12 @@ class Endless(BaseException):
     """No step may take it for an error of its own."""
 
 
-class Quietly:
-    """A ports.Metrics that tells the trace, where there is one."""
+class Traced(RecordedMetrics):
+    """Metrics that tell the trace as well, where there is one."""
 
     def __init__(self, trace: Trace | None) -> None:
+        super().__init__()
         self._trace = trace
-
-    def count(self, name: str, value: float = 1, **dimensions: str) -> None:
-        pass
 
     def log(self, event: str, **fields: object) -> None:
         if self._trace is not None:
@@ -165,6 +165,7 @@ class Play:
     ) -> None:
         self.schedule = schedule
         self._trace = trace
+        self.metrics = Traced(trace)
         self._system_of = system_of
         self.dice = schedule.dice
         self.stage = Interleaver()
@@ -246,13 +247,13 @@ class Play:
             clock=self.clock,
             answers={"openai": self.provider},
             batch_apis={"openai": self.provider},
-            metrics=Quietly(self._trace),
+            metrics=self.metrics,
         )
         self.replies, self.events, self.callbacks = ReplyBox(), EventBox(), CallbackBox()
         return replace(
             built,
             tiers=tiers,
-            tasks=WatchedRows(engine.tasks, watch, watch.tasks),
+            tasks=CountedTasks(WatchedRows(engine.tasks, watch, watch.tasks), self.metrics),
             parts=WatchedRows(engine.parts, watch, watch.parts),
             batches=WatchedRows(engine.batches, watch, watch.batches),
             replies=self.replies,

@@ -21,6 +21,7 @@ from lowtide.steps.deliver import document_of
 from lowtide.steps.rescue import rest_of
 from lowtide_local.engine.engine import Engine
 from lowtide_local.run.records import settled
+from tests.sweep.counts import uncounted
 from tests.sweep.model_provider import Mishap
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def broken(play: Play) -> Iterator[str]:
     if not records:
         yield from _ledger(play)
         yield from _late(play)
+        yield from _counted(play)
     yield from _left(play)
     yield from _told(play)
 
@@ -279,6 +281,13 @@ def _ledger(play: Play) -> Iterator[str]:
     ).model_copy(update={"refused": 0, "duplicates": len(play.copies)})
     if total != told:
         yield f"the ledger says {total.model_dump_json()}, the records {told.model_dump_json()}"
+
+
+def _counted(play: Play) -> Iterator[str]:
+    """Where nobody died and no port raised, all of it; otherwise never more than happened."""
+    missing = uncounted(play.metrics, play.system, play.engine)
+    sure = not play.crashed and not play.doubtful and not play.schedule.troubles
+    yield from (f"{name} lacks {amount:g}" for name, amount in missing.items() if amount < 0 or sure)
 
 
 def _told(play: Play) -> Iterator[str]:

@@ -54,7 +54,7 @@ class Forgetful:
     """A ledger that keeps no count of what was repaid."""
 
     def __init__(self, ledger) -> None:
-        self.total, self._put = ledger.total, ledger.put
+        self.total, self.add, self.standing, self._put = ledger.total, ledger.add, ledger.standing, ledger.put
 
     def put(self, entries):
         self._put([(name, receipt.model_copy(update={"repaid": 0})) for name, receipt in entries])
@@ -75,7 +75,8 @@ def test_the_day_without_a_kill_makes_every_kind_of_call_that_a_consumer_makes()
     assert set(outcome.calls) == {
         *("normal.receive", "normal.defer", "normal.delete", "levels.mark", "paces.get", "paces.apply"),
         *("tasks.get", "tasks.apply", "answers.openai.answer"),
-        *("ledger.put", "replies.send", "events.send", "dead_letters.send", "callbacks.send"),
+        *("ledger.put", "ledger.add"),
+        *("replies.send", "events.send", "dead_letters.send", "callbacks.send"),
         *("objects.put", "objects.get"),
     }
 

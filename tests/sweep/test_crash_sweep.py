@@ -15,10 +15,11 @@ import pytest
 from lowtide.core.errors import Unfinished
 from lowtide_local.engine.crashes import CrashPlan, Side, every_crash
 from tests.sweep.audit import faults
+from tests.sweep.counts import uncounted
 from tests.sweep.day import begin
 from tests.sweep.refusals import RaisesAt
 from tests.sweep.troubles import service_of
-from tests.sweep.world import World, later
+from tests.sweep.world import Life, World, later
 
 EVERY = 12
 """One in so many of these crashes is played: over HTTP each takes a second, and `make sweep` plays all without it."""
@@ -45,7 +46,13 @@ def clean_calls(directory: Path) -> list[str]:
     world, plan = begin(directory), CrashPlan()
     assert world.work(plan)
     assert faults(world) == []
+    assert world.live(all_counted)
     return plan.calls
+
+
+async def all_counted(life: Life) -> bool:
+    """To the last cent and try: what no crash took from the metrics is in them."""
+    return uncounted(life.world.metrics, life.system, life.engine) == {}
 
 
 def test_the_day_reaches_every_step_of_the_way_through(tmp_path):

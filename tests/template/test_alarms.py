@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 from metric_maths import Points, fires, metrics_of
 
+from consumer import SETTLE_S
 from lowtide_local.stack.intrinsics import Evaluator, read_yaml
 
 ROOT = Path(__file__).parents[2]
+TIERS = ("critical", "high", "normal")
 DAY_S, HOUR_S, WEEK_S = 86_400, 3_600, 604_800
-COMPOSITE_PARTS = {"CriticalWaitsInQueue", "CriticalWaitsAtIntake", "CriticalWaitsByOurRows"}
+COMPOSITES = {
+    "CriticalWaiting": {"CriticalWaitsInQueue", "CriticalWaitsAtIntake", "CriticalWaitsByOurRows"},
+    "HighWaiting": {"HighWaitsInQueue", "HighWaitsByOurRows"},
+    "NormalWaiting": {"NormalWaitsInQueue", "NormalWaitsByOurRows"},
+}
+COMPOSITE_PARTS = frozenset().union(*COMPOSITES.values())
 
 Series = dict[str, Points]
 
@@ -25,7 +32,7 @@ def steady(**values: float) -> Series:
 
 def calls(per_tier: float, failed: float) -> Series:
     """Traffic on CRITICAL; zeros from the reporter elsewhere."""
-    quiet = {f"{kind}_{tier}": 0.0 for kind in ("calls", "errors") for tier in ("high", "normal")}
+    quiet = {f"{kind}_{tier}": 0.0 for kind in ("calls", "errors") for tier in ("high", "normal", "low")}
     return steady(calls_critical=per_tier, errors_critical=failed, **quiet)
 
 
@@ -38,10 +45,26 @@ LOUD: list[tuple[str, Series]] = [
     *((name, steady(depth=101, baseline=0)) for name in DEPTHS),
     ("CallErrors", calls(100, 6)),
     ("CallErrors", calls(20, 20)),
+    ("CallErrors", calls(0, 0) | steady(calls_low=20, errors_low=2)),
+    ("CallErrors", calls(20, 20) | steady(calls_normal=5_000)),
+    ("CallErrors", calls(8, 8) | steady(calls_high=7, errors_high=7, calls_normal=5, errors_normal=5)),
     ("CostPerTaskUp", {"value": [1.21, 1.3, 1.25]}),
     ("CriticalWaitsInQueue", {"value": [301]}),
     ("CriticalWaitsAtIntake", {"value": [301]}),
     ("CriticalWaitsByOurRows", {"value": [301]}),
+    ("HighWaitsInQueue", {"value": [301, 301]}),
+    ("HighWaitsByOurRows", {"value": [301]}),
+    ("NormalWaitsInQueue", {"age": [7_201], "on_purpose": [0]}),
+    ("NormalWaitsByOurRows", {"value": [7_201]}),
+    ("TasksLate", {"late_high": [3], "ended_high": [50]}),
+    ("TasksLate", {"late_low": [3], "ended_low": [3], "late_high": [0], "ended_high": [9_000]}),
+    ("NewDeadLetters", {"value": [1]}),
+    ("FunctionErrors", {"poller": [1, 0, 1]}),
+    ("FunctionErrors", {"high": [0, 9, 0], "reporter": [None, None, 1]}),
+    ("FunctionThrottles", {"critical": [1, 1, 1]}),
+    ("FunctionNearTimeout", {"high": [38_001]}),
+    ("FunctionNearTimeout", {"normal": [299_000], "ingest": [100]}),
+    ("RoutesRefused", {"value": [1]}),
     ("BatchItemsFailed", {"lines": [20], "failed": [2]}),
     ("BatchItemsFailedSixHours", {"lines": [2000], "failed": [101]}),
     ("BatchOverdue", {"value": [26 * HOUR_S + 1]}),
@@ -64,6 +87,21 @@ QUIET: list[tuple[str, Series]] = [
     ("CallErrors", calls(100, 5)),
     ("CallErrors", calls(19, 19)),
     ("CallErrors", calls(0, 0)),
+    ("CallErrors", calls(0, 0) | steady(calls_low=19, errors_low=19)),
+    ("HighWaitsInQueue", {"value": [301, 300]}),
+    ("HighWaitsByOurRows", {"value": [60]}),
+    ("NormalWaitsInQueue", {"age": [90_000], "on_purpose": [1]}),
+    ("NormalWaitsInQueue", {"age": [3_600], "on_purpose": [0]}),
+    ("NormalWaitsByOurRows", {"value": [3_600]}),
+    ("TasksLate", {"late_high": [2], "ended_high": [2]}),
+    ("TasksLate", {"late_high": [3], "ended_high": [60]}),
+    ("TasksLate", {}),
+    ("NewDeadLetters", {}),
+    ("FunctionErrors", {"poller": [0, 0, 1]}),
+    ("FunctionErrors", {}),
+    ("FunctionThrottles", {"critical": [5, 0, 5]}),
+    ("FunctionNearTimeout", {"high": [35_500], "normal": [295_500], "critical": [15_500], "poller": [400_000]}),
+    ("RoutesRefused", {}),
     ("CostPerTaskUp", {"value": [1.3, 1.1, 1.3]}),
     ("CostPerTaskUp", {"value": [1.3, None, None]}),
     ("CriticalWaitsInQueue", {"value": [300]}),
@@ -123,7 +161,12 @@ def test_alarms_read_only_what_the_functions_publish(alarms):
         "calls": {"tier"},
         "call_errors": {"tier"},
         "cost_per_task_ratio": set(),
-        "critical_wait_s": set(),
+        "wait_s": {"tier"},
+        "tasks_late": {"tier"},
+        "latency_s": {"tier"},
+        "tasks_waiting_off_peak": {"tier"},
+        "dead_letters": set(),
+        "routes_refused": set(),
         "batch_lines": set(),
         "batch_lines_failed": set(),
         "oldest_batch_age_s": set(),
@@ -147,12 +190,39 @@ def test_dead_letters_are_counted_by_what_is_there_to_see(alarms):
         assert alarms[name]["Properties"]["MetricName"] == "ApproximateNumberOfMessagesVisible"
 
 
-def test_any_of_three_ages_says_that_critical_waits(alarms):
-    composite = read_yaml(ROOT / "infra" / "alarms.yaml")["Resources"]["CriticalWaiting"]["Properties"]
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_any_of_its_ages_says_that_a_tier_waits(alarms: dict[str, Any], name: str):
+    composite = read_yaml(ROOT / "infra" / "alarms.yaml")["Resources"][name]["Properties"]
     rule = composite["AlarmRule"]["Fn::Sub"]
-    assert set(re.findall(r'ALARM\("\$\{(\w+)}"\)', rule)) == COMPOSITE_PARTS
-    assert rule.count(" OR ") == 2
-    assert not any("AlarmActions" in alarms[part]["Properties"] for part in COMPOSITE_PARTS), "one mail, not two"
+    assert set(re.findall(r'ALARM\("\$\{(\w+)}"\)', rule)) == COMPOSITES[name]
+    assert rule.count(" OR ") == len(COMPOSITES[name]) - 1
+    assert not any("AlarmActions" in alarms[part]["Properties"] for part in COMPOSITES[name]), "one mail, not two"
+    assert "AlarmActions" in composite
+
+
+def test_a_function_that_nears_its_end_has_used_up_what_it_keeps_for_settling(alarms, template):
+    expression = alarms["FunctionNearTimeout"]["Properties"]["Metrics"][0]["Expression"]
+    limits_ms = {name: int(limit) for name, limit in re.findall(r"(\w+) / (\d+)", expression)}
+    named = {name: f"Consumer{name.title()}" if name in TIERS else name.title() for name in limits_ms}
+    timeouts_ms = {name: template.functions[function].timeout_s * 1000 for name, function in named.items()}
+    for name, limit_ms in limits_ms.items():
+        planned_ms = timeouts_ms[name] - SETTLE_S * 1000 if name in TIERS else timeouts_ms[name] * 0.6
+        assert planned_ms < limit_ms < timeouts_ms[name], name
+
+
+def test_every_function_that_always_runs_is_watched(alarms, template):
+    optional = {name for name in template.functions if name in ("Webhook", "Hinted")}
+    for name in ("FunctionErrors", "FunctionThrottles", "FunctionNearTimeout"):
+        watched = {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics_of(alarms[name]).values()}
+        assert watched == {f"{function}Name" for function in template.functions.keys() - optional}
+
+
+def test_no_alarm_on_maths_reads_more_than_cloudwatch_takes(alarms):
+    for name, alarm in alarms.items():
+        metrics = len(metrics_of(alarm))
+        expressions = len(alarm["Properties"].get("Metrics", ())) - metrics
+        assert metrics <= 10, name
+        assert expressions <= 10, name
 
 
 def test_every_alarm_tells_somebody_and_tells_when_it_is_over(alarms):
@@ -187,7 +257,10 @@ def test_every_alarm_has_an_entry_in_the_runbook(alarms):
     assert all(name in runbook for name in alarms)
 
 
-@pytest.mark.parametrize("widget", ["Depth", "Age", "accepted", "full", "failed", "Cost per answered task"])
+@pytest.mark.parametrize(
+    "widget",
+    ["Depth", "waits", "accepted", "full", "failed", "Cost per answered task", "late", "Latency", "Errors", "Duration"],
+)
 def test_the_dashboard_is_json_and_shows(widget: str):
     document = read_yaml(ROOT / "infra" / "dashboard.yaml")
     given = {name: f"the-{name}" for name in document["Parameters"]}

@@ -223,7 +223,8 @@ def test_ingest_which_reads_what_strangers_send_reaches_no_row_of_a_task_or_a_ba
     }
     assert reached == {
         ("dynamodb:BatchGetItem",): {f"{levels.PARTITIONS}*"},
-        ("dynamodb:BatchWriteItem",): {f"{levels.PARTITIONS}*", f"{ledger.PARTITIONS}*"},
+        ("dynamodb:PutItem",): {f"{ledger.PARTITIONS}*"},
+        ("dynamodb:BatchWriteItem",): {f"{levels.PARTITIONS}*"},
     }
 
 

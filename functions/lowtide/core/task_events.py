@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, StrEnum, auto
 
+from .endings import Ending
 from .lanes import Lane
 from .records import Pointer, ResultDocument, Status
 from .task import AcceptedTask
@@ -115,7 +116,8 @@ class Settle:
     """The end. The document is durable in this very write, or already durable where ``pointer`` says.
 
     ``unsure`` is 1 where the provider may have billed an attempt that brought no answer. ``strikes``: those after
-    the last attempt, for what it cost; the row's count of failures stays what it was when that began.
+    the last attempt, for what it cost; the row's count of failures stays what it was when that began. ``ending`` is
+    what the metrics count; the row does not keep it.
     """
 
     holders: frozenset[str]
@@ -127,6 +129,7 @@ class Settle:
     pointer: Pointer | None = None
     unsure: int = 0
     strikes: Strikes | None = None
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``row`` is the row as it is after the decision; it is to be written only where ``changed``."""
+    """``row`` is the row as it is after the decision; it is to be written only where ``changed``. ``before`` is the row
+    that was changed, where one was."""
 
     verdict: Verdict
     row: TaskRow | None
     changed: bool = False
+    before: TaskRow | None = field(default=None, compare=False, repr=False)

@@ -27,6 +27,7 @@ that is applied twice changes nothing the second time; where its sender goes by 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
@@ -85,6 +86,11 @@ _NO_RECORD: dict[str, object] = {"document": None, "pointer": None, "error_code"
 
 def transition(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision:
     """What ``event`` does to ``row`` at ``now``. Total: every state takes every event."""
+    decision = _decide(row, event, now)
+    return replace(decision, before=row) if decision.changed else decision
+
+
+def _decide(row: TaskRow | None, event: TaskEvent, now: datetime) -> Decision:
     match event:
         case Accept(task):
             return _accept(row, task)

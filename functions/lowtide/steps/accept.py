@@ -24,6 +24,7 @@ from lowtide.ports import Message, System
 
 from .apart import apart
 from .carry import send_tasks
+from .deliver import enter_without_task
 from .letters import send_letters
 from .tell import wake
 
@@ -77,8 +78,8 @@ def accept_messages(system: System, messages: Sequence[Message]) -> Intake:
     _defer(system, [(message, wait_s(message.receives)) for message in intake.waiting])
     _defer(system, [(message, 0) for message in intake.later])
     for task in intake.accepted:
-        system.metrics.count("tasks_accepted", tier=task.tier.value)
-    system.metrics.count("refused", len(intake.refused))
+        # With second copies of a task, and those of another delivery: which of them are accepted their claims find out.
+        system.metrics.count("tasks_forwarded", tier=task.tier.value)
     return intake
 
 
@@ -117,7 +118,7 @@ def _forward(system: System, going: Sequence[Judged]) -> None:
     wake(system, [callback for _, judged in going for callback in judged.callbacks])
     refused_ = [(message, len(judged.refused)) for message, judged in going if judged.refused]
     if refused_:
-        system.ledger.put([(f"intake/{message.id}", Receipt(refused=count)) for message, count in refused_])
+        enter_without_task(system, [(f"intake/{message.id}", Receipt(refused=count)) for message, count in refused_])
 
 
 def _give_back(system: System, messages: Sequence[Message]) -> None:

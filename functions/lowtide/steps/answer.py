@@ -19,7 +19,7 @@ from .call import Caller
 from .carry import Unreadable, read_tasks
 from .coalesce import Coalescer
 from .conclude import Ended
-from .deliver import Delivery, count, deliver, publish, told
+from .deliver import Delivery, count, deliver, told
 from .gate import Gate
 from .in_hand import InHand
 from .lookout import on_the_lookout
@@ -69,8 +69,8 @@ async def answer(
         reader = _Reader(system, caller, in_hand, ended)
         reports = await asyncio.gather(*(reader.message(message) for message in messages))
     await gate.close()
-    if tier is Tier.CRITICAL and caller.waits_s:
-        system.metrics.count("critical_wait_s", max(caller.waits_s))
+    for waiting, longest_s in caller.waits_s.items():
+        system.metrics.measure("wait_s", longest_s, tier=waiting.value)
     done = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is None)
     again = tuple(m for m, ended in zip(messages, reports, strict=True) if ended.delay_s is not None)
     halted = next((ended.halted for ended in reports if ended.halted), None)
@@ -132,7 +132,8 @@ class _Reader:
         delays = [e.delay_s for e in ended if e.delay_s is not None]
         entry = f"message/{message.id}" if len(ended) == len(outcomes) and not delays else None
         whole = [e.delivery for e in ended if e.delivery is not None]
-        await self._system.offload(lambda: self._count(entry, whole))
+        # ``entry`` is None where the message comes again, with all its tasks.
+        await self._system.offload(lambda: count(self._system, entry, whole))
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -151,12 +152,6 @@ class _Reader:
         where = f"{message.id}/{place}"
         ended = await self._caller.task(task, where, seen, receives=message.receives, beside=beside)
         return ended if ended.delivery is None else replace(ended, delivery=await tell(ended.delivery))
-
-    def _count(self, entry: str | None, whole: Sequence[Delivery]) -> None:
-        """``entry`` is None where the message comes again, with all its tasks."""
-        count(self._system, entry, whole)
-        if entry is not None:
-            publish(self._system, whole)
 
     def _away_s(self, message: Message, wait_s: float, waiting: Sequence[AcceptedTask]) -> float:
         """Whatever a message is given back for, SQS counts: it must not come to its last receive by waiting."""

@@ -24,6 +24,7 @@ from lowtide.core.tasks import (
     Verdict,
     transition,
 )
+from lowtide.core.tiers import Tier
 from lowtide.ports import Call, Change, System
 
 from .ahead import CheapHoursAhead
@@ -58,8 +59,10 @@ class Caller:
         self._lookout = lookout
         self._stop_at = stop_at
         self._whole_s = inf if stop_at is None else (stop_at - system.clock.now()).total_seconds()
-        self.waits_s: list[float] = []
-        """How long each task waited from its acceptance to its claim."""
+        self.waits_s: dict[Tier, float] = {}
+        """The longest time since its acceptance of a task that was to be called, by tier. A task that comes again and
+        again counts each time, whatever it waits for; one that waits for cheaper hours does not, and neither does LOW:
+        it was rescued late in its day."""
         self._rows: TaskRows = Coalescer(
             lambda changes: system.tasks.apply(changes, system.clock.now()), system.offload
         )
@@ -79,6 +82,7 @@ class Caller:
             task = task.model_copy(update={"provider": self._system.routes.model(task.model).provider})
         if (away_s := await self._cheap_hours.away_s(task, seen, beside)) is not None:
             return Ended(delay_s=away_s)
+        self._note_wait(task)
         async with self._slots.turn(task) as turn:
             if turn.away_s is not None:
                 return self._turned_away(task, turn.away_s)
@@ -98,6 +102,11 @@ class Caller:
                 await self._gate.unused(admitted)
                 return self._yielded(place, receives)
             return await self._admitted(task, admitted, place, seen)
+
+    def _note_wait(self, task: AcceptedTask) -> None:
+        if task.tier is not Tier.LOW:
+            waited_s = (self._system.clock.now() - task.accepted_at).total_seconds()
+            self.waits_s[task.tier] = max(waited_s, self.waits_s.get(task.tier, 0.0))
 
     def _turned_away(self, task: AcceptedTask, away_s: float) -> Ended:
         """Too many calls of its model are in line. The task is back while half of the time it had is still left."""
@@ -135,7 +144,6 @@ class Caller:
         if claim.verdict is not Verdict.APPLIED or claim.row is None:
             await self._gate.unused(go)
             return self._conclude.unclaimed(task, claim, place)
-        self.waits_s.append((now - task.accepted_at).total_seconds())
         row = claim.row
         if task.candidates is not None:
             # A probe is one call, and the question is the first: it asks for a moment of its own.

@@ -151,8 +151,8 @@ class _Collection:
             unread.keep(self._system, row)
             beside = {"retried": len(again), "rescued": len(freed), "in_vain": in_vain, "unread": unread.count}
             tally = settlement.tally.model_copy(update=beside)
-        self._report(len(sent), tally.answered)
-        batch.apply(Clean(batch.owner, tally))
+        if batch.apply(Clean(batch.owner, tally)):
+            self._report(len(sent), tally.answered)
         self._refused = again.refused or freed.refused
         if self._refused is not None:
             # An unnamed refusal inside a batch says nothing about calls.

@@ -10,12 +10,15 @@ from lowtide.core import documents
 from lowtide.core.breaker import spread_s
 from lowtide.core.documents import Try
 from lowtide.core.doubts import doubted
+from lowtide.core.endings import Ending
 from lowtide.core.outcomes import (
+    KEY_STORE_AWAY,
     UNSENDABLE,
     Again,
     Answered,
     Bury,
     Halt,
+    LaneFault,
     Outcome,
     Response,
     backoff_s,
@@ -84,14 +87,12 @@ class Conclusions:
         if isinstance(outcome, Again | Bury) and outcome.billed:
             paid = documents.charged(task, attempt, response, self._system.prices, now)
             attempt = replace(attempt, strikes=paid)
-        self._system.metrics.count("calls", tier=task.tier.value)
+        self._count(task, response, outcome)
         match outcome:
             case Answered():
                 document = documents.answered(task, attempt, response, self._system.prices, now)
                 return await self._end(task, row, document, unsure=0)
             case Bury(code, message):
-                if not outcome.billed:
-                    self._system.metrics.count("call_errors", tier=task.tier.value)
                 document = documents.dead(task, attempt, code, message, response, now)
                 return await self._end(task, row, document, unsure=0, strikes=attempt.strikes)
             case Again():
@@ -100,6 +101,26 @@ class Conclusions:
                 return await self.halted(task, row, outcome, standing.not_before)
             case _:
                 assert_never(outcome)
+
+    def _count(self, task: AcceptedTask, response: Response, outcome: Outcome) -> None:
+        """The call and how it ended. A lane that would not serve it, flex without capacity, is no error: that is what
+        flex is cheap for, and the task has another lane. A request that was never made is no call."""
+        if response.fault == KEY_STORE_AWAY or response.fault in UNSENDABLE:
+            return
+        names = ["calls"]
+        match outcome:
+            case Answered():
+                pass
+            case Again(counts=False, lane_fault=LaneFault()):
+                names += ["flex_refused"]
+            case Again(counts=False):
+                names += ["call_errors", "calls_put_off"]
+            case Again() | Bury() | Halt():
+                names += ["call_errors"]
+            case _:
+                assert_never(outcome)
+        for name in names:
+            self._system.metrics.count(name, tier=task.tier.value)
 
     async def halted(self, task: AcceptedTask, row: TaskRow, halt: Halt, not_before: datetime | None) -> Ended:
         self._system.metrics.count("account_refused")
@@ -127,8 +148,6 @@ class Conclusions:
             attempt.strikes, now, counts=counts, lane_fault=outcome.lane_fault, forgiven=forgiven
         )
         strikes = doubted(strikes, outcome, standing.began_at or now)
-        counted = "call_errors" if outcome.counts else "flex_refused" if outcome.lane_fault else "calls_put_off"
-        self._system.metrics.count(counted, tier=task.tier.value)
         if counts and strikes.failures >= retries.attempts:
             last = replace(attempt, strikes=strikes)
             document = documents.dead(task, last, outcome.code, outcome.message, response, now)
@@ -177,6 +196,7 @@ class Conclusions:
             pointer=pointer,
             unsure=unsure,
             strikes=strikes,
+            ending=Ending.of(task, document),
         )
         decision = await self._rows(Change(task.key, settle, row))
         if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None:

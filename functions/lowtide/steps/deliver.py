@@ -43,11 +43,13 @@ class Delivery:
     row: TaskRow | None = None
     document: ResultDocument | None = None
     beside: TaskRow | None = None
+    earlier: bool = False
+    """The task ended in an earlier delivery, which may have told of it."""
 
     @classmethod
     def settled(cls, task: AcceptedTask, row: TaskRow, document: ResultDocument | None = None) -> Delivery:
-        """``document`` may be left out: ``deliver`` then reads it from where the row keeps it."""
-        return cls(task=task, row=row, document=document or row.document)
+        """``document`` is left out for a task that an earlier delivery ended: the row keeps it, or says where it is."""
+        return cls(task=task, row=row, document=document or row.document, earlier=document is None)
 
     @classmethod
     def unneeded(cls, task: AcceptedTask, row: TaskRow) -> Delivery | None:
@@ -70,14 +72,13 @@ class Delivery:
     @classmethod
     def unreadable(cls, message: Message, reason: str, now: datetime) -> Delivery:
         text = f"the message on a tier's queue is not one that ingest wrote ({reason}); send tasks to the intake queue"
-        return cls(Receipt(refused=1), letter=(message.id, refused_letter(message.body, "invalid_task", text, now)))
+        letter = refused_letter(message.body, "invalid_task", text, now)
+        return cls(Receipt(refused=1), entry=f"unreadable/{message.id}", letter=(message.id, letter))
 
 
 def deliver(system: System, entry: str | None, deliveries: Sequence[Delivery]) -> None:
     """Tell what was settled, then count it: see ``told`` and ``count``."""
-    whole = told(system, deliveries)
-    count(system, entry, whole)
-    publish(system, whole)
+    count(system, entry, told(system, deliveries))
 
 
 def told(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -110,18 +111,29 @@ def told(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 def _sent(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
     whole = [_filled(system, delivery) for delivery in deliveries]
-    letters = [delivery.letter for delivery in whole if delivery.letter is not None]
-    send_letters(system, letters)
+    untold = _untold(system, whole)
+    send_letters(system, [delivery.letter for delivery in untold if delivery.letter is not None])
     tell(
         system,
         [
             Ended(delivery.task, delivery.row, delivery.document.record)
-            for delivery in whole
+            for delivery in untold
             if delivery.task is not None and delivery.row is not None and delivery.document is not None
         ],
     )
     wake(system, [callback for delivery in whole if (callback := _beside(system, delivery)) is not None])
     return whole
+
+
+def _untold(system: System, whole: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Without the deaths and the refusals whose own entry is in the ledger: it was put there after they had been told
+    of. (The entry of a cancelled task may come from an answer in vain, before anybody was told.)"""
+    dead = [each for each in whole if each.row is None or (each.earlier and each.row.state is TaskState.DEAD)]
+    names = [each.entry for each in dead if each.entry is not None]
+    if not names:
+        return whole
+    told_of = system.ledger.standing(names)
+    return [each for each in whole if each.entry is None or each.entry not in told_of]
 
 
 def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:
@@ -137,8 +149,22 @@ def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:
     together = [delivery for delivery in whole if delivery.entry is None and delivery.beside is None]
     if entry is not None and together:
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in together)))
-    system.ledger.put(entries)
+    without_task = [(name, receipt) for name, receipt in entries if receipt.refused or receipt.duplicates]
+    enter_without_task(system, without_task)
+    system.ledger.put([each for each in entries if each not in without_task])
     _count_late(system, whole)
+
+
+def enter_without_task(system: System, entries: Sequence[tuple[str, Receipt]]) -> None:
+    """Put the receipts of what became no task, refusals and duplicates, into the ledger. The metrics count them where
+    their entries are new."""
+    if not entries:
+        return
+    new = system.ledger.add(entries)
+    added = Receipt.sum(receipt for name, receipt in dict(entries).items() if name in new)
+    for name, amount in (("duplicates", added.duplicates), ("refused", added.refused), ("dead_letters", added.refused)):
+        if amount:
+            system.metrics.count(name, amount)
 
 
 def _count_late(system: System, whole: Sequence[Delivery]) -> None:
@@ -204,31 +230,6 @@ def own_entry(row: TaskRow) -> str | None:
 
 def task_entry(row: TaskRow) -> str:
     return f"task/{row.key} {row.generation}"
-
-
-def publish(system: System, whole: Sequence[Delivery]) -> None:
-    """Count in the metrics. A metric adds up whatever it is given, so this is for what does not come again."""
-    for delivery in whole:
-        _publish(system, delivery)
-
-
-def _publish(system: System, delivery: Delivery) -> None:
-    receipt, document = delivery.receipt, delivery.document
-    if _duplicate(delivery) is not None:
-        system.metrics.count("duplicates")
-    if document is not None:
-        record = document.record
-        system.metrics.count("tasks_settled", tier=record.tier.value, status=record.status.value)
-        system.metrics.count("cost_usd", float(record.cost_usd or 0), tier=record.tier.value)
-        system.metrics.count("list_cost_usd", float(record.list_cost_usd or 0), tier=record.tier.value)
-        if document.premium_usd is not None:
-            system.metrics.count("rescue_premium_usd", float(document.premium_usd))
-    for name, amount in (
-        ("repaid", receipt.repaid),
-        ("refused", receipt.refused),
-    ):
-        if amount:
-            system.metrics.count(name, amount)
 
 
 def stored(

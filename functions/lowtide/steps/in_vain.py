@@ -18,7 +18,5 @@ def count_in_vain(system: System, decisions: Sequence[Decision]) -> None:
         row = decision.row
         if decision.verdict is Verdict.IN_VAIN and row is not None and row.document is not None:
             entries.append((task_entry(row), Receipt.of(row.document.record, repaid=row.repaid)))
-            if decision.changed:
-                system.metrics.count("repaid")
     if entries:
         system.ledger.put(entries)

@@ -16,8 +16,6 @@ BASELINE_WEEKS = 4
 
 HOUR_S = 3600
 
-REAL_TIME = (Tier.CRITICAL, Tier.HIGH, Tier.NORMAL)
-
 
 class History(Protocol):
     """What this deployment's own metrics have been."""
@@ -38,10 +36,12 @@ def report(tiers: Mapping[Tier, Queue], history: History, metrics: Metrics, now:
     ratio = _cost_ratio(history, now)
     if ratio is not None:
         metrics.count("cost_per_task_ratio", ratio)
-    for tier in REAL_TIME:
+    for tier in Tier:
         # Beside these the error rate of an outage that nobody calls through would be no data, and no alarm.
         metrics.count("calls", 0, tier=tier.value)
         metrics.count("call_errors", 0, tier=tier.value)
+    # Its alarm asks whether NORMAL waits on purpose, and a metric that never was is no answer.
+    metrics.count("tasks_waiting_off_peak", 0, tier=Tier.NORMAL.value)
 
 
 def _baseline(history: History, tier: Tier, now: datetime) -> float:

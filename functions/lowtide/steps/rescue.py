@@ -66,8 +66,6 @@ def free(system: System, freed: Iterable[Freed], why: str) -> int:
         ]
         send_tasks(system, tasks)
         count += len(tasks)
-    if count:
-        system.metrics.count("tasks_rescued", count)
     return count
 
 

@@ -21,7 +21,7 @@ from .accept import Intake, judge
 from .carry import Unreadable, read_tasks
 from .coalesce import Coalescer, TaskRows
 from .conclude import Conclusions, Ended
-from .deliver import deliver
+from .deliver import deliver, enter_without_task
 from .letters import send_letters
 from .tell import wake
 
@@ -77,8 +77,7 @@ def _from_publishers(system: System, message: Message) -> list[AcceptedTask]:
     send_letters(system, judged.refused)
     wake(system, judged.callbacks)
     if judged.refused:
-        system.ledger.put([(f"intake/{message.id}", Receipt(refused=len(judged.refused)))])
-        system.metrics.count("refused", len(judged.refused))
+        enter_without_task(system, [(f"intake/{message.id}", Receipt(refused=len(judged.refused)))])
     return judged.accepted
 
 

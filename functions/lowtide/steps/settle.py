@@ -14,6 +14,7 @@ from lowtide.core import documents
 from lowtide.core.batches import BatchRow, BatchTally, Progress
 from lowtide.core.cancellations import cancelled
 from lowtide.core.documents import Try
+from lowtide.core.endings import Ending
 from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import open_now
 from lowtide.core.outcomes import Answered, Bury, Response
@@ -146,11 +147,6 @@ class Settlement:
         self.tally = self.tally.model_copy(
             update={status.value: getattr(self.tally, status.value) + amount for status, amount in counts.items()}
         )
-        for status, amount in counts.items():
-            if amount:
-                self._system.metrics.count("tasks_settled", amount, tier="LOW", status=status.value)
-        self._system.metrics.count("cost_usd", float(receipt.cost_usd), tier="LOW")
-        self._system.metrics.count("list_cost_usd", float(receipt.list_cost_usd), tier="LOW")
 
     def _count_in_vain(self, documents_: Sequence[ResultDocument], decisions: Sequence[Decision]) -> None:
         """Answers to tasks that were cancelled while their lines ran: nobody gets them, and they were billed."""
@@ -172,6 +168,7 @@ def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset
         pointer=pointer,
         unsure=int(end.unsure),
         strikes=end.strikes,
+        ending=Ending.of(sent.line.task, document),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import uuid4
 from zlib import crc32
 
 from lowtide.core.receipts import Receipt
@@ -26,8 +27,25 @@ class DynamoLedger:
     def put(self, entries: Sequence[tuple[str, Receipt]]) -> None:
         self._table.write([_key(name).item() | {"body": {"S": receipt.model_dump_json()}} for name, receipt in entries])
 
+    def add(self, entries: Sequence[tuple[str, Receipt]]) -> frozenset[str]:
+        """One put each: a batch write does not say what it replaces."""
+        named = dict(entries)
+        new = concurrently(self._add, list(named.items()), self._table.threads)
+        return frozenset(name for name, is_new in zip(named, new, strict=True) if is_new)
+
+    def standing(self, names: Sequence[str]) -> frozenset[str]:
+        found = self._table.read([_key(name) for name in names])
+        return frozenset(name for name in names if _key(name) in found)
+
     def total(self) -> Receipt:
         return Receipt.sum(concurrently(self._shard, range(_SHARDS), self._table.threads))
+
+    def _add(self, entry: tuple[str, Receipt]) -> bool:
+        name, receipt = entry
+        written = {"body": {"S": receipt.model_dump_json()}, "write": {"S": uuid4().hex}}
+        replaced = self._table.replace(_key(name).item() | written)
+        # The SDK repeats a put whose reply was lost, and the repeat replaces what the first one wrote.
+        return replaced is None or replaced.get("write") == written["write"]
 
     def _shard(self, shard: int) -> Receipt:
         entries = self._table.query(

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from threading import Lock
+from time import monotonic
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
@@ -21,6 +22,13 @@ from lowtide.core.masking import masked
 from lowtide.core.model import utc_text
 
 NAMESPACE = "lowtide"
+
+FLUSH_AFTER_S = 10.0
+"""Of an invocation that goes on. Shorter than an alarm's shortest period, and few lines."""
+_VALUES_A_LINE = 100
+"""The most that CloudWatch takes of one metric in a line."""
+
+Dimensions = tuple[tuple[str, str], ...]
 
 _TEXT_CHARACTERS = 200
 """Room for an id or a reason; a prompt that strays into a field is cut off."""
@@ -38,13 +46,19 @@ class EmfMetrics:
     """A ports.Metrics. Every metric has the dimension ``deployment`` and those it is counted with, and no other:
     CloudWatch sums over no dimension by itself, so an alarm names the same ones.
 
-    Counts are summed and published by ``flush``, at the end of an invocation. A count of 0 is published as 0, which is
-    how silence and health are told apart. Names that end in ``_s`` are published in seconds.
+    Counts are summed and published by ``flush``, at the end of an invocation, and after every ``FLUSH_AFTER_S`` of it:
+    a process that is killed loses no more. A count of 0 is published as 0, which is how silence and health are told
+    apart. Names that end in ``_s`` are published in seconds. What is measured is published value by value, for its
+    percentiles.
     """
 
-    def __init__(self, deployment: str) -> None:
+    def __init__(self, deployment: str, elapsed_s: Callable[[], float] = monotonic) -> None:
         self._deployment = deployment
-        self._sums: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
+        self._elapsed_s = elapsed_s
+        self._since_s: float | None = None
+        """When the first of what is not published yet was counted."""
+        self._sums: dict[Dimensions, dict[str, float]] = {}
+        self._values: dict[Dimensions, dict[str, list[float]]] = {}
         self._lock = Lock()
         self._logger = Logger(service=NAMESPACE, logger_handler=_Output(), utc=True, use_rfc3339=True)
 
@@ -52,6 +66,12 @@ class EmfMetrics:
         with self._lock:
             sums = self._sums.setdefault(tuple(sorted(dimensions.items())), {})
             sums[name] = sums.get(name, 0) + value
+        self._flush_if_due()
+
+    def measure(self, name: str, value: float, **dimensions: str) -> None:
+        with self._lock:
+            self._values.setdefault(tuple(sorted(dimensions.items())), {}).setdefault(name, []).append(value)
+        self._flush_if_due()
 
     def log(self, event: str, **fields: object) -> None:
         """Withholds fields whose name says prompt, answer or key, cuts long texts, masks keys in what is left."""
@@ -62,19 +82,37 @@ class EmfMetrics:
         self._logger.info(event, extra=plain | {"deployment": self._deployment})
 
     def flush(self) -> None:
-        """Publishes what was counted since the last time, one line for each set of dimensions."""
+        """Publishes what was counted since the last time: a line for each set of dimensions, and one more for every
+        hundred values of a metric that was measured."""
         with self._lock:
             counted, self._sums = self._sums, {}
+            measured, self._values = self._values, {}
+            self._since_s = None
         for dimensions, sums in counted.items():
-            # An empty service keeps powertools from adding a dimension of its own.
-            line = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service="")
-            line.add_dimension("deployment", self._deployment)
-            for dimension, of in dimensions:
-                line.add_dimension(dimension, masked(of))
-            for name, value in sums.items():
-                unit = MetricUnit.Seconds if name.endswith("_s") else MetricUnit.Count
-                line.add_metric(name, unit, value)
-            sys.stdout.write(json.dumps(line.serialize_metric_set()) + "\n")
+            self._publish(dimensions, {name: [float(value)] for name, value in sums.items()})
+        for dimensions, by_name in measured.items():
+            for name, values in by_name.items():
+                for at in range(0, len(values), _VALUES_A_LINE):
+                    self._publish(dimensions, {name: values[at : at + _VALUES_A_LINE]})
+
+    def _flush_if_due(self) -> None:
+        now_s = self._elapsed_s()
+        if self._since_s is None:
+            self._since_s = now_s
+        elif now_s - self._since_s >= FLUSH_AFTER_S:
+            self.flush()
+
+    def _publish(self, dimensions: Dimensions, values: Mapping[str, list[float]]) -> None:
+        # An empty service keeps powertools from adding a dimension of its own.
+        line = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service="")
+        line.add_dimension("deployment", self._deployment)
+        for dimension, of in dimensions:
+            line.add_dimension(dimension, masked(of))
+        metrics = {
+            name: {"Unit": (MetricUnit.Seconds if name.endswith("_s") else MetricUnit.Count).value, "Value": each}
+            for name, each in values.items()
+        }
+        sys.stdout.write(json.dumps(line.serialize_metric_set(metrics=metrics)) + "\n")
 
 
 class _Output(logging.Handler):

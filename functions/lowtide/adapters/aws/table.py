@@ -53,6 +53,11 @@ class Table:
         slices = [distinct[at : at + _WRITE_AT_ONCE] for at in range(0, len(distinct), _WRITE_AT_ONCE)]
         concurrently(self._write_slice, slices, self.threads)
 
+    def replace(self, item: Item) -> Item | None:
+        """Puts one item; returns the one that it replaced."""
+        answer = self.client.put_item(TableName=self.name, Item=dict(item), ReturnValues="ALL_OLD")
+        return answer.get("Attributes")
+
     def query(self, **how: Any) -> Iterator[Item]:
         """Every item of every page of a Query."""
         for page in self.client.get_paginator("query").paginate(TableName=self.name, **how):
