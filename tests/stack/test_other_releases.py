@@ -173,6 +173,21 @@ def test_what_a_newer_version_began_waits_for_it_while_new_work_goes_on(stage):
     assert played.stack.letters() == []
 
 
+def test_a_newer_row_holds_up_no_neighbour_in_its_message(stage):
+    played = stage()
+    with a_release(schema=2):
+        played.play(task("theirs"))
+    played.send(pack(task("theirs"), task("ours")))
+    played.stack.wait(600)
+    assert played.records().keys() == {"theirs", "ours"}
+    assert played.asked("POST /v1/chat/completions") == 2
+    assert played.stack.queues["HighQueue"].depth == 1
+    assert played.stack.letters() == []
+    with a_release(schema=2):
+        played.stack.settle()
+    assert played.asked("POST /v1/chat/completions") == 2
+
+
 def test_a_newer_message_that_was_stranded_stays_until_the_release_that_reads_it(stage):
     played = stage(by_hand={"ConsumerHigh"})
     with a_release(schema=2):
