@@ -16,7 +16,7 @@ class Settings(Value):
     """A field's name in the environment is its own in capitals behind ``LOWTIDE_``. URLs are those of SQS queues.
 
     ``secret_arn`` is needed by the functions that call the provider, ``tier`` by consumers. ``routes_parameter`` names
-    an SSM parameter that holds routes.toml; without it the shipped one is in force. ``base_url`` replaces the
+    an SSM parameter with an overlay on routes.toml; without it the shipped one is in force. ``base_url`` replaces the
     OpenAI provider's. ``hints_url`` and ``webhook_secret_arn`` are there where the deployment takes webhooks,
     ``event_bus`` (a name or an ARN) where it sends events, ``state_machine_arns`` where it wakes state machines.
     """

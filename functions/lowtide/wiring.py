@@ -70,6 +70,11 @@ async def on_a_thread(work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work)
 
 
+def shipped_routes() -> str:
+    """Return the text of the routes that ship."""
+    return files("lowtide").joinpath("routes.toml").read_text("utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a process takes from outside. ``metrics`` None: EMF on standard output."""
@@ -206,8 +211,8 @@ class _Wired:
             stranded=self._queue(settings.stranded_url),
             objects=self._objects,
             tasks=CountedTasks(DynamoRows(table, TASKS), self._metrics),
-            parts=DynamoRows(table, PARTS),
-            batches=DynamoRows(table, BATCHES),
+            parts=DynamoRows(table, PARTS, self._metrics),
+            batches=DynamoRows(table, BATCHES, self._metrics),
             paces=DynamoRows(table, PACES),
             holds=DynamoRows(table, HOLDS),
             ledger=DynamoLedger(table),
@@ -245,11 +250,12 @@ class _Wired:
     def _parameter(self) -> RoutesParameter | None:
         if (name := self.settings.routes_parameter) is None:
             return None
-        return RoutesParameter(self._aws.client("ssm", config=_AWS), name, self.outside.clock, self._metrics)
+        client = self._aws.client("ssm", config=_AWS)
+        return RoutesParameter(client, name, self._objects, shipped_routes(), self.outside.clock, self._metrics)
 
     @cached_property
     def _shipped_routes(self) -> Routes:
-        return Routes.load(files("lowtide").joinpath("routes.toml").read_text("utf-8"))
+        return Routes.load(shipped_routes())
 
     @cached_property
     def _prices(self) -> PriceTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,8 @@ import typer
 app = typer.Typer()
 dead = typer.Typer(help="Tasks that cannot succeed: look at them, and send them round again.", no_args_is_help=True)
 app.add_typer(dead, name="dead")
+config = typer.Typer(help="A deployment's own routes.", no_args_is_help=True)
+app.add_typer(config, name="config")
 
 DEFAULT_TENANT = "default"
 
@@ -175,3 +178,15 @@ def dead_redrive(  # noqa: PLR0913, PLR0917 - an option each
     which = Which(code, tenant, kind, older_than, newer_than, tuple(tasks or ()), limit, every=every)
     consent = Consent.DRY_RUN if dry_run else Consent.GIVEN if yes else Consent.ASK
     raise typer.Exit(dead_redrive_command((stack, endpoint_url), which, consent, as_json=json))
+
+
+@config.command("check")
+def config_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE|-", help="Routes, or only what differs.", show_default=False)],
+    *,
+    json: Json = False,
+) -> None:
+    """Show what a file of routes changes in the shipped ones, and what is wrong with it. Nothing is changed."""
+    from .config import config_check_command  # noqa: PLC0415
+
+    raise typer.Exit(config_check_command(file, as_json=json))

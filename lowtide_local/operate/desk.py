@@ -119,7 +119,8 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
     def queue(url: str) -> SqsQueue:
         return SqsQueue(sqs, url, threads=THREADS)
 
-    routes = _routes(settings, client, clock, metrics)
+    objects = S3Objects(client("s3"), settings.bucket)
+    routes = _routes(settings, client, objects, clock, metrics)
     tiers = {tier: queue(url) for tier, url in settings.tier_urls().items()}
     system = System(
         deployment=settings.deployment,
@@ -131,7 +132,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         levels=QueueLevels(tiers, table, clock),
         dead_letters=queue(settings.dead_letter_url),
         stranded=queue(settings.stranded_url),
-        objects=S3Objects(client("s3"), settings.bucket),
+        objects=objects,
         tasks=DynamoRows(table, TASKS),
         parts=DynamoRows(table, PARTS),
         batches=DynamoRows(table, BATCHES),
@@ -160,8 +161,8 @@ def _host(url: str | None) -> str:
         return ""
 
 
-def _routes(settings: Settings, client: Any, clock: Clock, metrics: Metrics) -> Routes:
-    name = settings.routes_parameter
+def _routes(settings: Settings, client: Any, objects: S3Objects, clock: Clock, metrics: Metrics) -> Routes:
+    name, shipped = settings.routes_parameter, files("lowtide").joinpath("routes.toml").read_text("utf-8")
     if name is None:
-        return Routes.load(files("lowtide").joinpath("routes.toml").read_text("utf-8"))
-    return RoutesParameter(client("ssm"), name, clock, metrics).current()
+        return Routes.load(shipped)
+    return RoutesParameter(client("ssm"), name, objects, shipped, clock, metrics).current()

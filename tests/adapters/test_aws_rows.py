@@ -8,14 +8,16 @@ import pytest
 from aws_cases import NOW, Calls, part, task
 
 from lowtide.adapters.aws import backoff
-from lowtide.adapters.aws.rows import MEMORY, PARTS, TASKS, DynamoRows, Kind
+from lowtide.adapters.aws.rows import HOLDS, MEMORY, PARTS, TASKS, DynamoRows, Kind
 from lowtide.adapters.aws.table import Table
-from lowtide.core.errors import Contended, LowtideError, TooLarge, Unfinished
+from lowtide.core.errors import Contended, LowtideError, NewerSchema, TooLarge, Unfinished
+from lowtide.core.holds import Place, Scope
 from lowtide.core.lanes import Lane
 from lowtide.core.parts import Close, Finish, Join, Open, PartVerdict
 from lowtide.core.records import Pointer, Status
 from lowtide.core.tasks import Accept, ClaimCall, ClaimPart, Settle, TaskState, Verdict, transition
 from lowtide.ports import Change
+from lowtide_local.engine.metrics import RecordedMetrics
 from tests.contract.aws import TABLE, Stand
 
 SETTLE = Settle(
@@ -255,3 +257,51 @@ def test_changes_of_one_row_end_with_the_first_that_fails(aws):
         tasks.apply([Change(task().key, claim()), Change(task().key, large), Change(task().key, SETTLE)], NOW)
     assert [type(each).__name__ for each in caught.value.outcomes] == ["Decision", "TooLarge", "TooLarge"]
     assert tasks.get([task().key])[0].state is TaskState.CALLING
+
+
+def newer(kind: Kind[Any, Any, Any]) -> Kind[Any, Any, Any]:
+    """The kind as the next release has it."""
+    return replace(kind, schema=kind.schema + 1)
+
+
+def test_a_row_of_a_newer_version_is_not_read_and_not_written(aws):
+    [theirs] = DynamoRows(aws.table(), newer(TASKS)).apply([Change(task().key, claim())], NOW)
+    before = item(aws, f"task#{task().key}")
+    with pytest.raises(NewerSchema, match="schema 2, this one reads 1"):
+        tasks_on(aws).get([task().key])
+    for guess in (None, theirs.row.model_copy(update={"rev": 7})):
+        with pytest.raises(NewerSchema):
+            tasks_on(aws).apply([Change(task().key, SETTLE if guess else claim(holder="call-2"), guess)], NOW)
+    assert item(aws, f"task#{task().key}") == before
+
+
+def test_a_row_without_a_version_is_of_the_first_one(aws):
+    tasks = tasks_on(aws)
+    [claimed] = tasks.apply([Change(task().key, claim())], NOW)
+    unstamped = {name: value for name, value in item(aws, f"task#{task().key}").items() if name != "v"}
+    aws.dynamodb.put_item(TableName=TABLE, Item=unstamped)
+    assert tasks.get([task().key]) == [claimed.row]
+    tasks.apply([Change(task().key, SETTLE, claimed.row)], NOW)
+    assert item(aws, f"task#{task().key}")["v"] == {"N": "1"}
+
+
+def test_a_newer_row_among_several_changes_stops_none_of_the_others(aws):
+    DynamoRows(aws.table(), newer(TASKS)).apply([Change(task(1).key, claim(1))], NOW)
+    with pytest.raises(Unfinished) as caught:
+        tasks_on(aws).apply([Change(task(number).key, claim(number)) for number in (1, 2)], NOW)
+    refused, applied = caught.value.outcomes
+    assert isinstance(refused, NewerSchema)
+    assert applied.verdict is Verdict.APPLIED
+
+
+def test_a_list_goes_without_newer_parts_and_says_so_and_fails_at_a_newer_hold(aws):
+    metrics = RecordedMetrics()
+    DynamoRows(aws.table(), newer(PARTS)).apply([Change(part(1).key, Open(part(1)))], NOW)
+    parts = DynamoRows(aws.table(), PARTS, metrics)
+    parts.apply([Change(part(2).key, Open(part(2)))], NOW)
+    assert [row.part_id for row in parts.active()] == ["p_2"]
+    assert [(line.event, line.fields) for line in metrics.lines] == [("newer_rows", {"kind": "part", "rows": 1})]
+    scope = Scope(tenant="acme")
+    DynamoRows(aws.table(), newer(HOLDS)).apply([Change(scope.text, Place(scope, "over budget"))], NOW)
+    with pytest.raises(NewerSchema):
+        DynamoRows(aws.table(), HOLDS).active()

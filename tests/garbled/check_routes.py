@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from lowtide.adapters.aws.objects import S3Objects
 from lowtide.adapters.aws.parameter import RoutesParameter
 from lowtide.core.acceptance import accept, queue_for
 from lowtide.core.errors import Refused
@@ -51,7 +52,9 @@ class RoutesCheck:
 
     def __init__(self) -> None:
         self._parameter, self._clock, self._metrics = Parameter(shipped()), Clock(), RecordedMetrics()
-        self._source = RoutesParameter(self._parameter, "/routes", self._clock, self._metrics)
+        self._source = RoutesParameter(
+            self._parameter, "/routes", S3Objects(None, "bucket"), shipped(), self._clock, self._metrics
+        )
 
     def __call__(self, text: str) -> str:
         """``refused`` or ``loaded``. Raises AssertionError, or whatever the file made escape."""

@@ -79,7 +79,7 @@ WHOLE = (
     "x = " + "9" * 200_000,
     "x = " + "1_" * 90_000 + "1",
     "tiers = 1",
-    "[tiers]\n[models]\n[types]\n[profiles]\n[never_batch]\n[providers]\n[templates]",
+    "remove = ['tiers', 'models', 'types']\n[profiles]\n[never_batch]",
 )
 
 

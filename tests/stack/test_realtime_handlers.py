@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
-from importlib.resources import files
 
 import boto3
 import pytest
@@ -307,8 +306,7 @@ def test_a_secret_without_a_key_loses_nothing_and_counts_nothing_as_repaid(stage
 
 def test_a_tier_past_its_cap_leaves_its_messages_at_the_intake_until_it_has_room(stage):
     played = stage(by_hand={"ConsumerHigh"}, parameters={"RoutesParameter": "/routes"})
-    routes = (files("lowtide") / "routes.toml").read_text("utf-8").replace("depth = 50_000", "depth = 1")
-    boto3.client("ssm").put_parameter(Name="/routes", Value=routes, Type="String", Tier="Advanced")
+    boto3.client("ssm").put_parameter(Name="/routes", Value="[tiers.HIGH]\ncap = { depth = 1 }", Type="String")
     played.send(task("first"))
     played.stack.wait(6)
     played.send(task("second"), task("other", "meeting_summary"))

@@ -28,7 +28,16 @@ def alarms() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def transformed(template: Template) -> dict[str, Any]:
     """The whole template as SAM hands it to CloudFormation."""
+    return transformed_with(template, {})
 
+
+@pytest.fixture(scope="session")
+def staged(template: Template) -> dict[str, Any]:
+    """The same, where changes reach the functions in stages."""
+    return transformed_with(template, {"TrafficShift": "Canary10Percent5Minutes"})
+
+
+def transformed_with(template: Template, parameters: dict[str, str]) -> dict[str, Any]:
     class NoManagedPolicies:
         def load(self) -> dict[str, str]:
             return {}
@@ -43,7 +52,7 @@ def transformed(template: Template) -> dict[str, Any]:
     document["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-        return sam.transform(document, {}, NoManagedPolicies())
+        return sam.transform(document, parameters, NoManagedPolicies())
 
 
 @pytest.fixture(scope="session")

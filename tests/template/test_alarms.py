@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployed_resources import of_type
 from metric_maths import Points, fires, metrics_of
 
 from consumer import SETTLE_S
@@ -241,7 +242,8 @@ def test_the_topic_is_encrypted_with_a_key_that_cloudwatch_may_use():
     assert resources["TopicKey"]["Properties"]["EnableKeyRotation"] is True
 
 
-def test_every_alarm_has_an_entry_in_the_runbook(alarms):
+def test_every_alarm_has_an_entry_in_the_runbook(alarms, template):
+    alarms = alarms | of_type(template.document["Resources"], "AWS::CloudWatch::Alarm")
     runbook = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     entries = dict(re.findall(r"^### (\w+)\n(.*?)(?=^###|\Z)", runbook, re.DOTALL | re.MULTILINE))
     named = {

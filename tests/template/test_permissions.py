@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deployed_resources import as_list, of_type
 
-from lowtide.adapters.aws import ledger, levels
+from lowtide.adapters.aws import ledger, levels, parameter
 
 NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData"}
 """Actions for which AWS knows no resource."""
@@ -154,7 +154,7 @@ def test_the_bucket_is_nobody_elses_and_empties_itself(deployed):
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     rules = bucket["LifecycleConfiguration"]["Rules"]
     expiring = {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {"parts/", "batches/", "carried/", "intake/", "results/", "raw/", "letters/", "history/"}
+    assert expiring == {"parts/", "batches/", "carried/", "results/", "raw/", "letters/", "history/"}
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 
 
@@ -168,7 +168,16 @@ def test_functions_reach_no_prefix_that_never_expires(deployed):
         if any(action in as_list(statement["Action"]) for action in ("s3:GetObject", "s3:PutObject"))
         for resource in as_list(statement["Resource"])
     }
-    assert reached <= expiring
+    assert reached - {parameter.FOLDER} == expiring, "and no rule is about a prefix that nobody writes"
+
+
+def test_a_function_reads_routes_and_cannot_write_them(deployed):
+    everyone = [*map(statements, lambda_roles(deployed).values()), operator_statements(deployed)]
+    routes = {"Fn::Sub": f"${{Bucket.Arn}}/{parameter.FOLDER}*"}
+    reaching = [s["Action"] for written in everyone for s in written if routes in as_list(s["Resource"])]
+    reading = [s for written in everyone for s in written if "ssm:GetParameter" in as_list(s["Action"])]
+    assert reaching == ["s3:GetObject"] * len(reading)
+    assert not any("ssm:PutParameter" in as_list(s["Action"]) for written in everyone for s in written)
 
 
 def test_only_functions_that_settle_tasks_send_events_and_only_to_the_bus_that_the_deployer_named(deployed):

@@ -145,6 +145,7 @@ def test_the_function_publishes_depths_and_its_heartbeat_from_the_deployed_stack
         cloudformation.create_stack(StackName="tide", TemplateBody=json.dumps(transform(template)))
         created = cloudformation.describe_stack_resources(StackName="tide")["StackResources"]
         physical = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in created}
+        physical["AWS::StackName"] = "tide"
         for name, value in template.environment("Reporter", physical).items():
             monkeypatch.setenv(name, value)
         boto3.client("sqs").send_message(QueueUrl=physical["LowQueue"], MessageBody="waiting")
@@ -158,4 +159,4 @@ def test_the_function_publishes_depths_and_its_heartbeat_from_the_deployed_stack
         "NORMAL": [0],
         "LOW": [1],
     }
-    assert published[-1].items() >= {"deployment": "lowtide", "function": "reporter", "heartbeat": [1]}.items()
+    assert published[-1].items() >= {"deployment": "tide", "function": "reporter", "heartbeat": [1]}.items()

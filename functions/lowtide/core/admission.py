@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from .bounds import Count, Seconds
-from .model import Utc, Value
+from .model import Stored, Utc, Value
 from .tiers import Tier
 from .wording import span
 
@@ -47,7 +47,7 @@ class Level:
     oldest_s: float = 0.0
 
 
-class Mark(Value):
+class Mark(Stored):
     """Whoever looked at ``at`` knew of nothing older than ``oldest_s`` that still waited."""
 
     at: Utc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from .model import Utc, Value
+from .model import Stored, Utc
 from .parts import Lot
 from .records import Usage
 
@@ -43,7 +43,7 @@ TERMINAL = frozenset(
 )
 
 
-class ValidationFault(Value):
+class ValidationFault(Stored):
     """One entry of a failed batch's ``errors.data``. ``line`` counts from 1."""
 
     code: str | None = None
@@ -53,7 +53,7 @@ class ValidationFault(Value):
     type: str | None = None
 
 
-class RequestCounts(Value):
+class RequestCounts(Stored):
     """What the provider says of a batch's requests. None: it does not say."""
 
     total: int | None = None
@@ -61,7 +61,7 @@ class RequestCounts(Value):
     failed: int | None = None
 
 
-class ProviderBatch(Value):
+class ProviderBatch(Stored):
     """What the provider says of a batch. Counts and usage may be absent, and are never trusted over the files."""
 
     id: str
@@ -113,7 +113,7 @@ class Unanswered(StrEnum):
     """They are cancelled with it."""
 
 
-class BatchTally(Value):
+class BatchTally(Stored):
     """What became of a batch's lines. ``in_vain`` was billed for answers that settled nothing: to tasks that
     had been cancelled, or not what was asked for."""
 
@@ -140,7 +140,7 @@ class Away(StrEnum):
     """The provider fails us (5xx, 429, no answer)."""
 
 
-class AwayFile(Value):
+class AwayFile(Stored):
     """A result file that could not be read at the last try. ``given_up``: its lines count as missing."""
 
     ref: str
@@ -150,7 +150,7 @@ class AwayFile(Value):
     given_up: bool = False
 
 
-class Progress(Value):
+class Progress(Stored):
     """How far a collection came: so many shards are settled, ``tally`` is theirs.
 
     ``digest`` says whom they settled, and how: a later reading may pass over them only where it comes to the same.
@@ -161,7 +161,7 @@ class Progress(Value):
     tally: BatchTally
 
 
-class BatchRow(Value):
+class BatchRow(Stored):
     """``requests`` and ``bytes`` are known once it is sealed; ``tokens``, an estimate, is its parts' until then.
 
     ``submission`` counts creations on purpose.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .batches import BatchRow, BatchState, ProviderBatch
-from .model import Utc, Value
+from .model import Stored, Utc
 from .parts import Lot, PartRow
 from .routes import family
 
@@ -38,7 +38,7 @@ def pool_of(lot: Lot) -> Pool:
     return Pool(lot.provider, family(lot.model))
 
 
-class LearnedLimit(Value):
+class LearnedLimit(Stored):
     """``tokens`` of a pool that a refusal showed to be the most that is worth trying."""
 
     tokens: int

@@ -15,6 +15,7 @@ LowtideError
 ├── ProviderRefused     the provider answered, and the answer was no (status, code)
 ├── AccountRefused      the provider refuses the account: nothing was lost, and an operator has to act
 ├── Busy                a service that takes nothing for now: throttled, failing, or without an answer
+├── NewerSchema         a row or a message that a newer release wrote: it is left to that release
 ├── Contended           a row that other writers kept changing; come back later
 └── Unfinished          some items of a list were done, and some were not
 """
@@ -122,6 +123,15 @@ class AccountRefused(LowtideError):
 
 class Busy(LowtideError):
     """A service did not take something now, and may take it in a moment. Some of it may have been taken."""
+
+
+class NewerSchema(LowtideError):
+    """A row or a message that a newer release wrote, and that this one must not touch."""
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{what} was written by a newer release (schema {found}, this one reads {known}): it is left to that one"
+        )
 
 
 class Contended(LowtideError):

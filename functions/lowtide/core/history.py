@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from .model import Value
+from .model import Stored
 
 KEPT = 200
 """Samples that a history remembers: some days' worth of batches, so that it follows the provider's seasons."""
@@ -21,7 +21,7 @@ ENOUGH = 20
 _NINETY = 0.9
 
 
-class Sample(Value):
+class Sample(Stored):
     """One that ended: ``name`` tells it from others, ``size`` is in whatever unit its history counts. One that was cut
     short took at least so long."""
 
@@ -45,7 +45,7 @@ class Prior:
         return [math.exp(logs.inv_cdf((rank + 0.5) / ENOUGH)) for rank in range(ENOUGH)]
 
 
-class History(Value):
+class History(Stored):
     """The last samples of one kind, oldest first."""
 
     samples: tuple[Sample, ...] = ()

@@ -18,11 +18,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from .model import Utc, Value
+from .model import Stored, Utc
 from .parts import PartRow
 
 
-class Scope(Value):
+class Scope(Stored):
     """What is held: a tenant's tasks, a model's, those of a tenant on a model, or with neither all LOW."""
 
     tenant: str | None = None
@@ -40,7 +40,7 @@ class HoldState(StrEnum):
     LIFTED = "lifted"
 
 
-class HoldRow(Value):
+class HoldRow(Stored):
     rev: int = 0
     scope: Scope
     reason: str

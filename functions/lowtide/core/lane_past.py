@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from .history import Eta
-from .model import Utc, Value
+from .model import Stored, Utc
 
 KEPT = 20
 """Calls that are remembered, the newest: about 150 bytes of a row that all functions read and write."""
@@ -22,7 +22,7 @@ REFUSAL_WEIGHT = 0.2
 """Of one try in ``refused``: about the last ten count, and eight refusals in a row are four fifths."""
 
 
-class LanePast(Value):
+class LanePast(Stored):
     """``seconds`` from a call's moment to its end, oldest first; one that was cut off took at least so long.
     ``refused``: the share of the tries that found no capacity, each of which fades with every later one."""
 

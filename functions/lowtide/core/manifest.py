@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .model import Value
+from .model import Stored
 
 
-class ManifestLine(Value):
+class ManifestLine(Stored):
     """``offset`` and ``length`` are bytes in the part's object."""
 
     custom_id: str

@@ -19,6 +19,16 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class Stored(Value):
+    """A value that may be read by another release than the one that wrote it: rows, messages, lines of objects.
+
+    A field that this release does not know is kept and written back, so that a deployment can go back by one release
+    with work in flight. What an older release must not touch has a newer schema version instead (core/versions.py).
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
 def utc_text(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds and a Z: ``2026-02-28T10:00:00.000Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

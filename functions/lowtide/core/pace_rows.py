@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from .lane_past import LanePast
-from .model import Utc, Value
+from .model import Stored, Utc
 
 
 class Breaker(StrEnum):
@@ -16,7 +16,7 @@ class Breaker(StrEnum):
     """One call is out to see; its answer closes the breaker, its failure opens it again."""
 
 
-class PaceRow(Value):
+class PaceRow(Stored):
     """A model's (``<provider> <model>``), or one that only has a breaker: a provider's account's (``<provider>``), or
     that of the batches of a model and endpoint (``<provider> <model> <endpoint>``).
 

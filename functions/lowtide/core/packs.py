@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from .task import AcceptedTask
+from .versions import MESSAGES, check_message
 
 PACK_BYTES = 240 * 1024
 """SQS bills a message in chunks of 64 KB; past a few of them, fewer messages save nothing more."""
@@ -31,10 +32,12 @@ def packs(tasks: Iterable[AcceptedTask], *, most: int) -> Iterator[tuple[str, li
 
 
 def _body(lines: list[str]) -> str:
-    return '{"tasks":[' + ",".join(lines) + "]}"
+    return f'{{"v":{MESSAGES},"tasks":[' + ",".join(lines) + "]}"
 
 
 def unpack(body: str | bytes) -> list[AcceptedTask]:
-    """The tasks of a body that ``packs`` made. Raises ValueError for any other."""
+    """The tasks of a body that ``packs`` made. Raises ValueError for any other, and NewerSchema for one that a newer
+    release made."""
     content = orjson.loads(body)
+    check_message(content, "a pack of tasks")
     return [AcceptedTask.model_validate(task) for task in content["tasks"]]

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from pydantic import Field
 
-from .model import Utc, Value
+from .model import Stored, Utc
 from .task import AcceptedTask, Endpoint
 from .tasks import Strikes
 
@@ -34,7 +34,7 @@ class PartState(StrEnum):
     DONE = "done"
 
 
-class Lot(Value):
+class Lot(Stored):
     """What one batch can hold together: batches are made per provider, model and endpoint."""
 
     provider: str
@@ -42,7 +42,7 @@ class Lot(Value):
     endpoint: Endpoint
 
 
-class PartLine(Value):
+class PartLine(Stored):
     """One line of a part's object. ``attempt`` is set in a retry part, where it is known beforehand."""
 
     task: AcceptedTask
@@ -54,7 +54,7 @@ def part_object(part_id: str) -> str:
     return f"parts/{part_id}.jsonl"
 
 
-class PartRow(Value):
+class PartRow(Stored):
     """``bytes`` and ``tokens`` are estimates of the request lines that the part will become."""
 
     rev: int = 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .model import Usd, Value, usd_text
+from .model import Stored, Usd, Value, usd_text
 from .records import ResultRecord, Status
 
 ZERO = Decimal(0)
@@ -26,7 +26,7 @@ RESCUES = ("rescued", "premium_usd")
 """Kept in the ledger and told in reports; receipt.json, whose fields are fixed, has no place for them."""
 
 
-class Share(Value):
+class Share(Stored):
     """One lane's, tier's or model's part of a receipt. US dollars."""
 
     tasks: int = 0
@@ -56,7 +56,7 @@ class BatchLine(Value):
     seconds: float
 
 
-class Receipt(Value):
+class Receipt(Stored):
     """``tasks`` = answered + dead + cancelled; refused and duplicate messages became no task.
 
     ``cost_usd`` is what was paid for all attempts, failed ones too; ``list_cost_usd`` what the answers would have cost

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from .lanes import Lane
-from .model import Usd, Utc, Value
+from .model import Stored, Usd, Utc
 from .tiers import Tier
 
 
@@ -16,7 +16,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Usage(Value):
+class Usage(Stored):
     """Tokens that the provider billed. ``input_tokens`` includes the cached ones."""
 
     input_tokens: int = 0
@@ -31,18 +31,18 @@ class Usage(Value):
         )
 
 
-class ErrorInfo(Value):
+class ErrorInfo(Stored):
     code: str
     message: str
 
 
-class LineResponse(Value):
+class LineResponse(Stored):
     status_code: int
     request_id: str | None
     body: Any
 
 
-class ResultRecord(Value):
+class ResultRecord(Stored):
     """One line of results: a superset of a batch output line, so that existing parsers read it."""
 
     id: str
@@ -68,7 +68,7 @@ class ResultRecord(Value):
     route: str
 
 
-class LetterError(Value):
+class LetterError(Stored):
     code: str
     message: str
     provider_status: int | None = None
@@ -78,14 +78,14 @@ class LetterError(Value):
     batch_id: str | None = None
 
 
-class DeadLetter(Value):
+class DeadLetter(Stored):
     """``task`` is the message as it came: an object, or the raw text of what was no task at all."""
 
     task: Any
     error: LetterError
 
 
-class ResultDocument(Value):
+class ResultDocument(Stored):
     """A record and, where the task is dead, its letter: what a task's row keeps or points to."""
 
     record: ResultRecord
@@ -94,7 +94,7 @@ class ResultDocument(Value):
     """What the answer cost beyond a batch's price, where a deadline took the task out of batching; None elsewhere."""
 
 
-class Pointer(Value):
+class Pointer(Stored):
     """Where a document lies: a line of an object, by bytes, so that one ranged read fetches it."""
 
     key: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import orjson
 from pydantic import Field, ValidationError, model_validator
@@ -231,35 +231,43 @@ class Routes(Value):
     @classmethod
     def load(cls, text: str) -> Routes:
         """Return the routes of a TOML text. Raises ConfigError with the line at fault, and nothing else."""
-        table = table_of(text)
+        try:
+            return cls.of(table_of(text))
+        except Unfit as unfit:
+            first = unfit.faults[0]
+            place = f"line {line_of(text, first.steps)}"
+            named = f"{place}: {path(first.steps)}" if first.steps else place
+            raise ConfigError(f"routes.toml: {named}: {first.problem}") from None
+
+    @classmethod
+    def of(cls, table: dict[str, Any]) -> Routes:
+        """Return the routes of a file's table. Raises Unfit with all that is wrong with it, and nothing else."""
         if "version" in table:
-            raise _refused(text, ("version",), "is computed from the content; remove it")
+            raise Unfit([Fault(("version",), "is computed from the content; remove it")])
         try:
             return cls.model_validate(_completed(table)).model_copy(update={"version": _digest(table)})
         except ValidationError as broken:
-            first = broken.errors(include_url=False, include_input=False)[0]
-            cause = first.get("ctx", {}).get("error")
-            steps = cause.steps if isinstance(cause, _Misfit) else tuple(str(step) for step in first["loc"])
-            raise _refused(text, steps, first["msg"].removeprefix("Value error, ")) from None
+            raise Unfit([_fault(each) for each in broken.errors(include_url=False, include_input=False)]) from None
         except Exception as error:  # a deployment goes on with its last good file, whatever is in this one
-            raise ConfigError(
-                f"routes.toml cannot be read ({type(error).__name__}): go back to the version before"
-            ) from error
+            problem = f"cannot be read ({type(error).__name__}): go back to the version before"
+            raise Unfit([Fault((), problem)]) from error
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if missing := [tier.value for tier in Tier if tier not in self.tiers]:
-            raise _Misfit(("tiers",), f"[tiers] has no {', '.join(missing)}; give each tier an entry")
+            raise _Misfit(("tiers", missing[0]), f"[tiers] has no {', '.join(missing)}; give each tier an entry")
         for needed, table, name in (
             (ANY_MODEL, self.models, "models"),
             (STANDARD, self.profiles, "profiles"),
             (GENERIC, self.templates, "templates"),
         ):
             if needed not in table:
-                raise _Misfit((name,), f'[{name}] has no "{needed}" entry, which is the one to fall back on; add it')
-        spelt = by_spelling(frozenset(self.types))
+                raise _Misfit(
+                    (name, needed), f'[{name}] has no "{needed}" entry, which is the one to fall back on; add it'
+                )
+        spelt: dict[str, str] = {}
         for kind, spec in self.types.items():
-            if (other := spelt[folded(kind)]) != kind:
+            if (other := spelt.setdefault(folded(kind), kind)) != kind:
                 raise _Misfit(("types", kind), f"type {kind} is compared as {other} is: keep one of the two")
             if spec.template is not None and spec.template not in self.templates:
                 problem = f"type {kind} names the template {spec.template}; add it to [templates]"
@@ -378,6 +386,21 @@ def family(model: str) -> str:
     return _SNAPSHOT.sub("", model)
 
 
+class Fault(NamedTuple):
+    """What is wrong with a file. ``steps`` lead to the setting at fault, none where it is the file as a whole."""
+
+    steps: tuple[str, ...]
+    problem: str
+
+
+class Unfit(ValueError):
+    """A table that is no routes."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(faults[0].problem)
+        self.faults = tuple(faults)
+
+
 class _Misfit(ValueError):
     """An entry that does not fit the others. ``steps`` lead to it."""
 
@@ -386,9 +409,10 @@ class _Misfit(ValueError):
         self.steps = steps
 
 
-def _refused(text: str, steps: tuple[str, ...], problem: str) -> ConfigError:
-    place = f"line {line_of(text, steps)}: {path(steps)}" if steps else f"line {line_of(text, steps)}"
-    return ConfigError(f"routes.toml: {place}: {problem}")
+def _fault(error: Any) -> Fault:
+    cause = error.get("ctx", {}).get("error")
+    steps = cause.steps if isinstance(cause, _Misfit) else tuple(str(step) for step in error["loc"])
+    return Fault(steps, error["msg"].removeprefix("Value error, "))
 
 
 def _completed(table: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from .model import Usd, Utc, Value
+from .model import Stored, Usd, Utc
 from .tiers import Tier
 
 
@@ -19,7 +19,7 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "/v1/embeddings"
 
 
-class AcceptedTask(Value):
+class AcceptedTask(Stored):
     """A task that passed validation and was classified: what tier queues and parts carry.
 
     ``message`` is the task as it came, so that a dead letter can give it back. ``origin`` names the delivery that

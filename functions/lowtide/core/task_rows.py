@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from .lanes import Lane
-from .model import Usd, Utc, Value
+from .model import Stored, Usd, Utc
 from .records import Pointer, ResultDocument
 from .task import AcceptedTask, task_key
 from .tiers import Tier
@@ -35,7 +35,7 @@ MOST_UNCOUNTED = 2
 """Most calls of one task that may be billed and use up no try: during an outage, or on flex until the timeout."""
 
 
-class Strikes(Value):
+class Strikes(Stored):
     """What a task has been through: carried from attempt to attempt, on its row or on its line in a part."""
 
     failures: int = 0
@@ -87,7 +87,7 @@ class Strikes(Value):
         )
 
 
-class ModelChoice(Value):
+class ModelChoice(Stored):
     """Which model a task of type ``auto`` got, and why. ``question_id`` is what the provider billed the question under;
     None where it billed none."""
 
@@ -97,7 +97,7 @@ class ModelChoice(Value):
     question_id: str | None = None
 
 
-class TaskRow(Value):
+class TaskRow(Stored):
     """``choice`` is made once, and outlives redrives.
 
     ``origin`` is the delivery that made the row. ``holder`` is the call or the part that the present attempt belongs

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import ceil
 
-from .model import Utc, Value
+from .model import Stored, Utc
 from .parts import PartRow
 
 SHARED = ""
@@ -43,7 +43,7 @@ def shares(counts: Mapping[str, int]) -> dict[str, int]:
     return own | ({SHARED: ceil(sum(others) / len(others))} if others else {})
 
 
-class Turns(Value):
+class Turns(Stored):
     """What each has taken lately: where one batch is open at a time, nothing is under way when the next is chosen."""
 
     taken: dict[str, float]

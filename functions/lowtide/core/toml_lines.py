@@ -19,6 +19,8 @@ MOST_CHARACTERS = 131_072
 MOST_DIGITS = 1_000
 MOST_LEVELS = 50
 """Arrays and tables inside each other."""
+_LONGEST_KEY = 1_000
+"""Characters. The parser takes quadratic time for a long dotted key: a millisecond for one of these."""
 _SHOWN = 160
 """Characters of what the parser says: it may quote a key of any length."""
 
@@ -57,7 +59,7 @@ def line_of(text: str, steps: Sequence[str]) -> int:
     """Return the line, from 1, of the deepest key or table header on the way to ``steps``. Where there is none it is
     the first line beside the way, or the last of the text: something is missing."""
     on_the_way, beside = (0, last_line(text)), (0, last_line(text))
-    for number, here in _keys(text):
+    for number, here in lines_of(text):
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, steps, strict=False)))
         if shared == len(here) > on_the_way[0]:
             on_the_way = shared, number
@@ -70,8 +72,8 @@ def last_line(text: str) -> int:
     return text.count("\n", 0, len(text.rstrip())) + 1
 
 
-def _keys(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """(line, path) of every key at the beginning of a line, and of every header."""
+def lines_of(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield (line, path) of every key at the beginning of a line, and of every header."""
     table: tuple[str, ...] = ()
     for number, line in enumerate(_without_inner_lines(text).split("\n"), 1):
         if header := _HEADER.match(line):
@@ -79,6 +81,13 @@ def _keys(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
             yield number, table
         elif key := _KEY.match(line):
             yield number, (*table, *_steps(f"{key[1]} = {{}}"))
+
+
+def steps_of(key: str) -> tuple[str, ...]:
+    """Return the steps of a dotted key as TOML writes it; none where it is no such key."""
+    if len(key) > _LONGEST_KEY or "\n" in key or "=" in key:
+        return ()
+    return _steps(f"{key} = {{}}")
 
 
 def _steps(toml: str) -> tuple[str, ...]:

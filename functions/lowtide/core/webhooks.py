@@ -20,7 +20,7 @@ from hashlib import sha256
 import orjson
 
 from .errors import ConfigError
-from .model import Value
+from .model import Stored
 
 BODY_BYTES = 65_536
 """The longest body that is looked at: a batch's event has about 200 bytes."""
@@ -58,7 +58,7 @@ class Kind(StrEnum):
     CANCELLED = "batch.cancelled"
 
 
-class Hint(Value):
+class Hint(Stored):
     """It may be worth a look. ``event_id`` is the ``webhook-id``, the same whenever the event is delivered again."""
 
     provider_batch_id: str

@@ -14,6 +14,7 @@ from lowtide.core.errors import LowtideError, NotFound
 from lowtide.core.packs import packs, unpack
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
+from lowtide.core.versions import MESSAGES, check_message
 from lowtide.ports import Message, Outgoing, System
 
 CLAIM_CHECK_BYTES = 900 * 1024
@@ -47,10 +48,11 @@ def send_tasks(system: System, tasks: Iterable[AcceptedTask]) -> None:
 def read_tasks(system: System, message: Message) -> list[AcceptedTask]:
     """Raises Unreadable for a body that no ingest wrote, or whose claim check leads nowhere: it will never be read.
 
-    What the store raises on its bad days passes through: such a message comes again.
+    What the store raises on its bad days passes through, and NewerSchema: such a message comes again.
     """
     try:
         content = orjson.loads(message.body)
+        check_message(content, "a message")
         if isinstance(content, dict) and isinstance(key := content.get("carried"), str):
             if _CARRIED.fullmatch(key) is None:
                 raise Unreadable("its pointer names no carried object")
@@ -66,4 +68,4 @@ def _checked(system: System, body: str) -> str:
         return body
     key = f"carried/{sha256(data).hexdigest()}.json"
     system.objects.put(key, data)
-    return orjson.dumps({"carried": key}).decode()
+    return orjson.dumps({"v": MESSAGES, "carried": key}).decode()

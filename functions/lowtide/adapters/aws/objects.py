@@ -41,6 +41,10 @@ class S3Objects:
         self._client = client
         self._bucket = bucket
 
+    @property
+    def bucket(self) -> str:
+        return self._bucket
+
     def put(self, key: str, data: bytes | BinaryIO) -> None:
         """From where the handle stands to its end; it stays open. A large one goes in parts, and appears whole."""
         if isinstance(data, bytes):

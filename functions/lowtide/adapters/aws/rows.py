@@ -17,14 +17,15 @@ from botocore.exceptions import ClientError
 
 from lowtide.core import batches, holds, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
-from lowtide.core.errors import Contended, TooLarge, Unfinished
+from lowtide.core.errors import Contended, NewerSchema, TooLarge, Unfinished
 from lowtide.core.holds import HoldDecision, HoldEvent, HoldRow
 from lowtide.core.model import utc_text
 from lowtide.core.pace_events import PaceDecision, PaceEvent
 from lowtide.core.pace_rows import PaceRow
 from lowtide.core.parts import PartDecision, PartEvent, PartRow
 from lowtide.core.tasks import Decision, TaskEvent, TaskRow
-from lowtide.ports import Change
+from lowtide.core.versions import check_schema
+from lowtide.ports import Change, Metrics
 
 from .backoff import tries
 from .dead_index import dead_attributes
@@ -59,6 +60,10 @@ class Kind(Generic[R, E, D]):
     transition: Callable[[R | None, E, datetime], D]
     since: Callable[[R], datetime] | None = None
     found_by: Callable[[R], dict[str, Any]] | None = None
+    schema: int = 1
+    """The version that this release writes, and the newest that it reads (core/versions.py)."""
+    fails_on_newer: bool = False
+    """Does a list of active rows fail where a newer release wrote one? Else it goes without that row."""
 
 
 TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition, found_by=dead_attributes)
@@ -69,15 +74,20 @@ BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
 PACES: Kind[PaceRow, PaceEvent, PaceDecision] = Kind(
     "pace", PaceRow, pace.transition, lambda row: row.opened_at or row.born_at
 )
-HOLDS: Kind[HoldRow, HoldEvent, HoldDecision] = Kind("hold", HoldRow, holds.transition, lambda row: row.placed_at)
+# What a hold that cannot be read stops is not known, so nothing may be spent.
+HOLDS: Kind[HoldRow, HoldEvent, HoldDecision] = Kind(
+    "hold", HoldRow, holds.transition, lambda row: row.placed_at, fails_on_newer=True
+)
 
 
 class DynamoRows(Generic[R, E, D]):
     """A ports.Rows. AWS has no conditional batch write at single price: a list of changes is a concurrent loop."""
 
-    def __init__(self, table: Table, kind: Kind[R, E, D]) -> None:
+    def __init__(self, table: Table, kind: Kind[R, E, D], metrics: Metrics | None = None) -> None:
+        """``metrics`` hear of active rows that a newer release wrote; None: nobody does."""
         self._table = table
         self._kind = kind
+        self._metrics = metrics
 
     def get(self, keys: Sequence[str]) -> list[R | None]:
         items = self._table.read([self._key(key) for key in keys])
@@ -117,8 +127,19 @@ class DynamoRows(Generic[R, E, D]):
         )
         keys = [Key(item["pk"]["S"], item["sk"]["S"]) for item in listed]
         items = self._table.read(keys)
-        rows = (self._row(items.get(key)) for key in keys)
-        return [row for row in rows if row is not None and row.active]
+        rows, newer = [], 0
+        for key in keys:
+            try:
+                row = self._row(items.get(key))
+            except NewerSchema:
+                if self._kind.fails_on_newer:
+                    raise
+                newer += 1
+            else:
+                rows += [row] if row is not None and row.active else []
+        if newer and self._metrics is not None:
+            self._metrics.log("newer_rows", kind=self._kind.name, rows=newer)
+        return rows
 
     def _apply(self, change: Change[R, E], now: datetime) -> D:
         key = self._key(change.key)
@@ -168,6 +189,7 @@ class DynamoRows(Generic[R, E, D]):
         if size > _ITEM_BYTES:
             raise TooLarge(f"{key.pk} would take {size} bytes; an item holds {_ITEM_BYTES}: keep its document in S3")
         item = key.item() | {
+            "v": {"N": str(self._kind.schema)},
             "rev": {"N": str(row.rev)},
             "state": {"S": row.state.value},
             "write": {"S": uuid4().hex},
@@ -186,7 +208,11 @@ class DynamoRows(Generic[R, E, D]):
         return Key(f"{self._kind.name}#{key}", "row")
 
     def _row(self, item: Item | None) -> R | None:
-        return None if item is None else cast("R", self._kind.model.model_validate_json(item["body"]["S"]))
+        """Raises NewerSchema for a row that a newer release wrote."""
+        if item is None:
+            return None
+        check_schema(int(item["v"]["N"]) if "v" in item else 1, self._kind.schema, item["pk"]["S"])
+        return cast("R", self._kind.model.model_validate_json(item["body"]["S"]))
 
 
 def finished(outcomes: Sequence[D | Exception]) -> list[D]:

@@ -1,0 +1,200 @@
+"""A stack that is upgraded, or taken back by one release, with work in flight: nothing is lost, paid twice or buried.
+
+What another release would write is written here by this one, with its stamp, or with fields that this one lacks.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import orjson
+import pytest
+from stack_cases import low, pack, task
+
+from lowtide.adapters.aws import rows
+from lowtide.core import packs, versions
+from lowtide.core.task_rows import TaskState
+from lowtide.steps import carry, part_file
+from lowtide_local.simulator.scenario import BatchWeather, Scenario
+
+HOUR_S = 3_600
+LATER = {"later": {"a": [1, None]}, "later_still": "x"}
+
+
+@contextmanager
+def a_release(schema: int | None = None, fields: dict[str, Any] | None = None):
+    """While it lasts, the functions are of another release. ``schema`` is the version of its messages and of its rows
+    of tasks, parts and batches (None: it writes none), and it has ``fields`` of its own in all that it writes."""
+    kinds = (rows.TASKS, rows.PARTS, rows.BATCHES)
+    with pytest.MonkeyPatch.context() as patched:
+        item, body, add, dumps = rows.DynamoRows._item, packs._body, part_file.PartFile.add, orjson.dumps
+
+        def stamped(content: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in content.items() if name != "v" or schema is not None}
+
+        def item_of(self, *given):
+            made = stamped(item(self, *given))
+            if fields:
+                made["body"] = {"S": dumps(widened(orjson.loads(made["body"]["S"]), fields)).decode()}
+            return made
+
+        def body_of(lines):
+            return dumps(widened(stamped(orjson.loads(body(lines))), fields or {})).decode()
+
+        def added(self, line, weight):
+            add(self, type(line).model_validate(widened(line.model_dump(mode="json"), fields or {})), weight)
+
+        patched.setattr(rows.DynamoRows, "_item", item_of)
+        patched.setattr(packs, "_body", body_of)
+        patched.setattr(part_file.PartFile, "add", added)
+        for module in (versions, packs, carry):
+            patched.setattr(module, "MESSAGES", schema or 1)
+        try:
+            for kind in kinds:
+                object.__setattr__(kind, "schema", schema or 1)
+            yield
+        finally:
+            for kind in kinds:
+                object.__setattr__(kind, "schema", 1)
+
+
+def widened(content: Any, fields: dict[str, Any]) -> Any:
+    """With the fields beside those of every value in it, but for what came from outside and for maps."""
+    match content:
+        case dict() if content and not content.keys() & {"messages", "url", "acme"}:
+            kept = {"message", "tags", "shares", "candidates", "usage", "body"}
+            return {n: v if n in kept else widened(v, fields) for n, v in content.items()} | fields
+        case list():
+            return [widened(each, fields) for each in content]
+        case _:
+            return content
+
+
+def work():
+    return [task("high"), task("voice", "voice_agent_reply"), pack(*(low(f"low-{number}") for number in range(5)))]
+
+
+def begun(played) -> None:
+    """The batch of the LOW tasks is at the provider, and no invocation is under way."""
+    for _ in range(60):
+        played.stack.wait(60)
+        if any(row.state.value == "running" for row in played.stack.view().batches.scan()):
+            played.stack.wait(30)
+            return
+    raise AssertionError("no batch was submitted")
+
+
+def consumed(played, event) -> bool:
+    """By the consumer; what it reports no failure for is deleted, as the event source would."""
+    whole = played.stack.invoke("ConsumerHigh", event) == {"batchItemFailures": []}
+    if whole:
+        played.stack.queues["HighQueue"].delete([record["receiptHandle"] for record in event["Records"]])
+    return whole
+
+
+def items(played) -> dict[str, dict[str, Any]]:
+    found = boto3.client("dynamodb").scan(TableName=played.stack.physical["Table"])["Items"]
+    return {item["pk"]["S"]: item for item in found if item["sk"]["S"] == "row"}
+
+
+def files_of(played) -> set[str]:
+    return {each["id"] for each in played.line.provider.state()["files"]}
+
+
+def answered(records) -> bool:
+    return {record.status for record in records.values()} == {"answered"}
+
+
+def test_every_row_and_every_message_carries_the_schema_version(stage):
+    played = stage(by_hand={"ConsumerHigh"})
+    played.send(*work())
+    begun(played)
+    assert {item["v"]["N"] for item in items(played).values()} == {"1"}
+    [(body, _)] = played.stack.queues["HighQueue"].contents()
+    assert orjson.loads(body)["v"] == 1
+
+
+@pytest.mark.parametrize("release", [{"schema": None}, {"schema": 1, "fields": LATER}], ids=["older", "later"])
+def test_what_another_release_of_this_version_began_is_brought_to_its_end(stage, release):
+    played = stage(by_hand={"ConsumerHigh"})
+    with a_release(**release):
+        played.send(*work())
+        begun(played)
+        event = played.received("HighQueue")
+    before = items(played)
+    assert {item.get("v", {"N": None})["N"] for item in before.values()} == {None if release["schema"] is None else "1"}
+    assert consumed(played, event)
+    played.stack.settle()
+    records = played.records()
+    assert len(records) == 7
+    assert answered(records)
+    assert played.stack.letters() == []
+    assert played.stack.failures == []
+    if fields := release.get("fields"):
+        for name in ("task#low-1 acme", *(name for name in before if name.startswith("batch#"))):
+            assert orjson.loads(items(played)[name]["body"]["S"]).items() >= fields.items(), name
+
+
+def test_what_a_newer_version_began_waits_for_it_while_new_work_goes_on(stage):
+    two_hours = BatchWeather(min_s=7_200, max_s=7_200)
+    played = stage(Scenario(batch=two_hours), by_hand={"ConsumerHigh"})
+    with a_release(schema=2):
+        played.send(*work())
+        begun(played)
+        event = played.received("HighQueue")
+    before = items(played)
+    files = files_of(played)
+    assert files
+
+    # Taken back by one release, for hours: sweeps, rescues and looks come and go.
+    [failed] = played.stack.invoke("ConsumerHigh", event)["batchItemFailures"]
+    assert failed["itemIdentifier"] == event["Records"][0]["messageId"]
+    played.send(task("new", "meeting_summary"), low("new-low"))
+    played.stack.wait(3 * HOUR_S)
+    after = items(played)
+    began = [name for name, item in before.items() if name.startswith(("task#", "part#", "batch#"))]
+    assert {name: (before[name], after[name]) for name in began if after[name] != before[name]} == {}
+    assert played.row("new-low").state is TaskState.ANSWERED
+    assert played.row("new").state is TaskState.ANSWERED
+    assert played.stack.letters() == []
+    assert played.stack.queues["StrandedQueue"].depth == 0
+    assert files <= files_of(played), "no sweep took them for nobody's"
+    assert "newer_rows" in played.metrics.events()
+    assert "orphan_batch" not in played.metrics.events()
+
+    with a_release(schema=2):
+        assert consumed(played, played.received("HighQueue"))
+        played.stack.settle()
+        records = played.records()
+    assert len(records) == 9
+    assert answered(records)
+    assert played.stack.letters() == []
+
+
+def test_a_newer_row_holds_up_no_neighbour_in_its_message(stage):
+    played = stage()
+    with a_release(schema=2):
+        played.play(task("theirs"))
+    played.send(pack(task("theirs"), task("ours")))
+    played.stack.wait(600)
+    assert played.records().keys() == {"theirs", "ours"}
+    assert played.asked("POST /v1/chat/completions") == 2
+    assert played.stack.queues["HighQueue"].depth == 1
+    assert played.stack.letters() == []
+    with a_release(schema=2):
+        played.stack.settle()
+    assert played.asked("POST /v1/chat/completions") == 2
+
+
+def test_a_newer_message_that_was_stranded_stays_until_the_release_that_reads_it(stage):
+    played = stage(by_hand={"ConsumerHigh"})
+    with a_release(schema=2):
+        played.send(task("high"))
+        played.stack.wait(6)
+        [record] = played.received("HighQueue")["Records"]
+    boto3.client("sqs").send_message(QueueUrl=played.stack.physical["StrandedQueue"], MessageBody=record["body"])
+    played.stack.wait(3 * HOUR_S)
+    assert played.stack.queues["StrandedQueue"].depth == 1
+    assert played.stack.letters() == []
