@@ -129,7 +129,9 @@ def test_a_hundred_garbled_files_in_a_row_leave_each_task_with_one_record_of_its
             whose = body.get("id") if isinstance(body, dict) else None
             if isinstance(whose, str) and whose.removeprefix("for ") in api.sent:
                 assert whose == f"for {custom_id('default', row.task_id, row.attempt)}", f"GARBLED_SEED={SEED}"
-        receipts = Receipt.sum(Receipt.of(document.record, repaid=row.repaid) for row, document in found)
+        receipts = Receipt.sum(
+            Receipt.of(document.record, repaid=row.repaid, premium_usd=document.premium_usd) for row, document in found
+        )
         assert life.engine.ledger.total() == receipts
         ends = [row.state for row in rows.values()]
         assert {Status.ANSWERED.value, Status.DEAD.value} == set(ends)
