@@ -172,6 +172,24 @@ def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_where_lines_
 
 
 @pytest.mark.parametrize(
+    ("fault", "completed", "counts"),
+    [
+        (ValidationFault(code="invalid_line", line=1), None, False),
+        (ValidationFault(code="invalid_line", line=1), 2, True),
+        (ValidationFault(code="invalid_request"), None, False),
+        (ValidationFault(code="invalid_request"), 2, True),
+        (ValidationFault(code="server_error"), None, True),
+        (ValidationFault(code="insufficient_quota"), None, True),
+    ],
+)
+def test_a_batch_that_lost_its_files_was_a_try_unless_it_failed_for_a_line_and_ran_none(fault, completed, counts):
+    told = {"began": True, "counts": RequestCounts(completed=completed)}
+    batch = ended(ProviderStatus.FAILED, fault).model_copy(update=told)
+    again = [outcome for _, outcome, _ in Reading().unanswered(SENT, batch, lost="its files never came")]
+    assert {(outcome.counts, outcome.unsure) for outcome in again} == {(counts, True)}
+
+
+@pytest.mark.parametrize(
     ("completed", "failed", "counts"), [(0, 0, False), (1, 0, True), (0, 1, True), (None, 0, True)]
 )
 def test_a_batch_that_expired_before_its_first_line_was_no_try(completed, failed, counts):

@@ -93,8 +93,10 @@ class Reading:
         alone = len(expected) == 1
         missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished), alone=alone)
         if lost is not None:
-            # Counted, unless halves of it end at a culprit: its lines may be billed each time that they go again.
-            missing = replace(missing, message=lost, unsure=True, counts=not suspects(batch))
+            # Counted, because its lines may be billed each time that they go again. A line at fault, named or to be
+            # found in halves, ends that too, and is no try of the others.
+            of_line = not batch.has_run and (suspects(batch) or bool(named_faults(batch)))
+            missing = replace(missing, message=lost, unsure=True, counts=not of_line)
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
