@@ -17,8 +17,9 @@ from typing import BinaryIO, NoReturn
 
 from lowtide.core.batches import GRACE, ProviderBatch
 from lowtide.core.collection import whole_fault
-from lowtide.core.errors import BrokenOff, ProviderRefused, Unreachable
+from lowtide.core.errors import BrokenOff, ProviderRefused, Redirected, Unreachable, Unsendable
 from lowtide.core.outcomes import Response
+from lowtide.core.quotes import unquoted
 from lowtide.core.rescues import GIVEN_UP_AFTER
 from lowtide.core.task import Endpoint
 from lowtide.core.whose_fault import Fault, fault_of_batch, only_forbidden
@@ -88,6 +89,11 @@ class Contact:
             yield
         except BrokenOff:
             self.heard()
+            raise
+        except Unsendable as error:
+            # It answered with a redirect, or was not asked for want of a key.
+            if needed:
+                self.refused = str(error)
             raise
         except Unreachable as error:
             self.missed(str(error))
@@ -206,11 +212,11 @@ class WatchedBatches:
         else:
             self._contact.batches[batch.id] = batch
             if (whole := whole_fault(batch)) is not None:
-                self._contact.quote(whole[1].sentence)
+                self._contact.quote(unquoted(whole[1].sentence))
         return batch
 
     async def results(self, batch: ProviderBatch, *, partial: bool = False) -> AsyncIterator[bytes]:
-        with self._contact.call(needed=False):
+        with self._contact.call():
             async for line in self._api.results(batch, partial=partial):
                 yield line
 
@@ -226,7 +232,12 @@ class WatchedBatches:
         except ProviderRefused as refusal:
             if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
-            self._tell(f"left at the provider, which will not delete them ({refusal.message}): {', '.join(refs)}")
+            self._left(refusal.message, refs)
+        except Redirected as error:
+            self._left(str(error), refs)
+
+    def _left(self, why: str, refs: Sequence[str]) -> None:
+        self._tell(f"left at the provider, which will not delete them ({why}): {', '.join(refs)}")
 
     async def owned(self, deployment: str) -> AsyncIterator[Owned]:
         with self._contact.call(needed=False):

@@ -85,8 +85,9 @@ def _told(event: str, fields: dict[str, object]) -> str | None:
             return f"{batch}: the provider would not take it (HTTP {told})"
         case "provider_unreachable":
             return f"{batch}: no headway ({fields.get('reason')}); trying again"
-        case "batch_unknown_at_provider":
-            return f"{batch}: the provider still does not know it; its tasks are sent anew"
+        case "batch_given_up":
+            why = "has not ended" if fields.get("known_at_provider") else "is still not known to the provider"
+            return f"{batch}: {why}; it is given up, and its tasks are sent anew and counted as repaid"
         case "files_not_named":
             return (
                 f"{batch}: the provider says {fields.get('status')} and names no file with its answers yet. "

@@ -157,3 +157,32 @@ def test_a_batch_that_fails_for_an_empty_account_goes_on_after_a_top_up(tmp_path
         assert lowtide(*command).code == 0
         assert server.provider.requests["POST /v1/batches"] == 2
     assert {record["attempts"] for record in records(tmp_path / "out").values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "sentence"),
+    [
+        (403, {"message": "Missing scopes: api.files.read", "code": "missing_scope"}, "Missing scopes: api.files.read"),
+        (403, {"message": "You may not read this file."}, "You may not read this file."),
+        (401, {"message": "Incorrect API key provided.", "code": "invalid_api_key"}, "Incorrect API key provided."),
+    ],
+)
+def test_results_that_the_key_may_not_read_end_the_run_in_words_and_are_read_once_it_may(
+    tmp_path, status, error, sentence
+):
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [batch_line(f"t{number}") for number in range(4)])
+    with meddling() as (server, url):
+        command = ("run", tasks, "--out", tmp_path / "out", "--base-url", url)
+        server.said = lambda _method, path: (
+            JSONResponse({"error": error}, status) if path.endswith("/content") else None
+        )
+        for _ in range(2):
+            ended = lowtide(*command, program=SOON)
+            assert ended.code == 1
+            assert sentence in ended.err.splitlines()[-1]
+        server.said = lambda _method, _path: None
+        assert lowtide(*command, program=SOON).code == 0
+        assert server.provider.requests["POST /v1/batches"] == 1
+        assert len(server.provider.billed) == 4
+    assert {record["status"] for record in records(tmp_path / "out").values()} == {"answered"}
+    assert receipt(tmp_path / "out")["repaid"] == 0

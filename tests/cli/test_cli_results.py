@@ -30,7 +30,7 @@ def tasks(tmp_path):
 
 @pytest.mark.parametrize(
     ("mishap", "told"),
-    [(LATE, "names no file with its answers yet"), (AWAY, "cannot be read (HTTP 410: No such File object")],
+    [(LATE, "names no file with its answers yet"), (AWAY, "cannot be read (HTTP 410 invalid_request_error")],
 )
 def test_files_that_come_late_are_waited_for_in_words_and_nothing_is_bought_twice(
     simulator, tasks, tmp_path, mishap, told

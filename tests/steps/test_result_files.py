@@ -283,8 +283,8 @@ def test_five_minutes_are_counted_over_the_death_of_the_process_and_end_the_same
     assert len(batched(world)) == 2
 
 
-@pytest.mark.parametrize(("status", "patience_s"), [(403, HOUR), (500, 2 * DAY), (503, 2 * DAY)])
-def test_a_file_that_is_kept_back_is_asked_for_longer(tmp_path, status, patience_s):
+@pytest.mark.parametrize(("status", "patience_s"), [(500, 2 * DAY), (503, 2 * DAY)])
+def test_a_file_of_a_provider_that_is_unwell_is_asked_for_longer(tmp_path, status, patience_s):
     world = begin(tmp_path, befallen(gone(status, files=("output",))), **BOTH)
 
     async def story(life: Life) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from lowtide.core.batches import Away, AwayFile, BatchRow, ProviderBatch, ProviderStatus, RequestCounts
-from lowtide.core.errors import BrokenOff, Garbled, KeyUnreadable, ProviderRefused, Unreachable
+from lowtide.core.errors import BrokenOff, Garbled, KeyUnreadable, ProviderRefused, Redirected, Unreachable
 from lowtide.core.result_files import (
     NAMED_WITHIN,
     PATIENCE,
@@ -104,7 +104,9 @@ def refused(status, code=None) -> ProviderRefused:
         (refused(405), Away.GONE),
         (refused(416), Away.GONE),
         (Garbled("a web page"), Away.GONE),
-        (refused(403), Away.KEPT_BACK),
+        (refused(403), Away.BARRED),
+        (refused(403, "missing_scope"), Away.BARRED),
+        (Redirected("to another origin"), Away.BARRED),
         (BrokenOff("connection reset"), Away.KEPT_BACK),
         (refused(500), Away.UNWELL),
         (refused(503), Away.UNWELL),
@@ -120,8 +122,8 @@ def test_why_a_file_is_away_decides_how_long_it_is_asked_for_and_an_account_is_w
     assert why_away(error) is why
 
 
-def test_gone_is_five_minutes_kept_back_an_hour_and_unwell_two_days():
-    assert [PATIENCE[why].total_seconds() for why in Away] == [300, 3_600, 172_800]
+def test_gone_is_five_minutes_kept_back_an_hour_barred_thirty_days_and_unwell_two_days():
+    assert [PATIENCE[why].total_seconds() for why in Away] == [300, 3_600, 2_592_000, 172_800]
     file = AwayFile(ref="f", why=Away.GONE, reason="HTTP 404", since=NOW)
     assert given_up_at(file) == NOW + timedelta(minutes=5)
 
@@ -151,6 +153,17 @@ def test_a_look_that_drops_the_name_of_a_file_does_not_lose_it():
     assert seen(output="new").after(before).result_refs == ("new",)
     other = before.model_copy(update={"id": "another"})
     assert seen().after(other).result_refs == ()
+
+
+def test_a_batch_that_was_seen_at_work_or_counted_an_answer_may_have_run_whatever_it_says_later():
+    at_work = seen(ProviderStatus.IN_PROGRESS)
+    assert not seen(FAILED).after(seen(ProviderStatus.VALIDATING)).may_have_run
+    assert seen(FAILED).after(at_work).may_have_run
+    assert seen(FAILED).after(seen(FAILED).after(at_work)).may_have_run
+    assert seen(FAILED, counts(0, 0, 0)).after(at_work).may_have_run
+    assert not seen(FAILED, counts(5, 0, 0)).after(at_work).may_have_run
+    assert seen(FAILED, counts(5, 0, 0)).after(seen(ProviderStatus.IN_PROGRESS, counts(5, 2, 0))).may_have_run
+    assert not seen(FAILED, counts(5, 0, 5)).may_have_run
 
 
 def test_one_file_under_both_names_is_read_once():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.core.batches import ProviderBatch, ProviderStatus, ValidationFault
+from lowtide.core.batches import ProviderBatch, ProviderStatus, RequestCounts, ValidationFault
 from lowtide.core.collection import (
     Reading,
     named_faults,
@@ -72,10 +72,9 @@ def test_a_burial_is_final_too():
 
 
 @pytest.mark.parametrize("line", [None, answer("z-1"), answer("a-2"), error("z-1")])
-def test_a_line_that_the_batch_never_sent_is_counted_and_settles_nothing(line):
+def test_a_line_that_the_batch_never_sent_settles_nothing(line):
     reading = Reading()
     assert reading.take(line, SENT) is None
-    assert reading.unknown == 1
     assert set(left(reading, ended())) == set(SENT)
 
 
@@ -112,9 +111,7 @@ def test_every_line_is_finished_once_or_goes_again_once_whatever_the_files_hold(
 
 def test_what_is_said_of_a_whole_batch_goes_to_a_line_that_is_alone_and_to_no_other_tenants():
     quoting = ended(ProviderStatus.FAILED, ValidationFault(code="server_error", message="line 2 says: my secret"))
-    assert {outcome.message for outcome in left(Reading(), quoting).values()} == {
-        "the batch failed validation (server_error)"
-    }
+    assert {outcome.message for outcome in left(Reading(), quoting).values()} == {"the batch failed (server_error)"}
     [(_, lone, _)] = Reading().unanswered(["a-1"], quoting)
     assert (lone.code, lone.message) == ("server_error", "line 2 says: my secret")
 
@@ -165,10 +162,40 @@ def test_a_batch_that_failed_for_a_line_that_nobody_named_is_halved_and_no_line_
 
 
 @pytest.mark.parametrize("faults", [(), (ValidationFault(code="server_error", message="Oops."),)])
-def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_of_the_whole(faults):
+def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_where_lines_may_have_run(faults):
     batch = ended(ProviderStatus.FAILED, *faults)
     assert not suspects(batch)
-    assert {outcome.counts for outcome in left(Reading(), batch).values()} == {True}
+    assert {outcome.counts for outcome in left(Reading(), batch).values()} == {False}
+    at_work = batch.model_copy(update={"began": True})
+    assert whole_fault(at_work) is None
+    assert {outcome.counts for outcome in left(Reading(), at_work).values()} == {True}
+
+
+@pytest.mark.parametrize(
+    ("fault", "completed", "counts"),
+    [
+        (ValidationFault(code="invalid_line", line=1), None, False),
+        (ValidationFault(code="invalid_line", line=1), 2, True),
+        (ValidationFault(code="invalid_request"), None, False),
+        (ValidationFault(code="invalid_request"), 2, True),
+        (ValidationFault(code="server_error"), None, True),
+        (ValidationFault(code="insufficient_quota"), None, True),
+    ],
+)
+def test_a_batch_that_lost_its_files_was_a_try_unless_it_failed_for_a_line_and_ran_none(fault, completed, counts):
+    told = {"began": True, "counts": RequestCounts(completed=completed)}
+    batch = ended(ProviderStatus.FAILED, fault).model_copy(update=told)
+    again = [outcome for _, outcome, _ in Reading().unanswered(SENT, batch, lost="its files never came")]
+    assert {(outcome.counts, outcome.unsure) for outcome in again} == {(counts, True)}
+
+
+@pytest.mark.parametrize(
+    ("completed", "failed", "counts"), [(0, 0, False), (1, 0, True), (0, 1, True), (None, 0, True)]
+)
+def test_a_batch_that_expired_before_its_first_line_was_no_try(completed, failed, counts):
+    told = RequestCounts(total=3, completed=completed, failed=failed)
+    batch = ended(ProviderStatus.EXPIRED).model_copy(update={"counts": told})
+    assert {outcome.counts for outcome in left(Reading(), batch).values()} == {counts}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +206,10 @@ def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_of_the_whole
         (ValidationFault(code="x", type="insufficient_quota"), Fault.ACCOUNT),
         (ValidationFault(code="invalid_request", param="file_id"), Fault.BATCH),
         (ValidationFault(code="mismatched_model"), None),
-        (ValidationFault(code="server_error"), None),
+        (ValidationFault(code="server_error"), Fault.PROVIDER),
+        (ValidationFault(code="rate_limit_exceeded"), Fault.NOW),
+        (ValidationFault(code="service_unavailable", line=1), Fault.PROVIDER),
+        (ValidationFault(message="Something went wrong."), Fault.PROVIDER),
         (ValidationFault(code="bad_line", line=1, param="metadata"), None),
         (ValidationFault(code="token_limit_exceeded"), None),
     ],

@@ -47,6 +47,20 @@ def test_a_model_that_goes_down_once_more_is_news_and_one_that_stays_down_is_not
     ]
 
 
+def test_a_batch_that_is_given_up_and_the_wait_for_token_room_are_said():
+    told: list[str] = []
+    metrics = RunMetrics(told.append)
+    anew = "it is given up, and its tasks are sent anew and counted as repaid"
+    metrics.log("batch_given_up", batch_id="b", known_at_provider=False)
+    metrics.log("batch_given_up", batch_id="c", known_at_provider=True)
+    metrics.log("token_limit", batch_id="b", wait_s=600.0, not_before="…")
+    assert told == [
+        f"batch b: is still not known to the provider; {anew}",
+        f"batch c: has not ended; {anew}",
+        "batch b: too many tokens are enqueued for its model; submitted again in 10 min",
+    ]
+
+
 def test_what_keeps_a_batch_from_being_read_is_said_once_and_in_words():
     told: list[str] = []
     metrics = RunMetrics(told.append)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lowtide.core.leniency import Braces
 from lowtide.core.outcomes import Response, judge_line
 from lowtide.core.records import LineResponse
-from lowtide.core.result_lines import ResultLine, ResultReader, Unread, parse_result_line
+from lowtide.core.result_lines import NO_ID, ResultLine, ResultReader, Unread, parse_result_line
 
 BODY = {"choices": [{"message": {"content": "Hi there"}}]}
 WHOLE = {
@@ -45,6 +45,16 @@ def read(content):
 
 def ids(content):
     return [each.custom_id if isinstance(each, ResultLine) else each for each in read(content)]
+
+
+def beside(**fields):
+    """The line with these fields in place of its response."""
+    return json.dumps({"custom_id": "abc-1", "error": None} | fields).encode()
+
+
+def test_a_page_of_lines_is_every_line_of_it():
+    page = b'{"data":[' + RAW + b"," + RAW.replace(b"abc-1", b"abc-2") + b',{"id":"x"}]}'
+    assert [each if isinstance(each, str) else each.reason for each in ids(page)] == ["abc-1", "abc-2", NO_ID]
 
 
 def test_a_whole_line_is_read_whole():
@@ -79,6 +89,14 @@ def test_a_whole_line_is_read_whole():
         response(body=json.dumps(BODY)),
         response(body="\n " + json.dumps(BODY, indent=2)),
         line(response=json.dumps(WHOLE["response"])),
+        line(response=[WHOLE["response"]]),
+        line(response=json.dumps([WHOLE["response"]])),
+        beside(result=WHOLE["response"]),
+        beside(response=None, result=WHOLE["response"]),
+        beside(status_code=200, request_id="req_1", body=BODY),
+        beside(status_code="200", request_id="req_1", body=json.dumps(BODY), response=None),
+        RAW.replace(b'"custom_id"', b'"customId"'),
+        b'{"object":"list","data":[' + RAW + b"]}",
         line(error=""),
         line(error={}),
         line(error=[]),

@@ -43,6 +43,9 @@ TERMINAL = frozenset(
 )
 
 
+_AT_WORK = frozenset({ProviderStatus.IN_PROGRESS, ProviderStatus.FINALIZING})
+
+
 class ValidationFault(Stored):
     """One entry of a failed batch's ``errors.data``. ``line`` counts from 1."""
 
@@ -74,6 +77,19 @@ class ProviderBatch(Stored):
     ended_at: Utc | None = None
     usage: dict[str, Any] | None = None
     counts: RequestCounts = RequestCounts()
+    began: bool = False
+    """The provider said at some time that it worked on the lines."""
+
+    @property
+    def may_have_run(self) -> bool:
+        """Tell whether it may have answered, and billed, a line. Counts that are absent, or all zero because the server
+        keeps none, say nothing: then it counts whether it ever began."""
+        return self.has_run or (self.began and not (self.counts.total or self.counts.failed))
+
+    @property
+    def has_run(self) -> bool:
+        """Tell whether it says that it answered a line."""
+        return self.output_ref is not None or bool(self.counts.completed)
 
     @property
     def ended(self) -> bool:
@@ -89,11 +105,18 @@ class ProviderBatch(Stored):
         return self.model_copy(update={"output_ref": ref, "error_ref": None})
 
     def after(self, known: ProviderBatch) -> ProviderBatch:
-        """Return this look with the files that an earlier one named: a server that drops a name still has the file."""
+        """Return this look with what an earlier one said: a server that drops a file's name still has the file, and
+        what was counted as completed was completed."""
         if known.id != self.id:
             return self
-        named = {"output_ref": self.output_ref or known.output_ref, "error_ref": self.error_ref or known.error_ref}
-        return self.model_copy(update=named)
+        fewer = (self.counts.completed or 0) < (known.counts.completed or 0)
+        kept = {
+            "output_ref": self.output_ref or known.output_ref,
+            "error_ref": self.error_ref or known.error_ref,
+            "counts": known.counts if fewer else self.counts,
+            "began": self.began or known.began or known.status in _AT_WORK,
+        }
+        return self.model_copy(update=kept)
 
 
 class Made(StrEnum):
@@ -135,7 +158,9 @@ class Away(StrEnum):
     """The provider does not have it (404, 410 and other refusals that no repetition mends), or it holds something
     else."""
     KEPT_BACK = "kept_back"
-    """It is there, and not to be had: 403, or a download that breaks off at every try."""
+    """It is there, and not to be had: a download that breaks off at every try."""
+    BARRED = "barred"
+    """An operator has to act first: the key may not read it (403), or its address redirects to another."""
     UNWELL = "unwell"
     """The provider fails us (5xx, 429, no answer)."""
 

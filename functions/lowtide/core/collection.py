@@ -53,7 +53,6 @@ class Reading:
 
     finished: set[str] = field(default_factory=set)
     failed: MutableMapping[str, tuple[Again, Response | None]] = field(default_factory=dict)
-    unknown: int = 0
     check: Callable[[str, Response | None], Outcome] = lambda _custom_id, _response: Answered()
     unused: Usage = field(default_factory=Usage)
     endpoint: Endpoint | None = None
@@ -63,7 +62,6 @@ class Reading:
     def take(self, line: ResultLine | None, expected: Container[str]) -> Finished | None:
         """The line where it settles its task; None where it settles nothing, or comes a second time."""
         if line is None or line.custom_id not in expected:
-            self.unknown += 1
             return None
         if line.custom_id in self.finished:
             return None
@@ -95,7 +93,10 @@ class Reading:
         alone = len(expected) == 1
         missing = NEVER_ENDED if given_up else _missing(batch, progress=bool(self.finished), alone=alone)
         if lost is not None:
-            missing = replace(missing, message=lost, unsure=True)
+            # Counted, because its lines may be billed each time that they go again. A line at fault, named or to be
+            # found in halves, ends that too, and is no try of the others.
+            of_line = not batch.has_run and (suspects(batch) or bool(named_faults(batch)))
+            missing = replace(missing, message=lost, unsure=True, counts=not of_line)
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
@@ -119,7 +120,10 @@ def of_provider(outcome: Outcome, response: Response | None) -> bool:
 
 
 def took_none(batch: ProviderBatch) -> bool:
-    """Did it fail for the account's enqueued tokens: nothing ran, and the same file may run later."""
+    """Did it fail for the account's enqueued tokens: nothing ran, and the same file may run later. Such a batch may
+    have said before that it was at work."""
+    if batch.has_run:
+        return False
     codes = {spelt(fault.code) for fault in batch.faults if fault.code}
     return batch.status is ProviderStatus.FAILED and not codes.isdisjoint(TOKEN_LIMIT_CODES)
 
@@ -152,16 +156,22 @@ def refused_wait_s(refusals: int, *, base_s: float, cap_s: float, seed: str) -> 
 
 
 def whole_fault(batch: ProviderBatch) -> tuple[Fault, ProviderError] | None:
-    """Return why a batch failed as a whole: for its account (even if a line is named), or for the batch or its file.
-    Return None if some line may be at fault. Nothing of such a batch ran."""
-    if batch.status is not ProviderStatus.FAILED or took_none(batch) or batch.output_ref or batch.error_ref:
+    """Return why a batch failed as a whole: for its account (even if a line is named), for the batch or its file, or
+    because the provider failed. Return None if some line may be at fault, or may have been billed. Nothing of such a
+    batch ran."""
+    if batch.status is not ProviderStatus.FAILED or took_none(batch) or batch.may_have_run or batch.error_ref:
         return None
+    return _fault_of_all(batch)
+
+
+def _fault_of_all(batch: ProviderBatch) -> tuple[Fault, ProviderError] | None:
     told = [(fault_of_batch(_error(fault)), fault) for fault in batch.faults]
-    for whose in (Fault.ACCOUNT, Fault.BATCH):
+    named = bool(named_faults(batch))
+    for whose in (Fault.ACCOUNT, Fault.BATCH, Fault.ITEM, Fault.NOW, Fault.PROVIDER):
         for found, fault in told:
-            if found is whose and (whose is Fault.ACCOUNT or not named_faults(batch)):
-                return whose, _error(fault)
-    return None
+            if found is whose and (whose is Fault.ACCOUNT or not named):
+                return None if whose is Fault.ITEM else (whose, _error(fault))
+    return None if named else (Fault.PROVIDER, _NO_REASON)
 
 
 def refused_model(batch: ProviderBatch) -> Bury | None:
@@ -199,15 +209,22 @@ def suspects(batch: ProviderBatch) -> bool:
     that is collected although it was over the token limit was too large whole, and goes the same way.
 
     A failure that does not speak of the input (``server_error``, or no code at all) says nothing about the lines: such
-    a batch goes again whole, and its tries are counted.
+    a batch goes again whole.
     """
-    if batch.status is not ProviderStatus.FAILED or named_faults(batch):
+    if batch.status is not ProviderStatus.FAILED or named_faults(batch) or batch.has_run:
         return False
     return any(fault_of_batch(_error(fault)) is Fault.ITEM for fault in batch.faults)
 
 
+def _ran_none(batch: ProviderBatch) -> bool:
+    """Do its counts say that not one of its lines had its try?"""
+    counts = batch.counts
+    return not batch.result_refs and bool(counts.total) and counts.completed == 0 and not counts.failed
+
+
 NEVER_ENDED = Again("batch_never_ended", "the batch had not ended when it was given up", unsure=True)
 
+_NO_REASON = ProviderError(None, code="batch_failed", message="the batch failed, and the provider does not say why")
 _SERVER_FAULT = 500
 _NO_LINES = frozenset({Fault.ACCOUNT, Fault.NOW, Fault.PROVIDER})
 """Faults that kill no line, even if the provider names the line."""
@@ -218,22 +235,25 @@ def _missing(batch: ProviderBatch, *, progress: bool, alone: bool) -> Again:
     a whole batch may quote one of its lines, which no other tenant may read: only a line that is ``alone`` gets it."""
     match batch.status:
         case ProviderStatus.FAILED:
+            if (whole := _fault_of_all(batch)) is not None and not took_none(batch):
+                whose, error = whole
+                # A fault that the batch met when it was at work ended its try.
+                counts = batch.may_have_run and not progress
+                message = error.sentence if alone else f"the batch failed ({error.name})"
+                return Again(error.name, message, counts=counts, account=whose is Fault.ACCOUNT)
             if progress:
                 # Another line was at fault: this one has not had its try.
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)
             if took_none(batch):
                 return Again("token_limit", "the account had no room for the batch", counts=False)
-            if (whole := whole_fault(batch)) is not None:
-                whose, error = whole
-                return Again(error.name, error.sentence, counts=False, account=whose is Fault.ACCOUNT)
             fault = next(iter(batch.faults), None)
             code = (fault.code if fault else None) or "batch_failed"
             counts = not suspects(batch)
             # A failure that does not count ends no task: the batch goes on in halves, until a line is alone.
-            message = fault.message if fault and (alone or not counts) else None
-            return Again(code, message or f"the batch failed validation ({code})", counts=counts)
+            told = fault.message if fault and (alone or not counts) else None
+            return Again(code, told or f"the batch failed validation ({code})", counts=counts)
         case ProviderStatus.EXPIRED:
-            return Again("batch_expired", "the batch expired before this line ran")
+            return Again("batch_expired", "the batch expired before this line ran", counts=not _ran_none(batch))
         case ProviderStatus.CANCELLED:
             return Again(BATCH_CANCELLED, "the batch was cancelled before this line ran", counts=False)
         case _:

@@ -6,6 +6,7 @@ the task asked with: whole texts, and runs of them. Linear in the length of both
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -33,6 +34,14 @@ _ASKED_WITH = ("messages", "input", "instructions", "prompt")
 
 _SPOKEN_OF = frozenset({"call_id", "detail", "format", "id", "name", "role", "status", "tool_call_id", "type"})
 """Fields beside those texts whose values a refusal names, too: ``role`` is no part of what was asked."""
+
+
+_QUOTES = re.compile(r"\"[^\"]*\"|`[^`]*`|“[^”]*”|(?<!\w)'[^']*'(?!\w)")
+
+
+def unquoted(said: str) -> str:
+    """Return a sentence about many tasks without what it quotes: that may be the prompt of one of them."""
+    return _QUOTES.sub("(quoted)", said)
 
 
 class Prompt:

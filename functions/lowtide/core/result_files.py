@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from .batch_rows import Away, AwayFile, BatchRow, ProviderBatch, ProviderStatus
-from .errors import BrokenOff, Garbled, KeyStoreAway, KeyUnreadable, ProviderRefused, Unreachable
+from .collection import took_none
+from .errors import BrokenOff, Garbled, KeyStoreAway, KeyUnreadable, ProviderRefused, Unreachable, Unsendable
 from .whose_fault import Fault, fault_of_batch, only_forbidden
 
 NAMED_WITHIN = timedelta(minutes=10)
@@ -20,10 +21,12 @@ margin costs only time."""
 PATIENCE = {
     Away.GONE: timedelta(minutes=5),
     Away.KEPT_BACK: timedelta(hours=1),
+    Away.BARRED: timedelta(days=30),
     Away.UNWELL: timedelta(hours=48),
 }
-"""Time for which a file is asked for, from the first time that it was away for this reason. An hour lets an operator
-mend a key, or a network recover. 48 hours outlast an outage; a batch that does not end is waited for as long."""
+"""Time for which a file is asked for, from the first time that it was away for this reason. An hour lets a
+network recover. A file that only an operator can open is waited for as long as the provider keeps it: it was paid for.
+48 hours outlast an outage; a batch that does not end is waited for as long."""
 
 
 _AWAY_FOR = {
@@ -53,7 +56,7 @@ def may_yet_name_files(batch: ProviderBatch) -> bool:
             accounted_for = failed if batch.error_ref is not None else 0
             return max(counts.total or 0, failed) > accounted_for
         case ProviderStatus.FAILED:
-            return (counts.completed or 0) > 0
+            return batch.may_have_run and not took_none(batch)
         case _:
             return counts.completed is None or counts.completed > 0
 
@@ -68,6 +71,8 @@ def why_away(error: ProviderRefused | Unreachable) -> Away | None:
     match error:
         case KeyUnreadable() | KeyStoreAway():
             return None
+        case Unsendable():
+            return Away.BARRED
         case Garbled():
             return Away.GONE
         case BrokenOff():
@@ -75,12 +80,18 @@ def why_away(error: ProviderRefused | Unreachable) -> Away | None:
         case Unreachable():
             return Away.UNWELL
         case ProviderRefused() if only_forbidden(error.error):
-            return Away.KEPT_BACK
+            return Away.BARRED
         case ProviderRefused():
             return _AWAY_FOR[fault_of_batch(error.error)]
 
 
-def may_be_left(row: BatchRow, error: ProviderRefused, now: datetime) -> bool:
+def stops_account(error: ProviderRefused | Unreachable) -> bool:
+    """Tell whether nothing is to be had from this provider until an operator acts. A look or a download that is merely
+    forbidden says nothing about calls."""
+    return isinstance(error, Unsendable) or why_away(error) is None
+
+
+def may_be_left(row: BatchRow, error: ProviderRefused | Unsendable, now: datetime) -> bool:
     """Tell whether the provider refused for so long to delete a batch's files that they are left to expire there."""
     waited = row.collected_at is not None and now >= row.collected_at + PATIENCE[Away.UNWELL]
     return waited and why_away(error) is not None

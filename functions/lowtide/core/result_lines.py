@@ -7,7 +7,7 @@ JSON text. This module undoes that. A line that cannot be read is reported with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,8 +24,12 @@ _STATUS = re.compile(r"\s*(\d{3})(?!\d)")
 _STATUSES = range(100, 600)
 _OK = 200
 _SUCCESS = range(200, 300)
-_ID = b"custom_id"
-_NAMED = re.compile(rb'"custom_id"\s*:\s*(?:"([^"\\]{1,200})"|(\d{1,20}))')
+_IDS = ("custom_id", "customId", "custom-id")
+_RESPONSES = ("response", "result")
+_IN_PLACE = frozenset({"status_code", "body"})
+"""Fields of a response. Some servers write them into the line itself."""
+_ID = re.compile(rb'"custom[_-]?[iI]d"')
+_NAMED = re.compile(rb'"custom[_-]?[iI]d"\s*:\s*(?:"([^"\\]{1,200})"|(\d{1,20}))')
 _NAMED_WITHIN = 100_000
 """Bytes of an unreadable line that are searched for its task's id."""
 _LONGEST_HELD = 50_000_000
@@ -70,7 +74,7 @@ def parse_result_line(raw: bytes) -> ResultLine | None:
     strict = _strictly(raw)
     if strict is not None:
         return strict
-    return next((line for value in objects(raw).found if (line := _line(value)) is not None), None)
+    return next((line for value in _each(objects(raw).found) if (line := _line(value)) is not None), None)
 
 
 class ResultReader:
@@ -88,7 +92,7 @@ class ResultReader:
     def feed(self, raw: bytes) -> Iterator[ResultLine | Unread]:
         """Read the next line, without its line end. Blank lines are fed too, so that numbers are right."""
         self.line += 1
-        if self._held and _ID not in raw:
+        if self._held and _ID.search(raw) is None:
             yield from self._hold(raw)
             return
         strict = _strictly(raw)
@@ -104,7 +108,7 @@ class ResultReader:
 
     def _leniently(self, raw: bytes) -> Iterator[ResultLine | Unread]:
         got = objects(raw)
-        lines = [_line(value) for value in got.found]
+        lines = [_line(value) for value in _each(got.found)]
         if self._held and not any(lines):
             yield from self._hold(raw)
             return
@@ -137,7 +141,7 @@ class ResultReader:
         elif not self._braces.open:
             whole, self._held = b"\n".join(self._held), []
             got = replace(objects(whole), open=False)
-            yield from self._told(self._held_from, whole, got, [_line(value) for value in got.found])
+            yield from self._told(self._held_from, whole, got, [_line(value) for value in _each(got.found)])
 
     def _given_up(self) -> Iterator[Unread]:
         if self._held:
@@ -152,16 +156,26 @@ def _strictly(raw: bytes) -> ResultLine | None:
         return None
 
 
+def _each(values: Iterable[Any]) -> Iterator[Any]:
+    """Return the values, and in place of a page of lines the lines that it lists."""
+    for value in values:
+        page = value.get("data") if isinstance(value, dict) and not any(name in value for name in _IDS) else None
+        yield from page if isinstance(page, list) and page else [value]
+
+
 def _line(value: Any) -> ResultLine | None:
     """Return the line, or None where it names no task."""
     if not isinstance(value, dict):
         return None
-    custom_id = value.get("custom_id")
+    custom_id = next((value[name] for name in _IDS if value.get(name) is not None), None)
     if not isinstance(custom_id, str):
         if isinstance(custom_id, bool) or not isinstance(custom_id, int | float):
             return None
         custom_id = str(int(custom_id)) if custom_id == int(custom_id) else str(custom_id)
-    response = _given(value.get("response"))
+    response = _alone(next((value[name] for name in _RESPONSES if value.get(name)), None))
+    if response is None and not _IN_PLACE.isdisjoint(value):
+        # The response's fields stand in the line itself.
+        response = {name: value[name] for name in ("status_code", "request_id", "body") if name in value}
     code, message, kind = _error(value.get("error"))
     if isinstance(response, dict):
         read = _response(response)
@@ -242,6 +256,12 @@ def _given(value: Any) -> Any:
         with suppress(ValueError):
             return value_of(value)
     return value
+
+
+def _alone(value: Any) -> Any:
+    """Return what a list of one holds, or the value itself."""
+    value = _given(value)
+    return _given(value[0]) if isinstance(value, list) and len(value) == 1 else value
 
 
 def _at(value: Any, name: str) -> Any:

@@ -16,6 +16,7 @@ from functools import partial
 import orjson
 
 from lowtide.core.batches import (
+    Away,
     BatchRow,
     BatchState,
     Checkpoint,
@@ -34,15 +35,14 @@ from lowtide.core.collection import (
     took_none,
 )
 from lowtide.core.documents import charged, struck
-from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable, Unsendable, safely_told
+from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable, safely_told
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.pace_rows import account_key
 from lowtide.core.parts import PartLine
 from lowtide.core.prices import usage_of
-from lowtide.core.result_files import lost
+from lowtide.core.result_files import lost, stops_account, why_away
 from lowtide.core.structured import checked
 from lowtide.core.tasks import Free, Strikes
-from lowtide.core.whose_fault import Fault, fault_of_batch, only_forbidden
 from lowtide.ports import BatchApi, System
 
 from .failures import SpooledFailures
@@ -81,20 +81,20 @@ async def collect(system: System, row: BatchRow, *, hinted: bool = False, stop_a
             await _Collection(system, batch, stop_at).advance()
         except (Unreachable, ProviderRefused) as error:
             system.metrics.log("provider_unreachable", batch_id=row.batch_id, reason=safely_told(error))
-            of_account = _of_account(error)
-            if of_account:
-                refuse(system, account_key(row.lot.provider), permit_of(system, row))
-            if of_account or isinstance(error, Unsendable):
-                system.metrics.count("account_refused")
+            _tell_operator(system, batch.row, error)
             put_off(system, batch)
         return batch.row
 
 
-def _of_account(error: Unreachable | ProviderRefused) -> bool:
-    """Is the account at fault? A look or a download that is merely forbidden says nothing about calls."""
-    if not isinstance(error, ProviderRefused) or only_forbidden(error.error):
-        return False
-    return fault_of_batch(error.error) is Fault.ACCOUNT
+def _tell_operator(system: System, row: BatchRow, error: Unreachable | ProviderRefused) -> None:
+    """Hold back what an operator has to act for: the account, or this lot's batches where only a file is barred."""
+    of_account, why = stops_account(error), why_away(error)
+    if of_account and isinstance(error, ProviderRefused):
+        refuse(system, account_key(row.lot.provider), permit_of(system, row))
+    if why is Away.BARRED and row.state is BatchState.COLLECTING:
+        refuse(system, batches_key_of(row), permit_of(system, row))
+    if of_account or (why is Away.BARRED and row.state is not BatchState.CLEANING):
+        system.metrics.count("account_refused")
 
 
 class _Collection:

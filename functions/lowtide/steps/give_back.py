@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from lowtide.core.batches import Return
-from lowtide.core.collection import WHOLE_TRIES, refused_wait_s
+from lowtide.core.collection import WHOLE_TRIES, refused_wait_s, token_limit_wait_s
 from lowtide.core.errors import ProviderRefused, Unreachable, safely_told
 from lowtide.core.outcomes import believed_s
 from lowtide.core.provider_errors import ProviderError
@@ -38,8 +38,17 @@ async def give_back(
     await _return(system, batch, api, Return(batch.owner, not_before, refused=True))
 
 
+async def give_back_failed(system: System, batch: LeasedBatch, api: BatchApi, error: ProviderError) -> None:
+    """Take the batch back because the provider failed it whole, and wait longer each time."""
+    not_before = system.clock.now() + timedelta(seconds=token_limit_wait_s(batch.row.setbacks))
+    names = {"batch_id": batch.row.batch_id, "code": error.name, "not_before": not_before.isoformat()}
+    system.metrics.count("batches_given_back")
+    system.metrics.log("batch_given_back", **names)
+    await give_back_until(system, batch, api, not_before)
+
+
 async def give_back_until(system: System, batch: LeasedBatch, api: BatchApi, not_before: datetime) -> None:
-    """Take the batch back because its account had no room for it, or is refused."""
+    """Take the batch back until a moment."""
     await _return(system, batch, api, Return(batch.owner, not_before))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 
@@ -16,6 +16,7 @@ from lowtide.core.batches import BatchRow
 from lowtide.core.outcomes import Again, backoff_s
 from lowtide.core.parts import Open, PartLine, PartState
 from lowtide.core.portions import portions
+from lowtide.core.quotes import Prompt
 from lowtide.core.tasks import Restage, TaskEvent, TaskRow
 from lowtide.core.weights import weigh
 from lowtide.ports import Change, System
@@ -63,7 +64,8 @@ class LinesAgain(Spooled):
         self._unsure.append(why.unsure)
         self._account.append(why.account)
         if why.account and self.refused is None:
-            self.refused = why
+            # Its words may quote the line, and leave the function as its failure.
+            self.refused = replace(why, message=Prompt.of(line.task).without(why.message))
         raw = line.model_dump_json().encode() + b"\n"
         self._file.write(raw)
         self._starts.append(self._end)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Container
 from contextlib import suppress
 
 from lowtide.core.batches import AwayFile, BatchRow, Miss, ProviderBatch
-from lowtide.core.errors import BrokenOff, Garbled, ProviderRefused, Unreachable
+from lowtide.core.errors import BrokenOff, Garbled, ProviderRefused, Unreachable, Unsendable, safely_told
 from lowtide.core.provider_words import code_text, message_text
 from lowtide.core.result_files import given_up_at, may_be_left, since_when, why_away
 from lowtide.core.result_lines import ResultLine, ResultReader, Unread
@@ -20,7 +20,7 @@ from .lease import LeasedBatch
 from .unread import UnreadLines
 
 _REASON_CHARACTERS = 200
-"""Characters of the provider's sentence that the row keeps."""
+"""Characters of the reason that the row keeps. It has the status and the code: the sentence may quote a prompt."""
 _STRANGER = "it is about no line of this batch"
 
 
@@ -98,7 +98,7 @@ class ResultFiles:
             raise error
         known = next((each for each in row.away if each.ref == ref), None)
         since = since_when(row, ref, why, now)
-        away = AwayFile(ref=ref, why=why, reason=message_text(str(error), _REASON_CHARACTERS), since=since)
+        away = AwayFile(ref=ref, why=why, reason=message_text(safely_told(error), _REASON_CHARACTERS), since=since)
         if now >= given_up_at(away) or (known is not None and known.given_up):
             away = away.model_copy(update={"given_up": True})
         if known is None or (known.why, known.given_up) != (away.why, away.given_up):
@@ -123,12 +123,12 @@ async def delete_files(system: System, api: BatchApi, row: BatchRow) -> None:
     named = (row.input_ref, *(() if seen is None else seen.result_refs))
     try:
         await api.clean([ref for ref in named if ref and ref not in given_up])
-    except ProviderRefused as error:
+    except (ProviderRefused, Unsendable) as error:
         if not may_be_left(row, error, system.clock.now()):
             raise
-        system.metrics.log("files_left", batch_id=row.batch_id, reason=str(error))
+        system.metrics.log("files_left", batch_id=row.batch_id, reason=safely_told(error))
     if given_up:
         try:
             await api.clean(given_up)
         except (ProviderRefused, Unreachable) as error:
-            system.metrics.log("files_left", batch_id=row.batch_id, reason=str(error))
+            system.metrics.log("files_left", batch_id=row.batch_id, reason=safely_told(error))

@@ -11,6 +11,7 @@ from lowtide.core.batches import ProviderBatch, ProviderStatus, RequestCounts, V
 from lowtide.core.provider_words import any_text, code_text, message_text
 
 _ENDED = ("completed_at", "failed_at", "expired_at", "cancelled_at")
+_BEGAN = ("in_progress_at", "finalizing_at")
 MOST_FAULTS = 1_000
 MOST_FAULT_BYTES = 100_000
 """Of a batch's faults in all: they are kept in its row, of which DynamoDB takes 400 KB. What is not named goes again,
@@ -42,6 +43,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
         faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
+        began=any(moment_of(body.get(name)) is not None for name in _BEGAN),
         usage=dict(usage) if isinstance(usage, Mapping) and len(any_text(usage)) <= _USAGE_BYTES else None,
     )
 

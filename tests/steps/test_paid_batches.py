@@ -1,0 +1,377 @@
+"""What a batch has billed is neither bought again behind its back nor given up while somebody can still fetch it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lowtide.core.batches import Away, BatchState, ProviderBatch, ProviderStatus, RequestCounts, ValidationFault
+from lowtide.core.errors import KeyUnreadable, ProviderRefused, Redirected, Unreachable
+from lowtide.core.tasks import TaskState
+from lowtide.core.tiers import Tier
+from tests.steps.test_batch_faults import CREATED, HOUR_S, INVALID, answered, begin, low, refused, states, told, turns
+from tests.sweep.world import Life, later, task
+
+DAY_S = 24 * HOUR_S
+QUOTA = ValidationFault(code="insufficient_quota", message="You exceeded your current quota.")
+
+
+class Passing:
+    """A ports.BatchApi that does what ``api`` does."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+
+def over(life: Life, kind: type[Passing]) -> Life:
+    return replace(life, system=replace(life.system, batch_apis={"openai": kind(life.system.batch_apis["openai"])}))
+
+
+# --- a batch that failed at work -------------------------------------------------------------------------------------
+
+
+def failing(counts: RequestCounts, *faults: ValidationFault) -> type[Passing]:
+    """Batches run, are billed, and end ``failed`` without a file."""
+
+    class Failing(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch = await self._api.get(provider_batch_id)
+            if batch is None or not batch.ended:
+                return None if batch is None else batch.model_copy(update={"counts": RequestCounts()})
+            lost = {"status": ProviderStatus.FAILED, "output_ref": None, "error_ref": None}
+            return batch.model_copy(update=lost | {"counts": counts, "faults": faults})
+
+    return Failing
+
+
+RAN = [RequestCounts(total=3, completed=2, failed=0), RequestCounts(), RequestCounts(total=0, completed=0, failed=0)]
+QUIET = [
+    (QUOTA,),
+    (ValidationFault(code="internal_error", message="Internal error"),),
+    (ValidationFault(code="rate_limit_exceeded"),),
+    (ValidationFault(code="invalid_request", param="file_id", message="No."),),
+    (),
+]
+TOKEN_LIMIT = ValidationFault(code="token_limit_exceeded", message="Enqueued token limit reached.")
+
+
+@pytest.mark.parametrize(
+    ("counts", "faults"),
+    [*((counts, faults) for counts in RAN for faults in QUIET), (RAN[0], (TOKEN_LIMIT,))],
+    ids=lambda each: str(each[0].code) if each and isinstance(each, tuple) else str(each),
+)
+def test_a_batch_that_failed_at_work_is_counted_as_a_try_and_as_repaid(tmp_path, counts, faults):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=120)
+        assert {(row.state, row.attempt, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.DEAD, 3, 3)}
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 3
+
+
+@pytest.mark.parametrize("counts", RAN[1:], ids=str)
+def test_a_batch_over_the_token_limit_ran_nothing_though_it_said_that_it_was_at_work(tmp_path, counts):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(counts, TOKEN_LIMIT)), 10 * HOUR_S, step_s=120)
+        assert {row.state for row in life.engine.tasks.scan()} == {TaskState.STAGED}
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+        assert {row.strikes.failures for row in life.engine.tasks.scan()} == {0}
+        # After three times whole, a batch that is alone over the limit goes on in halves.
+        assert {row.requests for row in life.engine.batches.scan()} >= {3, 1}
+
+    world.live(story)
+
+
+def test_an_account_that_runs_dry_half_way_is_held_and_said(tmp_path):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        refusals = await turns(over(life, failing(RequestCounts(total=3, completed=2), QUOTA)), 720)
+        assert refusals
+        assert refusals[0].startswith("insufficient_quota: ")
+        assert [row.key for row in life.system.paces.active()] == ["openai"]
+
+    world.live(story)
+
+
+# --- a file that only an operator can open ---------------------------------------------------------------------------
+
+BARRED = [
+    ProviderRefused(403, "missing_scope", "Missing scopes: api.files.read"),
+    ProviderRefused(403, None, "Forbidden"),
+    ProviderRefused(403, "permission_denied", "No."),
+    ProviderRefused(403, "AccessDenied", "You may not read this."),
+    Redirected("https://here.example redirects to https://there.example"),
+    KeyUnreadable("no such secret"),
+]
+
+
+def barring(error: Exception) -> type[Passing]:
+    class Barring(Passing):
+        async def results(self, batch: ProviderBatch, *, partial: bool = False) -> Any:
+            raise error
+            yield
+
+    return Barring
+
+
+@pytest.mark.parametrize("error", BARRED, ids=str)
+def test_a_file_that_an_operator_can_open_is_waited_for_and_read(tmp_path, error):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring(error)), 5 * DAY_S, step_s=2 * HOUR_S)
+        assert life.batch().state is BatchState.COLLECTING
+        assert world.metrics.total("account_refused") > 1
+        assert world.metrics.total("result_files_given_up") == 0
+        await turns(life, HOUR_S)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 1
+
+
+def test_a_barred_file_holds_the_batches_of_its_lot_back_and_no_call(tmp_path):
+    world = begin(tmp_path, *low(3), task("other", "email_draft"))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring(BARRED[0])), 200)
+        assert [row.key for row in life.system.paces.active()] == ["openai gpt-5-mini /v1/chat/completions"]
+        assert (await life.answer(Tier.HIGH)).done
+
+    world.live(story)
+
+
+def test_a_file_that_stays_barred_is_given_up_when_the_provider_has_deleted_it(tmp_path):
+    world = begin(tmp_path, *low(3))
+
+    async def waiting(life: Life) -> None:
+        await turns(over(life, barring(BARRED[0])), HOUR_S)
+        assert life.batch().state is BatchState.COLLECTING
+
+    async def given_up(life: Life) -> None:
+        await turns(over(life, barring(BARRED[0])), HOUR_S)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert [(file.why, file.given_up) for file in first.away] == [(Away.BARRED, True)]
+        assert {row.repaid for row in life.engine.tasks.scan()} == {1}
+
+    world.live(waiting)
+    later(world.clock, 29 * DAY_S)
+    world.live(waiting)
+    later(world.clock, DAY_S)
+    world.live(given_up)
+
+
+# --- a batch that the provider failed before it ran ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (ValidationFault(code="internal_error", message="Internal error"),),
+        (ValidationFault(code="server_error"),),
+        (ValidationFault(code="rate_limit_exceeded", message="Slow down."),),
+        (ValidationFault(code="service_unavailable", line=1),),
+        (ValidationFault(message="Something went wrong."),),
+        (),
+    ],
+    ids=lambda faults: str(faults[0].code) if faults else "no reason",
+)
+def test_a_batch_that_the_provider_fails_whole_costs_no_try_and_its_tasks_are_answered_by_calls(tmp_path, faults):
+    world = begin(tmp_path, *low(16), mishap=INVALID)
+
+    async def story(life: Life) -> None:
+        life, api = told(life, *faults)
+        assert await turns(life, 10 * HOUR_S, step_s=120) == []
+        assert set(states(life).values()) == {TaskState.STAGED}
+        assert api.created <= 12
+        assert {row.strikes.failures for row in life.engine.tasks.scan()} == {0}
+        await turns(life, 14 * HOUR_S, step_s=300)
+        for _ in range(60):
+            await life.answer(Tier.NORMAL)
+            await life.pass_time(5)
+        assert answered(life)
+
+    world.live(story)
+    assert {line.kind for line in world.provider.billed} == {"call"}
+
+
+# --- looks that come to nothing --------------------------------------------------------------------------------------
+
+BLIND = [
+    refused(400, None, "No."),
+    refused(403, None, "Forbidden"),
+    refused(405, None, "Method Not Allowed"),
+    refused(410, None, "Gone"),
+    refused(429, None, "Slow down."),
+    refused(500, None, "Oops."),
+    Unreachable("nobody is there"),
+    None,
+]
+
+
+def blind(error: Exception | None) -> type[Passing]:
+    """Looks and cancels fail for ``error``; with None the provider does not know the batch."""
+
+    class Blind(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            if error is not None:
+                raise error
+            return None
+
+        async def cancel(self, provider_batch_id: str) -> None:
+            raise error or refused(404, None, "Not Found")
+
+    return Blind
+
+
+@pytest.mark.parametrize("error", BLIND, ids=str)
+def test_a_batch_that_cannot_be_looked_at_is_given_up_after_two_days(tmp_path, error):
+    world = begin(tmp_path, *({**each, "deadline_seconds": 9 * DAY_S} for each in low(3)))
+
+    async def story(life: Life) -> None:
+        blinded = over(life, blind(error))
+        await turns(blinded, 47 * HOUR_S, step_s=300)
+        assert life.batch().state is BatchState.RUNNING
+        await turns(blinded, 3 * HOUR_S, step_s=300)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert (first.state, first.released) == (BatchState.DONE, True)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {1}
+
+    world.live(story)
+
+
+def without_names_then(error: Exception | None, life: Life, heard_after: float) -> Life:
+    """A batch ends and names no files. From then on looks fail for ``error``, until they show its files at last."""
+    until = life.system.clock.now() + timedelta(seconds=heard_after)
+    ended: set[str] = set()
+
+    class Unnamed(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch = await self._api.get(provider_batch_id)
+            if batch is None or not batch.ended or life.system.clock.now() >= until:
+                return batch
+            if provider_batch_id not in ended:
+                ended.add(provider_batch_id)
+                return batch.model_copy(update={"output_ref": None, "error_ref": None, "counts": RequestCounts()})
+            if error is not None:
+                raise error
+            return None
+
+    return over(life, Unnamed)
+
+
+@pytest.mark.parametrize("error", BLIND, ids=str)
+def test_that_a_batch_named_no_file_is_no_ground_to_buy_again_while_it_cannot_be_looked_at(tmp_path, error):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(without_names_then(error, life, 20 * HOUR_S), 21 * HOUR_S, step_s=300)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 1
+
+
+@pytest.mark.parametrize("error", BLIND, ids=str)
+def test_files_that_the_list_named_are_read_though_their_batch_cannot_be_looked_at(tmp_path, error):
+    """The reply to the creation is lost, and the batch is found when it has ended."""
+    world = begin(tmp_path, *low(3))
+
+    class Lost(blind(error)):  # type: ignore[misc]
+        async def create(self, *of: Any) -> ProviderBatch:
+            await self._api.create(*of)
+            raise Unreachable("connection reset")
+
+    async def story(life: Life) -> None:
+        await turns(over(life, Lost), HOUR_S, step_s=120)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 1
+
+
+@pytest.mark.parametrize("error", BLIND, ids=str)
+def test_a_batch_that_named_no_file_and_cannot_be_looked_at_is_given_up_once(tmp_path, error):
+    world = begin(tmp_path, *({**each, "deadline_seconds": 9 * DAY_S} for each in low(3)))
+
+    async def story(life: Life) -> None:
+        blinded = without_names_then(error, life, 60 * HOUR_S)
+        await turns(blinded, 47 * HOUR_S, step_s=300)
+        assert life.batch().state is BatchState.RUNNING
+        await turns(blinded, 3 * HOUR_S, step_s=300)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {1}
+        assert world.metrics.total("batches_given_up") == 1
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("error", [refused(401, "invalid_api_key"), KeyUnreadable("no such secret")], ids=str)
+def test_while_the_account_is_refused_no_batch_is_given_up(tmp_path, error):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, blind(error)), 4 * DAY_S, step_s=HOUR_S)
+        assert life.batch().state is BatchState.RUNNING
+        await turns(life, HOUR_S)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+
+    world.live(story)
+
+
+# --- what is said, and to whom ---------------------------------------------------------------------------------------
+
+SECRET = "my aunt's account is suspended, what now?"
+
+
+def test_words_of_a_line_leave_the_function_without_its_prompt(tmp_path):
+    world = begin(tmp_path, *low(3, SECRET))
+
+    def overdue(line: dict[str, Any]) -> dict[str, Any]:
+        error = {"code": "insufficient_quota", "message": f"No credit for: {SECRET}"}
+        return line | {"response": {"status_code": 429, "body": {"error": error}}, "error": None}
+
+    async def story(life: Life) -> None:
+        life, _ = told(life, rewrite=overdue)
+        refusals = await turns(life, 600)
+        assert refusals
+        assert all(SECRET not in each for each in refusals)
+
+    world.live(story)
+
+
+def test_a_sentence_on_many_lines_leaves_the_function_without_its_quotes(tmp_path):
+    world = begin(tmp_path, *low(16, SECRET), mishap=INVALID)
+
+    async def story(life: Life) -> None:
+        life, _ = told(life, ValidationFault(code="insufficient_quota", message=f'No credit for "{SECRET}".'))
+        assert (await turns(life, 600))[0] == "insufficient_quota: No credit for (quoted)."
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("error", [refused(404, "gone", SECRET), refused(403, "no", SECRET)], ids=str)
+def test_no_log_has_the_words_of_a_refused_download(tmp_path, error):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring(error)), HOUR_S)
+        told_of = [line.fields for line in world.metrics.lines if line.event.startswith("result_file")]
+        assert told_of
+        assert SECRET not in str(told_of)
+
+    world.live(story)
