@@ -307,7 +307,8 @@ class Play:
             except Exception as error:  # noqa: BLE001 - judged there
                 self._failed(actor, process, error)
             # A function that failed is invoked again at its next schedule, and finds something to do.
-            self.watch.faults += left_behind(self)
+            if actor.role is not Role.OPERATOR:  # the worker may be in the middle of a turn of its own
+                self.watch.faults += left_behind(self)
             busy = self.watch.moves != before or bool(process.raised)
             self.stage.pause(self._rest(actor, busy=busy, soon=bool(process.raised)))
 
