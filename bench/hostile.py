@@ -234,6 +234,8 @@ def _line(inner: str, status: str = "200") -> bytes:
 
 
 LINES: Mapping[str, Callable[[int], bytes]] = {
+    "empty objects": lambda size: b"{}" * (size // 2),
+    "small objects": lambda size: b'{"":0}\t' * (size // 7),
     "an answer of numbers": lambda size: _line(filled(size, "1", '{"a":[', "]}")),
     "an answer as text": lambda size: _line(json.dumps(filled(size // 2, '"a"', "[", "]"))),
     "a line with NaN and digits": lambda size: _line('{"a":NaN,"b":' + "7" * size + "}"),

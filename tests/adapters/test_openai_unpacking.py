@@ -98,6 +98,18 @@ def test_a_file_without_line_ends_comes_in_pieces_and_every_object_of_it_is_read
     assert list(reader.end()) == []
 
 
+def test_a_line_without_end_takes_bounded_memory_and_the_next_line_is_read(monkeypatch):
+    monkeypatch.setattr(unpacking, "_PIECE", 100)
+    monkeypatch.setattr(unpacking, "_LONGEST", 1_000)
+    pieces = lines(b'{"custom_id":"t1","text":"' + b"x" * 50_000 + b"\n" + LINES[0] + b"\n")
+    assert max(map(len, pieces)) <= 1_100
+    assert sum(map(len, pieces)) > 50_000, "nothing is thrown away"
+    reader = ResultReader()
+    read = [*(each for piece in pieces for each in reader.feed(piece)), *reader.end()]
+    assert [each.custom_id for each in read if isinstance(each, ResultLine)] == ["t0"]
+    assert any(not isinstance(each, ResultLine) for each in read), "what could not be read is shown"
+
+
 def test_a_long_line_is_one_line_whatever_it_is_cut_into(monkeypatch):
     monkeypatch.setattr(unpacking, "_PIECE", 100)
     numbers = b",".join(b'{"embedding":[%d]}' % n for n in range(300))

@@ -24,6 +24,10 @@ _STRUCTURE = re.compile(rb'\\.|["{}]', re.DOTALL)
 _DIGITS = 18
 """Digits that surely fit in 64 bits."""
 _TOO_DEEP = "it is nested too deeply"
+_TOO_SMALL = "its objects are too small to be results"
+_SMALLEST_RESULT = 16
+"""Bytes. A text whose objects are smaller than this on the average, and more than ``_FEW``, is read no further."""
+_FEW = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def _objects(text: str, *, quoted: bool) -> Objects:
         except (RecursionError, ValueError):
             return Objects(found, _TOO_DEEP, text[start:])
         at = _past(text, end)
+        if len(found) > _FEW and at < _SMALLEST_RESULT * len(found):
+            return Objects(found, _TOO_SMALL, text[at:])
     return Objects(found)
 
 

@@ -18,6 +18,8 @@ from lowtide.core.leniency import Braces
 _CHUNK = 1 << 20
 _PIECE = 8 << 20
 """Bytes of a line that comes whole. A longer one comes in pieces, cut between two objects, to bound memory."""
+_LONGEST = 64 << 20
+"""Bytes in which an object has to close. What is longer is no answer, and comes in pieces that nothing can read."""
 _GZIP = b"\x1f\x8b"
 _MOST_UNPACKED = 1_500_000_000
 """Bytes that a function's disk takes beside the download; several times the largest file that OpenAI writes."""
@@ -77,6 +79,9 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
         elif closed := braces.feed(piece):
             yield held + piece[:closed]
             held = piece[closed:]
+        elif len(held) + len(piece) > _LONGEST:
+            yield held + piece
+            held, braces = b"", Braces()
         else:
             held += piece
     if held:
