@@ -9,7 +9,7 @@ from lowtide.core.manifest import ManifestLine
 from lowtide.core.outcomes import Again, Response
 from lowtide.core.parts import PartLine
 from lowtide.core.task import custom_id
-from lowtide.steps import restage
+from lowtide.steps import restage, spool
 from lowtide.steps.failures import SpooledFailures
 from lowtide.steps.sent import SentLines
 from tests.contract.cases import task
@@ -71,13 +71,13 @@ def test_the_lines_of_many_held_tenants_are_each_read_once_and_no_other_with_the
             read += len(raw)
             return raw
 
-    spool = Counting()
-    monkeypatch.setattr(restage, "TemporaryFile", lambda: spool)
+    file = Counting()
+    monkeypatch.setattr(spool, "TemporaryFile", lambda: file)
     with restage.LinesAgain() as again:
         for number in range(200):
             line = PartLine(task=task(number).model_copy(update={"tenant": f"c{number % 40}"}))
             again.add(1, line, Again("missing", "Gone."), apart=True)
-        size = len(spool.getvalue())
+        size = len(file.getvalue())
         names = {tenant: [each.line.task.task_id for each in again.read(at)] for tenant, at in again.together.items()}
     assert names["c7"] == [task(number).task_id for number in (7, 47, 87, 127, 167)]
     assert sum(map(len, names.values())) == 200
