@@ -110,13 +110,30 @@ def test_messages_that_nobody_takes_ring_by_the_age_that_sqs_tells(watch, tier, 
     watched = watch(by_hand=QUIET_SCHEDULES | {consumer_})
     watched.send(*many(1, kind=KINDS[tier]))
     watched.run(1)
-    if tier == "NORMAL":
-        watched.invoke("Reporter")  # its zero says that none waits on purpose
     watched.run(minutes - 1)
-    if tier == "NORMAL":
+    assert watched.rang(f"{WAITING[tier]}InQueue") != []
+
+
+def test_a_task_that_waits_for_cheap_hours_on_purpose_rings_nothing_before_or_after_they_open(watch):
+    watched = watch(parameters={"RoutesParameter": "/routes"})
+    boto3.client("ssm").put_parameter(Name="/routes", Value=cheap_after(hours=5), Type="String", Tier="Advanced")
+    watched.send(task("patient", KINDS["NORMAL"], model="gpt-4o-mini", deadline_seconds=9 * 3_600))
+    for _ in range(24):
         watched.invoke("Reporter")
         watched.run(15)
-    assert watched.rang(f"{WAITING[tier]}InQueue") != []
+    record = watched.stage.records()["patient"]
+    assert record.finished_at - START > timedelta(hours=5)
+    assert sum(watched.values("tasks_waiting_off_peak", tier="NORMAL")) >= 1
+    assert [alarm for alarm in ("NormalWaitsInQueue", "NormalWaitsByOurRows") if watched.rang(alarm)] == []
+
+
+def cheap_after(hours: float) -> str:
+    routes = (files("lowtide") / "routes.toml").read_text("utf-8")
+    opens = START + timedelta(hours=hours)
+    window = f'from = 2026-03-01, opens = {opens:%H:%M:%S}, closes = 23:30:00, discount = 0.6, lanes = ["default"]'
+    shipped = 'window = "24h"'
+    assert shipped in routes
+    return routes.replace(shipped, f"{shipped}\noff_peak = [{{ {window} }}]")
 
 
 def test_an_intake_that_nobody_takes_from_rings(watch):

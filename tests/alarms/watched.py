@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,7 @@ class Watched:
     printed: io.StringIO
     seen: int = 0
     read: int = 0
+    received: Counter[str] = field(default_factory=Counter)
 
     @property
     def now(self) -> datetime:
@@ -66,6 +68,8 @@ class Watched:
         for name in QUEUES.values():
             queue = stack.queues[name]
             put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue.visible, now, QueueName=name)
+            put("AWS/SQS", "NumberOfMessagesReceived", queue.received - self.received[name], now, QueueName=name)
+            self.received[name] = queue.received
             put("AWS/SQS", "ApproximateAgeOfOldestMessage", queue.oldest_s(now) or 0.0, now, QueueName=name)
         for run in stack.runs[self.seen :]:
             milliseconds = (run.ended - run.began).total_seconds() * 1000
