@@ -12,7 +12,9 @@ from typing import Any
 import boto3
 import pytest
 
+import assembler
 import consumer
+import poller
 from lowtide_local.simulator.scenario import (
     BatchWeather,
     Latencies,
@@ -174,12 +176,22 @@ def test_a_function_that_is_killed_once_rings_nothing(watch):
     assert watched.rang("FunctionErrors") == []
 
 
-def test_a_function_that_hangs_until_it_is_cut_off_rings(watch, monkeypatch):
-    watched = watch()
-    monkeypatch.setattr(consumer, "answer", hanging)
-    watched.send(*many(1))
-    watched.run(8)
-    assert watched.rang("FunctionNearTimeout") != []
+@pytest.mark.parametrize(
+    ("function", "timeout_minutes"), [("ConsumerHigh", 1), ("ConsumerNormal", 5), ("Assembler", 10), ("Poller", 10)]
+)
+def test_a_function_that_hangs_until_it_is_cut_off_rings(watch, monkeypatch, function, timeout_minutes):
+    """Once near its timeout; as an error where it happens again. The other functions run, and are well."""
+    watched = watch(by_hand={"Reporter"})
+    for module, step in ((consumer, "answer"), (assembler, "assemble"), (poller, "collect_due")):
+        if module.__name__ in function.lower():
+            monkeypatch.setattr(module, step, hanging)
+    if function.startswith("Consumer"):
+        watched.send(*many(1, kind=KINDS[function.removeprefix("Consumer").upper()]))
+    watched.run(15 + 5 * timeout_minutes)
+    assert {run.function for run in watched.stage.stack.runs if run.failed} == {function}
+    assert minutes_after(watched, "FunctionNearTimeout") <= 15 + timeout_minutes
+    errors = "LongFunctionErrors" if timeout_minutes >= 5 else "FunctionErrors"
+    assert minutes_after(watched, errors) <= 15 + 4 * timeout_minutes
 
 
 async def hanging(system: Any, *_: object, **__: object) -> None:

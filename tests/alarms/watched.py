@@ -20,6 +20,7 @@ FUNCTIONS = {
     f"{name}Name": name
     for name in ("Ingest", "ConsumerCritical", "ConsumerHigh", "ConsumerNormal", "Assembler", "Poller", "Reporter")
 }
+FUNCTIONS |= dict.fromkeys(("WebhookName", "HintedName"), "no-webhooks")
 DEPLOYMENT = "lowtide-on-moto"
 QUIET_SCHEDULES = frozenset({"Reporter", "Assembler", "Poller"})
 """Functions that a scene of real-time tasks does without: a simulated hour passes in a second then."""
@@ -55,7 +56,7 @@ class Watched:
     def values(self, metric: str, **dimensions: str) -> list[float]:
         """What the handlers have published of a metric."""
         name = ("lowtide", metric, frozenset({"deployment": DEPLOYMENT, **dimensions}.items()))
-        return [value for _, value in self.cloudwatch.points.get(name, [])]
+        return [value for _, value, _ in self.cloudwatch.points.get(name, [])]
 
     def ringing(self) -> set[str]:
         return self.cloudwatch.ringing(self.now)
@@ -73,8 +74,10 @@ class Watched:
             put("AWS/SQS", "ApproximateAgeOfOldestMessage", queue.oldest_s(now) or 0.0, now, QueueName=name)
         for run in stack.runs[self.seen :]:
             milliseconds = (run.ended - run.began).total_seconds() * 1000
-            put("AWS/Lambda", "Errors", int(run.failed), run.began, FunctionName=run.function)
-            put("AWS/Lambda", "Duration", milliseconds, run.ended, FunctionName=run.function)
+            # Lambda stamps a point with the invocation's beginning and sends it at its end (AWS Lambda Developer Guide,
+            # "Viewing metrics for Lambda functions").
+            for metric, value in (("Errors", int(run.failed)), ("Duration", milliseconds)):
+                put("AWS/Lambda", metric, value, run.began, told_at=run.ended, FunctionName=run.function)
         self.seen = len(stack.runs)
         text = self.printed.getvalue()
         self.cloudwatch.take(text[self.read :])
