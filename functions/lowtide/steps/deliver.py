@@ -149,12 +149,13 @@ def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:
     together = [delivery for delivery in whole if delivery.entry is None and delivery.beside is None]
     if entry is not None and together:
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in together)))
-    without_task, of_tasks = [], []
-    for name, receipt in entries:
-        (without_task if receipt.refused or receipt.duplicates else of_tasks).append((name, receipt))
-    enter_without_task(system, without_task)
-    system.ledger.put(of_tasks)
+    enter_without_task(system, [each for each in entries if _without_task(each[1])])
+    system.ledger.put([each for each in entries if not _without_task(each[1])])
     _count_late(system, whole)
+
+
+def _without_task(receipt: Receipt) -> bool:
+    return bool(receipt.refused or receipt.duplicates)
 
 
 def enter_without_task(system: System, entries: Sequence[tuple[str, Receipt]]) -> None:
