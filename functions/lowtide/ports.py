@@ -216,7 +216,10 @@ class Ledger(Protocol):
 
     def add(self, entries: Sequence[tuple[str, Receipt]]) -> frozenset[str]:
         """Does the same, and returns the names that were not there before. Of several at once with a name, one has it
-        in what it returns. Dearer than ``put`` where there are many."""
+        in what it returns. Dearer than ``put`` where there are many.
+
+        Raises Unfinished where some were added and some were not. Its outcomes are by name, each name once: whether it
+        was new, or the error."""
         ...
 
     def standing(self, names: Sequence[str]) -> frozenset[str]:

@@ -30,6 +30,8 @@ class MotoQueue:
         self.arn = self._backend(region, url).queue_arn
         self._queue = self._backend(region, url)
         self._client = client
+        self.received = 0
+        """Messages that ``receive`` has returned so far, a message as often as it came."""
 
     @staticmethod
     def _backend(region: str, url: str) -> Queue:
@@ -52,6 +54,7 @@ class MotoQueue:
             if not answer.get("Messages"):
                 break
             received += answer["Messages"]
+        self.received += len(received)
         return received
 
     def delete(self, receipts: Sequence[str]) -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import SimpleNamespace
 
+import pytest
 from aws_cases import Calls
 
 from lowtide.adapters.aws.ledger import DynamoLedger
+from lowtide.core.errors import Unfinished
 from lowtide.core.receipts import Receipt
+from lowtide.steps.deliver import enter_without_task
+from lowtide_local.engine.metrics import RecordedMetrics
 
 
 def receipt(tasks: int, cost: str) -> Receipt:
@@ -35,3 +40,50 @@ def test_entries_are_put_twenty_five_a_call(aws):
     calls = Calls(aws.dynamodb)
     DynamoLedger(aws.table()).put([(f"e{n}", Receipt()) for n in range(26)])
     assert calls.names == ["BatchWriteItem"] * 2
+
+
+class Throttled(Exception):
+    """Stands for what the SDK raises once its own retries are used up."""
+
+
+def fail_at(aws, monkeypatch, name: str) -> None:
+    """The first put of the entry of this name fails."""
+    real, left = aws.dynamodb.put_item, [name]
+
+    def put_item(**given):
+        if given["Item"]["sk"]["S"] in left:
+            left.clear()
+            raise Throttled
+        return real(**given)
+
+    monkeypatch.setattr(aws.dynamodb, "put_item", put_item)
+
+
+@pytest.mark.parametrize("failing", ["intake/0", "intake/5", "intake/9"])
+def test_refusals_are_counted_once_though_one_of_their_puts_failed_and_all_come_again(aws, monkeypatch, failing):
+    ledger, metrics = DynamoLedger(aws.table()), RecordedMetrics()
+    system = SimpleNamespace(ledger=ledger, metrics=metrics)
+    entries = [(f"intake/{number}", Receipt(refused=10)) for number in range(10)]
+    fail_at(aws, monkeypatch, failing)
+    with pytest.raises((Throttled, Unfinished)):
+        enter_without_task(system, entries)
+    assert metrics.total("refused") == ledger.total().refused
+    enter_without_task(system, entries)
+    assert metrics.total("refused") == metrics.total("dead_letters") == ledger.total().refused == 100
+
+
+def test_what_was_added_before_a_put_failed_is_told_with_the_failure(aws, monkeypatch):
+    ledger = DynamoLedger(aws.table())
+    ledger.put([("b", Receipt())])
+    fail_at(aws, monkeypatch, "c")
+    with pytest.raises(Unfinished) as raised:
+        ledger.add([(name, Receipt()) for name in "abcd"])
+    assert raised.value.outcomes[:2] == [True, False]
+    assert all(isinstance(outcome, Throttled) for outcome in raised.value.outcomes[2:])
+    assert ledger.standing(["c", "d"]) == frozenset()
+
+
+def test_where_every_put_fails_the_error_is_the_putting_s_own(aws, monkeypatch):
+    fail_at(aws, monkeypatch, "a")
+    with pytest.raises(Throttled):
+        DynamoLedger(aws.table()).add([("a", Receipt())])

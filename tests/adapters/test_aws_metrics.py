@@ -4,6 +4,7 @@ import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -79,6 +80,25 @@ def test_a_long_invocation_publishes_in_between_so_that_a_kill_loses_seconds_of_
     metrics.measure("latency_s", 3.0, tier="LOW")
     counted, measured = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (counted["tasks_settled"], measured["latency_s"]) == ([3.0], [3.0])
+
+
+def test_a_flush_by_another_thread_in_between_disturbs_no_count(capsys):
+    class Raced(EmfMetrics):
+        """Another thread flushes whenever this one has looked at ``_since_s`` without the lock."""
+
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if name == "_since_s" and found is not None and not self._lock.locked():
+                other = Thread(target=EmfMetrics.flush, args=[self])
+                other.start()
+                other.join()
+            return found
+
+    metrics = Raced("shop")
+    for _ in range(3):
+        metrics.count("calls")
+    metrics.flush()
+    assert sum(json.loads(line)["calls"][0] for line in capsys.readouterr().out.splitlines()) == 3
 
 
 def test_a_log_line_holds_ids_sizes_and_reasons(printed):

@@ -34,10 +34,11 @@ STATISTICS = {
 
 @dataclass
 class CloudWatch:
-    """``given`` are the parameters of infra/alarms.yaml."""
+    """``given`` are the parameters of infra/alarms.yaml. ``points`` are (moment, value, moment from which an alarm sees
+    it)."""
 
     given: Mapping[str, str]
-    points: dict[Name, list[tuple[datetime, float]]] = field(default_factory=lambda: defaultdict(list))
+    points: dict[Name, list[tuple[datetime, float, datetime]]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self._document = read_yaml(ALARMS)
@@ -53,8 +54,17 @@ class CloudWatch:
         plain = {name: value for name, value in properties.items() if name not in ("AlarmActions", "OKActions")}
         return evaluator.value(plain | {"AlarmDescription": ""})
 
-    def put(self, namespace: str, metric: str, value: float, at: datetime, **dimensions: str) -> None:
-        self.points[namespace, metric, frozenset(dimensions.items())].append((at, value))
+    def put(
+        self,
+        namespace: str,
+        metric: str,
+        value: float,
+        at: datetime,
+        *,
+        told_at: datetime | None = None,
+        **dimensions: str,
+    ) -> None:
+        self.points[namespace, metric, frozenset(dimensions.items())].append((at, value, told_at or at))
 
     def take(self, printed: str) -> None:
         """Reads what a function has printed: the lines in the embedded format count, log lines do not."""
@@ -94,6 +104,6 @@ class CloudWatch:
         series: list[float | None] = []
         for back in range(periods, 0, -1):
             start = end - back * period
-            values = [value for moment, value in points if start <= moment < start + period]
+            values = [value for moment, value, told_at in points if start <= moment < start + period and told_at <= at]
             series.append(STATISTICS[metric["Stat"]](values) if values else None)
         return series

@@ -12,7 +12,9 @@ from typing import Any
 import boto3
 import pytest
 
+import assembler
 import consumer
+import poller
 from lowtide_local.simulator.scenario import (
     BatchWeather,
     Latencies,
@@ -110,13 +112,30 @@ def test_messages_that_nobody_takes_ring_by_the_age_that_sqs_tells(watch, tier, 
     watched = watch(by_hand=QUIET_SCHEDULES | {consumer_})
     watched.send(*many(1, kind=KINDS[tier]))
     watched.run(1)
-    if tier == "NORMAL":
-        watched.invoke("Reporter")  # its zero says that none waits on purpose
     watched.run(minutes - 1)
-    if tier == "NORMAL":
+    assert watched.rang(f"{WAITING[tier]}InQueue") != []
+
+
+def test_a_task_that_waits_for_cheap_hours_on_purpose_rings_nothing_before_or_after_they_open(watch):
+    watched = watch(parameters={"RoutesParameter": "/routes"})
+    boto3.client("ssm").put_parameter(Name="/routes", Value=cheap_after(hours=5), Type="String", Tier="Advanced")
+    watched.send(task("patient", KINDS["NORMAL"], model="gpt-4o-mini", deadline_seconds=9 * 3_600))
+    for _ in range(24):
         watched.invoke("Reporter")
         watched.run(15)
-    assert watched.rang(f"{WAITING[tier]}InQueue") != []
+    record = watched.stage.records()["patient"]
+    assert record.finished_at - START > timedelta(hours=5)
+    assert sum(watched.values("tasks_waiting_off_peak", tier="NORMAL")) >= 1
+    assert [alarm for alarm in ("NormalWaitsInQueue", "NormalWaitsByOurRows") if watched.rang(alarm)] == []
+
+
+def cheap_after(hours: float) -> str:
+    routes = (files("lowtide") / "routes.toml").read_text("utf-8")
+    opens = START + timedelta(hours=hours)
+    window = f'from = 2026-03-01, opens = {opens:%H:%M:%S}, closes = 23:30:00, discount = 0.6, lanes = ["default"]'
+    shipped = 'window = "24h"'
+    assert shipped in routes
+    return routes.replace(shipped, f"{shipped}\noff_peak = [{{ {window} }}]")
 
 
 def test_an_intake_that_nobody_takes_from_rings(watch):
@@ -157,12 +176,22 @@ def test_a_function_that_is_killed_once_rings_nothing(watch):
     assert watched.rang("FunctionErrors") == []
 
 
-def test_a_function_that_hangs_until_it_is_cut_off_rings(watch, monkeypatch):
-    watched = watch()
-    monkeypatch.setattr(consumer, "answer", hanging)
-    watched.send(*many(1))
-    watched.run(8)
-    assert watched.rang("FunctionNearTimeout") != []
+@pytest.mark.parametrize(
+    ("function", "timeout_minutes"), [("ConsumerHigh", 1), ("ConsumerNormal", 5), ("Assembler", 10), ("Poller", 10)]
+)
+def test_a_function_that_hangs_until_it_is_cut_off_rings(watch, monkeypatch, function, timeout_minutes):
+    """Once near its timeout; as an error where it happens again. The other functions run, and are well."""
+    watched = watch(by_hand={"Reporter"})
+    for module, step in ((consumer, "answer"), (assembler, "assemble"), (poller, "collect_due")):
+        if module.__name__ in function.lower():
+            monkeypatch.setattr(module, step, hanging)
+    if function.startswith("Consumer"):
+        watched.send(*many(1, kind=KINDS[function.removeprefix("Consumer").upper()]))
+    watched.run(15 + 5 * timeout_minutes)
+    assert {run.function for run in watched.stage.stack.runs if run.failed} == {function}
+    assert minutes_after(watched, "FunctionNearTimeout") <= 15 + timeout_minutes
+    errors = "LongFunctionErrors" if timeout_minutes >= 5 else "FunctionErrors"
+    assert minutes_after(watched, errors) <= 15 + 4 * timeout_minutes
 
 
 async def hanging(system: Any, *_: object, **__: object) -> None:

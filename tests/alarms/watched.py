@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ FUNCTIONS = {
     f"{name}Name": name
     for name in ("Ingest", "ConsumerCritical", "ConsumerHigh", "ConsumerNormal", "Assembler", "Poller", "Reporter")
 }
+FUNCTIONS |= dict.fromkeys(("WebhookName", "HintedName"), "no-webhooks")
 DEPLOYMENT = "lowtide-on-moto"
 QUIET_SCHEDULES = frozenset({"Reporter", "Assembler", "Poller"})
 """Functions that a scene of real-time tasks does without: a simulated hour passes in a second then."""
@@ -31,6 +33,7 @@ class Watched:
     printed: io.StringIO
     seen: int = 0
     read: int = 0
+    received: Counter[str] = field(default_factory=Counter)
 
     @property
     def now(self) -> datetime:
@@ -53,7 +56,7 @@ class Watched:
     def values(self, metric: str, **dimensions: str) -> list[float]:
         """What the handlers have published of a metric."""
         name = ("lowtide", metric, frozenset({"deployment": DEPLOYMENT, **dimensions}.items()))
-        return [value for _, value in self.cloudwatch.points.get(name, [])]
+        return [value for _, value, _ in self.cloudwatch.points.get(name, [])]
 
     def ringing(self) -> set[str]:
         return self.cloudwatch.ringing(self.now)
@@ -66,11 +69,15 @@ class Watched:
         for name in QUEUES.values():
             queue = stack.queues[name]
             put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue.visible, now, QueueName=name)
+            put("AWS/SQS", "NumberOfMessagesReceived", queue.received - self.received[name], now, QueueName=name)
+            self.received[name] = queue.received
             put("AWS/SQS", "ApproximateAgeOfOldestMessage", queue.oldest_s(now) or 0.0, now, QueueName=name)
         for run in stack.runs[self.seen :]:
             milliseconds = (run.ended - run.began).total_seconds() * 1000
-            put("AWS/Lambda", "Errors", int(run.failed), run.began, FunctionName=run.function)
-            put("AWS/Lambda", "Duration", milliseconds, run.ended, FunctionName=run.function)
+            # Lambda stamps a point with the invocation's beginning and sends it at its end (AWS Lambda Developer Guide,
+            # "Viewing metrics for Lambda functions").
+            for metric, value in (("Errors", int(run.failed)), ("Duration", milliseconds)):
+                put("AWS/Lambda", metric, value, run.began, told_at=run.ended, FunctionName=run.function)
         self.seen = len(stack.runs)
         text = self.printed.getvalue()
         self.cloudwatch.take(text[self.read :])

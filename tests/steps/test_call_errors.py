@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from lowtide.core.acceptance import accept
+from lowtide.core.lanes import Lane
+from lowtide.core.outcomes import Response, judge
+from lowtide.core.task import Endpoint
 from lowtide.core.tiers import Tier
+from lowtide.steps.conclude import Conclusions
 from lowtide_local.simulator.scenario import Scenario, Window, WindowKind
 from tests.steps.one_tier import begin
-from tests.sweep.world import Life, World, form, task, validating
+from tests.sweep.world import START, Life, World, form, task, validating
 
 KINDS = {
     Tier.CRITICAL: "live_chat_response",
@@ -79,6 +84,28 @@ def test_flex_without_capacity_is_a_call_and_no_error(tmp_path):
     world.live(lambda life: once(life, Tier.NORMAL))
     assert counts(world, Tier.NORMAL) == (1, 0)
     assert world.metrics.total("flex_refused") == 1
+
+
+def test_flex_that_stalls_is_an_error_because_it_took_its_time_and_may_be_billed(tmp_path):
+    world = begin(tmp_path, task("a", "meeting_summary", "[sim:timeout]"))
+    world.live(lambda life: once(life, Tier.NORMAL))
+    assert counts(world, Tier.NORMAL) == (1, 1)
+    assert world.metrics.total("flex_refused") == 0
+
+
+def test_a_lane_that_the_server_does_not_know_is_an_error(tmp_path):
+    """A release that buys a lane which the provider has taken away fails on every call."""
+    error = {"message": "Unknown parameter service_tier", "code": "unknown_parameter", "param": "service_tier"}
+    response = Response(400, body={"error": error})
+    world = begin(tmp_path)
+
+    async def story(life: Life) -> None:
+        conclusions = Conclusions(life.system, life.system.tasks.apply)
+        asked = accept(task("a", "live_chat_response"), origin="m/0", sent_at=START, routes=life.system.routes)
+        conclusions._count(asked, response, judge(response, Lane.PRIORITY, Endpoint.CHAT))
+
+    world.live(story)
+    assert counts(world, Tier.CRITICAL) == (1, 1)
 
 
 @pytest.mark.parametrize("tier", [Tier.CRITICAL, Tier.HIGH, Tier.NORMAL])

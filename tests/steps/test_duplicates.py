@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 
 from lowtide.core.outward import Success
+from lowtide.core.receipts import Receipt
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
 from lowtide.ports import Message, Outgoing
 from lowtide.steps.answer import answer
 from lowtide.steps.cancel import cancel_tasks
 from lowtide.steps.carry import read_tasks, send_tasks
+from lowtide.steps.deliver import Delivery, count
 from lowtide.steps.drain import drain
 from lowtide.steps.redrive import redrive
 from lowtide.steps.rescue import rescue_parts
 from lowtide.steps.salvage import salvage
 from lowtide.steps.slots import Slots
 from lowtide_local.engine.crashes import Crash, Side
+from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.simulator.scenario import BatchWeather, Scenario
 from tests.steps.books import faults
 from tests.steps.test_asking import asking, paying
@@ -466,3 +470,25 @@ def test_a_conflict_that_is_drained_beside_a_task_is_not_asked_in_its_place(tmp_
 
     world.live(story)
     assert woken(world)["other"] == "id_conflict"
+
+
+class Name(str):
+    """An entry's name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_a_thousand_refusals_beside_each_other_are_not_compared_with_each_other():
+    metrics, put = RecordedMetrics(), []
+    ledger = SimpleNamespace(add=lambda entries: frozenset(dict(entries)), put=put.append)
+    refused = [Delivery(Receipt(refused=1), entry=Name(f"conflict/{number}")) for number in range(1_000)]
+    count(SimpleNamespace(ledger=ledger, metrics=metrics), None, refused)
+    assert metrics.total("refused") == 1_000
+    assert put == [[]]
+    assert Name.compared < 10_000

@@ -103,6 +103,20 @@ def test_a_crash_in_any_shard_leaves_what_no_crash_leaves(tmp_path, call, side):
         assert outcome(world)[1].keys() >= clean[1].keys()
 
 
+@pytest.mark.parametrize(("call", "side"), [("ledger.put", Side.AFTER), ("batches.apply", Side.BEFORE)])
+@pytest.mark.parametrize("nth", range(1, SHARDS + 1))
+def test_a_death_that_the_ledger_has_is_not_told_again_by_the_collection_after_a_crash(tmp_path, call, side, nth):
+    world = begun(tmp_path)
+    with pytest.raises(Crash):
+        world.live(in_one_go, Dies(call, side, nth))
+    assert world.live(in_one_go).state is BatchState.DONE
+
+    async def letters(life):
+        return [letter["task"]["task_id"] for letter in life.letters()]
+
+    assert world.live(letters) == ["poison"]
+
+
 async def _state(life):
     return next(iter(life.system.batches.active()), None)
 

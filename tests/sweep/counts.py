@@ -20,6 +20,7 @@ def uncounted(metrics: RecordedMetrics, system: System, engine: Engine) -> Mappi
     that are right are left out. A life that was redriven was an end of its own."""
     happened = _happened(system, engine)
     counted = {name: metrics.total(name) for name in happened}
+    counted["attempts"] -= metrics.total("attempts_returned")
     counted["latency_s"] = len(metrics.values("latency_s"))
     missing = {name: happened[name] - counted[name] for name in happened}
     return {name: amount for name, amount in missing.items() if abs(amount) > A_CENT_OF_A_CENT}

@@ -19,6 +19,13 @@ def template() -> Template:
 
 
 @pytest.fixture(scope="session")
+def with_webhooks() -> Template:
+    return load(
+        ROOT / "template.yaml", {"WebhookSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hook"}
+    )
+
+
+@pytest.fixture(scope="session")
 def alarms() -> dict[str, Any]:
     """The resources of infra/alarms.yaml that are alarms on metrics."""
     resources = read_yaml(ROOT / "infra" / "alarms.yaml")["Resources"]

@@ -67,6 +67,8 @@ def _value(queries: Sequence[Mapping[str, Any]] | None, row: Mapping[str, float 
             case ast.Call(func=ast.Name(id="IF"), args=[test, then, otherwise]):
                 chosen = evaluate(test)
                 return None if chosen is None else evaluate(then if chosen else otherwise)
+            case ast.Call(func=ast.Name(id="FILL"), args=[of, instead]):
+                return evaluate(instead) if (value := evaluate(of)) is None else value
             case ast.Call(func=ast.Name(id="SUM" | "MAX" as function), args=[ast.List(elts=parts)]):
                 present = [value for part in parts if (value := evaluate(part)) is not None]
                 return {"SUM": sum, "MAX": max}[function](present) if present else None

@@ -55,14 +55,21 @@ LOUD: list[tuple[str, Series]] = [
     ("CriticalWaitsByOurRows", {"value": [301]}),
     ("HighWaitsInQueue", {"value": [301, 301]}),
     ("HighWaitsByOurRows", {"value": [301]}),
-    ("NormalWaitsInQueue", {"age": [7_201], "on_purpose": [0]}),
+    ("NormalWaitsInQueue", {"age": [7_201], "visible": [1], "received": [0]}),
+    ("NormalWaitsInQueue", {"age": [7_201], "visible": [1]}),
     ("NormalWaitsByOurRows", {"value": [7_201]}),
     ("TasksLate", {"late_high": [3], "ended_high": [50]}),
     ("TasksLate", {"late_low": [3], "ended_low": [3], "late_high": [0], "ended_high": [9_000]}),
     ("NewDeadLetters", {"value": [1]}),
-    ("FunctionErrors", {"poller": [1, 0, 1]}),
+    ("FunctionErrors", {"ingest": [1, 0, 1]}),
+    ("FunctionErrors", {"webhook": [1, 0, 1]}),
+    ("LongFunctionErrors", {"poller": [1, None, 1, None, None, None, None, None]}),
+    ("LongFunctionErrors", {"normal": [1, 1]}),
+    ("LongFunctionErrors", {"hinted": [1, 0, 0, 1]}),
     ("FunctionErrors", {"high": [0, 9, 0], "reporter": [None, None, 1]}),
     ("FunctionThrottles", {"critical": [1, 1, 1]}),
+    ("FunctionNearTimeout", {"assembler": [600_000, None, None, None, None]}),
+    ("FunctionNearTimeout", {"hinted": [600_000, None, None]}),
     ("FunctionNearTimeout", {"high": [38_001]}),
     ("FunctionNearTimeout", {"normal": [299_000], "ingest": [100]}),
     ("RoutesRefused", {"value": [1]}),
@@ -91,15 +98,18 @@ QUIET: list[tuple[str, Series]] = [
     ("CallErrors", calls(0, 0) | steady(calls_low=19, errors_low=19)),
     ("HighWaitsInQueue", {"value": [301, 300]}),
     ("HighWaitsByOurRows", {"value": [60]}),
-    ("NormalWaitsInQueue", {"age": [90_000], "on_purpose": [1]}),
-    ("NormalWaitsInQueue", {"age": [3_600], "on_purpose": [0]}),
+    ("NormalWaitsInQueue", {"age": [90_000], "visible": [0]}),
+    ("NormalWaitsInQueue", {"age": [90_000], "visible": [7], "received": [900]}),
+    ("NormalWaitsInQueue", {"age": [3_600], "visible": [1], "received": [0]}),
     ("NormalWaitsByOurRows", {"value": [3_600]}),
     ("TasksLate", {"late_high": [2], "ended_high": [2]}),
     ("TasksLate", {"late_high": [3], "ended_high": [60]}),
     ("TasksLate", {}),
     ("NewDeadLetters", {}),
-    ("FunctionErrors", {"poller": [0, 0, 1]}),
+    ("FunctionErrors", {"ingest": [0, 0, 1]}),
     ("FunctionErrors", {}),
+    ("LongFunctionErrors", {"poller": [0, 0, 1, 0, 0, 0, 0, 0], "normal": [0] * 8}),
+    ("LongFunctionErrors", {}),
     ("FunctionThrottles", {"critical": [5, 0, 5]}),
     ("FunctionNearTimeout", {"high": [35_500], "normal": [295_500], "critical": [15_500], "poller": [400_000]}),
     ("RoutesRefused", {}),
@@ -165,7 +175,6 @@ def test_alarms_read_only_what_the_functions_publish(alarms):
         "wait_s": {"tier"},
         "tasks_late": {"tier"},
         "latency_s": {"tier"},
-        "tasks_waiting_off_peak": {"tier"},
         "dead_letters": set(),
         "routes_refused": set(),
         "batch_lines": set(),
@@ -201,21 +210,40 @@ def test_any_of_its_ages_says_that_a_tier_waits(alarms: dict[str, Any], name: st
     assert "AlarmActions" in composite
 
 
-def test_a_function_that_nears_its_end_has_used_up_what_it_keeps_for_settling(alarms, template):
+def test_a_function_that_nears_its_end_has_used_up_what_it_keeps_for_settling(alarms, with_webhooks):
     expression = alarms["FunctionNearTimeout"]["Properties"]["Metrics"][0]["Expression"]
     limits_ms = {name: int(limit) for name, limit in re.findall(r"(\w+) / (\d+)", expression)}
     named = {name: f"Consumer{name.title()}" if name in TIERS else name.title() for name in limits_ms}
-    timeouts_ms = {name: template.functions[function].timeout_s * 1000 for name, function in named.items()}
+    timeouts_ms = {name: with_webhooks.functions[function].timeout_s * 1000 for name, function in named.items()}
     for name, limit_ms in limits_ms.items():
         planned_ms = timeouts_ms[name] - SETTLE_S * 1000 if name in TIERS else timeouts_ms[name] * 0.6
         assert planned_ms < limit_ms < timeouts_ms[name], name
 
 
-def test_every_function_that_always_runs_is_watched(alarms, template):
-    optional = {name for name in template.functions if name in ("Webhook", "Hinted")}
-    for name in ("FunctionErrors", "FunctionThrottles", "FunctionNearTimeout"):
-        watched = {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics_of(alarms[name]).values()}
-        assert watched == {f"{function}Name" for function in template.functions.keys() - optional}
+@pytest.mark.parametrize(
+    ("names", "unwatched"),
+    [
+        (("FunctionErrors", "LongFunctionErrors"), set()),
+        (("FunctionThrottles",), {"Webhook"}),
+        (("FunctionNearTimeout",), set()),
+    ],
+)
+def test_every_function_is_watched(alarms, with_webhooks, names, unwatched):
+    read = [metric for name in names for metric in metrics_of(alarms[name]).values()]
+    watched = [metric["Dimensions"][0]["Value"]["Ref"] for metric in read]
+    assert sorted(watched) == sorted(f"{function}Name" for function in with_webhooks.functions.keys() - unwatched)
+
+
+@pytest.mark.parametrize("name", ["FunctionErrors", "LongFunctionErrors", "FunctionNearTimeout"])
+def test_an_alarm_on_invocations_still_sees_those_that_took_as_long_as_they_may(alarms, with_webhooks, name):
+    """Lambda stamps a point with the invocation's beginning, and CloudWatch has it a minute after the end."""
+    properties = alarms[name]["Properties"]
+    for metric in metrics_of(alarms[name]).values():
+        timeout_s = with_webhooks.functions[metric["Dimensions"][0]["Value"]["Ref"].removesuffix("Name")].timeout_s
+        # Runs one after another leave a point each timeout_s, or each period where they are shorter.
+        apart_s = max(metric["Period"], timeout_s)
+        latest_s = timeout_s + 60 + (properties["DatapointsToAlarm"] - 1) * apart_s
+        assert properties["EvaluationPeriods"] * metric["Period"] >= latest_s, metric
 
 
 def test_no_alarm_on_maths_reads_more_than_cloudwatch_takes(alarms):

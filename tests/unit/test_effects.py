@@ -16,13 +16,16 @@ from lowtide.core.endings import Ending
 from lowtide.core.lanes import Lane
 from lowtide.core.records import Pointer, Status
 from lowtide.core.task import AcceptedTask
+from lowtide.core.task_rows import ModelChoice
 from lowtide.core.tasks import (
     Cancel,
     Carry,
+    Choose,
     ClaimCall,
     ClaimPart,
     Decision,
     Free,
+    Onward,
     Redrive,
     Release,
     Restage,
@@ -62,6 +65,7 @@ def counted(*steps: TaskEvent | tuple[TaskEvent, timedelta], twice: bool = False
             decision = transition(row, event, NOW + after)
             row = decision.row
             for count in effects(event, decision):
+                assert count.value >= 0
                 sums[count.name] += count.value
     return +sums
 
@@ -76,6 +80,9 @@ CALL = ClaimCall(TASK, "c", NOW + timedelta(seconds=60))
 AGAIN = Restage(1, frozenset({"p"}), "r", Strikes(failures=1))
 FREED = Free(frozenset({"p"}), "b", attempt=1, strikes=Strikes())
 RELEASED = Release("c", 1, NOW, Strikes(failures=1))
+
+CHOICE = ModelChoice(profile="simple", model="gpt-5-nano", reason="short")
+CHOSEN = Choose("c", 1, CHOICE, Onward.BATCH)
 
 LIVES: dict[str, tuple[list[TaskEvent | tuple[TaskEvent, timedelta]], dict[str, float]]] = {
     "answered in a batch": (
@@ -96,6 +103,14 @@ LIVES: dict[str, tuple[list[TaskEvent | tuple[TaskEvent, timedelta]], dict[str, 
     "carried": ([CLAIM, Carry(frozenset({"p"}), "q")], {"tasks_accepted": 1, "attempts": 1}),
     "perhaps billed, and again": ([CLAIM, replace(AGAIN, unsure=1)], {"tasks_accepted": 1, "attempts": 2, "repaid": 1}),
     "rescued": ([CLAIM, FREED], {"tasks_accepted": 1, "attempts": 1, "tasks_rescued": 1}),
+    "asked about, for a batch": (
+        [CALL, CHOSEN, CLAIM],
+        {"tasks_accepted": 1, "attempts": 2, "attempts_returned": 1},
+    ),
+    "asked about, and called": (
+        [CALL, replace(CHOSEN, onward=Onward.CALL)],
+        {"tasks_accepted": 1, "attempts": 1},
+    ),
     "given back by its call": ([CALL, RELEASED], {"tasks_accepted": 1, "attempts": 1}),
     "taken over from a dead caller": (
         [CALL, (ClaimCall(TASK, "d", NOW + timedelta(seconds=200)), timedelta(seconds=100))],  # then it is busy

@@ -45,7 +45,8 @@ def effects(event: TaskEvent, decision: Decision) -> Iterator[Count]:
         yield Count("tasks_accepted", tier=tier)
     attempts = row.attempt - (0 if before is None else before.attempt)
     if attempts:
-        yield Count("attempts", attempts, tier=tier)
+        # A claim that only chose a LOW task's model gives its attempt back. A count never falls, so that is another.
+        yield Count("attempts" if attempts > 0 else "attempts_returned", abs(attempts), tier=tier)
     repaid = row.repaid - (0 if before is None else before.repaid)
     if repaid:
         yield Count("repaid", repaid)

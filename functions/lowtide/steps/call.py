@@ -60,9 +60,8 @@ class Caller:
         self._stop_at = stop_at
         self._whole_s = inf if stop_at is None else (stop_at - system.clock.now()).total_seconds()
         self.waits_s: dict[Tier, float] = {}
-        """The longest time since its acceptance of a task that was to be called, by tier. A task that comes again and
-        again counts each time, whatever it waits for; one that waits for cheaper hours does not, and neither does LOW:
-        it was rescued late in its day."""
+        """The longest that a task which was to be called had waited, by tier. A task that comes again and again counts
+        each time, except while it waits for cheaper hours. LOW is not measured: it was rescued late in its day."""
         self._rows: TaskRows = Coalescer(
             lambda changes: system.tasks.apply(changes, system.clock.now()), system.offload
         )
@@ -104,9 +103,15 @@ class Caller:
             return await self._admitted(task, admitted, place, seen)
 
     def _note_wait(self, task: AcceptedTask) -> None:
-        if task.tier is not Tier.LOW:
-            waited_s = (self._system.clock.now() - task.accepted_at).total_seconds()
-            self.waits_s[task.tier] = max(waited_s, self.waits_s.get(task.tier, 0.0))
+        if task.tier is Tier.LOW:
+            return
+        since = task.accepted_at
+        if task.tier is Tier.NORMAL:
+            # A task that was given more time than its tier may spend it on waiting: for cheaper hours, or for flex.
+            usual = timedelta(seconds=self._system.routes.tiers[task.tier].deadline_s)
+            since = max(since, task.deadline_at - usual)
+        waited_s = max(0.0, (self._system.clock.now() - since).total_seconds())
+        self.waits_s[task.tier] = max(waited_s, self.waits_s.get(task.tier, 0.0))
 
     def _turned_away(self, task: AcceptedTask, away_s: float) -> Ended:
         """Too many calls of its model are in line. The task is back while half of the time it had is still left."""

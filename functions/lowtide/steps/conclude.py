@@ -103,17 +103,18 @@ class Conclusions:
                 assert_never(outcome)
 
     def _count(self, task: AcceptedTask, response: Response, outcome: Outcome) -> None:
-        """The call and how it ended. A lane that would not serve it, flex without capacity, is no error: that is what
-        flex is cheap for, and the task has another lane. A request that was never made is no call."""
+        """Count the call and how it ended. Flex without capacity is no error: that is what flex is cheap for, and the
+        task has another lane. A lane that stalls, or that the server does not know, is one. A request that was never
+        made is no call."""
         if response.fault == KEY_STORE_AWAY or response.fault in UNSENDABLE:
             return
         names = ["calls"]
         match outcome:
             case Answered():
                 pass
-            case Again(counts=False, lane_fault=LaneFault()):
+            case Again(counts=False, lane_fault=LaneFault.NO_CAPACITY):
                 names += ["flex_refused"]
-            case Again(counts=False):
+            case Again(counts=False, lane_fault=None):
                 names += ["call_errors", "calls_put_off"]
             case Again() | Bury() | Halt():
                 names += ["call_errors"]

@@ -149,19 +149,32 @@ def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:
     together = [delivery for delivery in whole if delivery.entry is None and delivery.beside is None]
     if entry is not None and together:
         entries.append((entry, Receipt.sum(delivery.receipt for delivery in together)))
-    without_task = [(name, receipt) for name, receipt in entries if receipt.refused or receipt.duplicates]
-    enter_without_task(system, without_task)
-    system.ledger.put([each for each in entries if each not in without_task])
+    enter_without_task(system, [each for each in entries if _without_task(each[1])])
+    system.ledger.put([each for each in entries if not _without_task(each[1])])
     _count_late(system, whole)
+
+
+def _without_task(receipt: Receipt) -> bool:
+    return bool(receipt.refused or receipt.duplicates)
 
 
 def enter_without_task(system: System, entries: Sequence[tuple[str, Receipt]]) -> None:
     """Put the receipts of what became no task, refusals and duplicates, into the ledger. The metrics count them where
-    their entries are new."""
+    their entries are new. If some cannot be put, the others are counted before this raises."""
     if not entries:
         return
-    new = system.ledger.add(entries)
-    added = Receipt.sum(receipt for name, receipt in dict(entries).items() if name in new)
+    named = dict(entries)
+    try:
+        new = system.ledger.add(entries)
+    except Unfinished as error:
+        outcomes = zip(named.values(), error.outcomes, strict=True)
+        _count_new(system, [receipt for receipt, is_new in outcomes if is_new is True])
+        raise
+    _count_new(system, [receipt for name, receipt in named.items() if name in new])
+
+
+def _count_new(system: System, receipts: Sequence[Receipt]) -> None:
+    added = Receipt.sum(receipts)
     for name, amount in (("duplicates", added.duplicates), ("refused", added.refused), ("dead_letters", added.refused)):
         if amount:
             system.metrics.count(name, amount)

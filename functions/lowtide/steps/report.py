@@ -40,8 +40,6 @@ def report(tiers: Mapping[Tier, Queue], history: History, metrics: Metrics, now:
         # Beside these the error rate of an outage that nobody calls through would be no data, and no alarm.
         metrics.count("calls", 0, tier=tier.value)
         metrics.count("call_errors", 0, tier=tier.value)
-    # Its alarm asks whether NORMAL waits on purpose, and a metric that never was is no answer.
-    metrics.count("tasks_waiting_off_peak", 0, tier=Tier.NORMAL.value)
 
 
 def _baseline(history: History, tier: Tier, now: datetime) -> float:

@@ -123,7 +123,8 @@ class Settlement:
             for (sent, _), document, decision in zip(shard, documents_, decisions, strict=True)
             if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None
         ]
-        self._count(deliver_shard(system, name, settled))
+        again = any(decision.verdict is Verdict.REPEATED for decision in decisions)
+        self._count(deliver_shard(system, name, settled, again=again))
         self._count_in_vain(documents_, decisions)
 
     def _document(self, sent: Sent, end: End) -> ResultDocument:

@@ -13,10 +13,10 @@ from lowtide.core.batches import BatchRow
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Pointer, ResultDocument
 from lowtide.core.task import custom_id, task_key
-from lowtide.core.tasks import SETTLED, TaskRow
+from lowtide.core.tasks import SETTLED, TaskRow, TaskState
 from lowtide.ports import System
 
-from .deliver import own_entry
+from .deliver import own_entry, task_entry
 from .letters import send_letters
 from .part_file import placed
 from .sent import Sent, SentLines
@@ -25,16 +25,20 @@ from .tell import Ended, tell
 Settled = tuple[Sent, ResultDocument, TaskRow]
 
 
-def deliver_shard(system: System, name: str, settled: Sequence[Settled]) -> Receipt:
-    """Of the rows that point into this shard, all of them: its ledger entry replaces itself. Returns their sum."""
+def deliver_shard(system: System, name: str, settled: Sequence[Settled], *, again: bool = False) -> Receipt:
+    """Of the rows that point into this shard, all of them: its ledger entry replaces itself. Returns their sum.
+
+    ``again``: an earlier reading may have delivered it. Deaths that the ledger has were told of then, and are not told
+    of once more: their entries are put after their letters."""
+    untold = _untold(system, settled) if again else settled
     receipts = [(own_entry(row), Receipt.of(document.record, repaid=row.repaid)) for _, document, row in settled]
     letters = [
         (f"{document.record.id} {row.generation}", document.letter)
-        for _, document, row in settled
+        for _, document, row in untold
         if document.letter is not None
     ]
     send_letters(system, letters)
-    tell(system, [Ended(sent.line.task, row, document.record) for sent, document, row in settled])
+    tell(system, [Ended(sent.line.task, row, document.record) for sent, document, row in untold])
     together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
     system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
     return Receipt.sum(receipt for _, receipt in receipts)
@@ -46,7 +50,16 @@ def deliver_again(system: System, row: BatchRow, sent: SentLines) -> None:
     prefix = f"results/{row.batch_id}/"
     for key in list(system.objects.keys(prefix)):
         if int(key.removeprefix(prefix).partition("-")[0]) >= delivered:
-            deliver_shard(system, key.removeprefix("results/").removesuffix(".jsonl"), _settled(system, key, sent))
+            name = key.removeprefix("results/").removesuffix(".jsonl")
+            deliver_shard(system, name, _settled(system, key, sent), again=True)
+
+
+def _untold(system: System, settled: Sequence[Settled]) -> Sequence[Settled]:
+    dead = [row for _, _, row in settled if row.state is TaskState.DEAD]
+    if not dead:
+        return settled
+    told_of = system.ledger.standing([task_entry(row) for row in dead])
+    return [each for each in settled if each[2].state is not TaskState.DEAD or task_entry(each[2]) not in told_of]
 
 
 def _settled(system: System, key: str, sent: SentLines) -> list[Settled]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 from zlib import crc32
 
+from lowtide.core.errors import Unfinished
 from lowtide.core.receipts import Receipt
 
 from .table import Key, Table
@@ -28,10 +29,25 @@ class DynamoLedger:
         self._table.write([_key(name).item() | {"body": {"S": receipt.model_dump_json()}} for name, receipt in entries])
 
     def add(self, entries: Sequence[tuple[str, Receipt]]) -> frozenset[str]:
-        """One put each: a batch write does not say what it replaces."""
+        """One put each: a batch write does not say what it replaces. After the first that fails none is begun."""
         named = dict(entries)
-        new = concurrently(self._add, list(named.items()), self._table.threads)
-        return frozenset(name for name, is_new in zip(named, new, strict=True) if is_new)
+        failed: list[Exception] = []
+
+        def add(entry: tuple[str, Receipt]) -> bool | Exception:
+            if failed:
+                return failed[0]
+            try:
+                return self._add(entry)
+            except Exception as error:  # noqa: BLE001 - what was added before has to be told
+                failed.append(error)
+                return error
+
+        outcomes = concurrently(add, list(named.items()), self._table.threads)
+        if not failed:
+            return frozenset(name for name, is_new in zip(named, outcomes, strict=True) if is_new)
+        if any(isinstance(outcome, bool) for outcome in outcomes):
+            raise Unfinished(outcomes)
+        raise failed[0]
 
     def standing(self, names: Sequence[str]) -> frozenset[str]:
         found = self._table.read([_key(name) for name in names])

@@ -97,9 +97,11 @@ class EmfMetrics:
 
     def _flush_if_due(self) -> None:
         now_s = self._elapsed_s()
-        if self._since_s is None:
-            self._since_s = now_s
-        elif now_s - self._since_s >= FLUSH_AFTER_S:
+        with self._lock:
+            if self._since_s is None:
+                self._since_s = now_s
+            due = now_s - self._since_s >= FLUSH_AFTER_S
+        if due:
             self.flush()
 
     def _publish(self, dimensions: Dimensions, values: Mapping[str, list[float]]) -> None:
