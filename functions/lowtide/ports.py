@@ -173,7 +173,8 @@ class Rows(Protocol[R, E_contra, D]):
     """
 
     def get(self, keys: Sequence[str]) -> list[R | None]:
-        """Consistent reads, in the order of the keys."""
+        """Consistent reads, in the order of the keys. Raises NewerSchema where a newer release wrote all of these
+        rows, and Unfinished where it wrote some: its outcomes are the rows and the errors."""
         ...
 
     def apply(self, changes: Sequence[Change[R, E_contra]], now: datetime) -> list[D]:

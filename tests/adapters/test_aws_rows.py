@@ -17,6 +17,7 @@ from lowtide.core.parts import Close, Finish, Join, Open, PartVerdict
 from lowtide.core.records import Pointer, Status
 from lowtide.core.tasks import Accept, ClaimCall, ClaimPart, Settle, TaskState, Verdict, transition
 from lowtide.ports import Change
+from lowtide.steps.newer import known_rows, rows_or_newer
 from lowtide_local.engine.metrics import RecordedMetrics
 from tests.contract.aws import TABLE, Stand
 
@@ -292,6 +293,21 @@ def test_a_newer_row_among_several_changes_stops_none_of_the_others(aws):
     refused, applied = caught.value.outcomes
     assert isinstance(refused, NewerSchema)
     assert applied.verdict is Verdict.APPLIED
+
+
+def test_a_newer_row_among_several_keys_hides_none_of_the_others(aws):
+    DynamoRows(aws.table(), newer(TASKS)).apply([Change(task(1).key, claim(1))], NOW)
+    [ours] = tasks_on(aws).apply([Change(task(2).key, claim(2))], NOW)
+    keys = [task(number).key for number in (1, 2, 3)]
+    with pytest.raises(Unfinished) as caught:
+        tasks_on(aws).get(keys)
+    refused, *others = caught.value.outcomes
+    assert isinstance(refused, NewerSchema)
+    assert others == [ours.row, None]
+    [told, *same] = rows_or_newer(tasks_on(aws), keys)
+    assert isinstance(told, NewerSchema)
+    assert same == others
+    assert known_rows(tasks_on(aws), keys[:1]) == [None]
 
 
 def test_a_list_goes_without_newer_parts_and_says_so_and_fails_at_a_newer_hold(aws):

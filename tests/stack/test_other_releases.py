@@ -14,6 +14,7 @@ import pytest
 from stack_cases import low, pack, task
 
 from lowtide.adapters.aws import rows
+from lowtide.adapters.aws.table import Table
 from lowtide.core import packs, versions
 from lowtide.core.task_rows import TaskState
 from lowtide.steps import carry, part_file
@@ -21,6 +22,18 @@ from lowtide_local.simulator.scenario import BatchWeather, Scenario
 
 HOUR_S = 3_600
 LATER = {"later": {"a": [1, None]}, "later_still": "x"}
+
+
+@contextmanager
+def newer_rows(*kinds: rows.Kind[Any, Any, Any]):
+    """While it lasts, the functions are of a release that has changed the rows of these kinds alone."""
+    try:
+        for kind in kinds:
+            object.__setattr__(kind, "schema", 2)
+        yield
+    finally:
+        for kind in kinds:
+            object.__setattr__(kind, "schema", 1)
 
 
 @contextmanager
@@ -197,4 +210,44 @@ def test_a_newer_message_that_was_stranded_stays_until_the_release_that_reads_it
     boto3.client("sqs").send_message(QueueUrl=played.stack.physical["StrandedQueue"], MessageBody=record["body"])
     played.stack.wait(3 * HOUR_S)
     assert played.stack.queues["StrandedQueue"].depth == 1
+    assert played.stack.letters() == []
+
+
+def test_newer_tasks_in_a_part_hold_up_no_neighbour_in_its_batch(stage):
+    played = stage(Scenario(batch=BatchWeather(min_s=600, max_s=600)))
+    with newer_rows(rows.TASKS):
+        played.send(pack(low("theirs-0"), low("theirs-1")))
+        for _ in range(40):
+            played.stack.wait(15)
+            if any(name.startswith("part#") for name in items(played)):
+                break
+    played.send(pack(low("ours-0"), low("ours-1")))
+    played.stack.wait(3 * HOUR_S)
+    assert {played.row(f"ours-{number}").state for number in range(2)} == {TaskState.ANSWERED}
+    assert {item["v"]["N"] for name, item in items(played).items() if name.startswith("task#theirs")} == {"2"}
+    assert played.stack.failures == []
+    assert "newer_rows" in played.metrics.events()
+
+    with newer_rows(rows.TASKS):
+        played.stack.settle()
+        records = played.records()
+    assert sorted(records) == ["ours-0", "ours-1", "theirs-0", "theirs-1"]
+    assert answered(records)
+    assert played.stack.letters() == []
+
+
+def test_newer_tasks_among_a_batchs_lines_hold_up_no_neighbour_in_its_collection(stage):
+    played = stage(Scenario(batch=BatchWeather(min_s=600, max_s=600)))
+    played.send(pack(low("theirs"), low("ours")))
+    begun(played)
+    tasks = rows.DynamoRows(Table(boto3.client("dynamodb"), played.stack.physical["Table"]), rows.TASKS)
+    with newer_rows(rows.TASKS):
+        [row] = tasks.get(["theirs acme"])
+        tasks._put(tasks._key(row.key), row.model_copy(update={"rev": row.rev + 1}), row.rev, row.accepted_at)
+    played.stack.wait(HOUR_S)
+    assert played.records().keys() == {"ours"}
+    assert played.row("ours").state is TaskState.ANSWERED
+    with newer_rows(rows.TASKS):
+        played.stack.settle()
+        assert answered(played.records())
     assert played.stack.letters() == []

@@ -34,6 +34,7 @@ from .threads import concurrently
 
 R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | HoldRow | PaceRow)
 E = TypeVar("E")
+T = TypeVar("T")
 D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | HoldDecision | PaceDecision)
 
 MEMORY = timedelta(days=30)
@@ -91,7 +92,7 @@ class DynamoRows(Generic[R, E, D]):
 
     def get(self, keys: Sequence[str]) -> list[R | None]:
         items = self._table.read([self._key(key) for key in keys])
-        return [self._row(items.get(self._key(key))) for key in keys]
+        return finished([self._row_or_newer(items.get(self._key(key))) for key in keys])
 
     def apply(self, changes: Sequence[Change[R, E]], now: datetime) -> list[D]:
         """Raises TooLarge where a row would not fit into an item; that row is as it was."""
@@ -207,6 +208,12 @@ class DynamoRows(Generic[R, E, D]):
     def _key(self, key: str) -> Key:
         return Key(f"{self._kind.name}#{key}", "row")
 
+    def _row_or_newer(self, item: Item | None) -> R | NewerSchema | None:
+        try:
+            return self._row(item)
+        except NewerSchema as error:
+            return error
+
     def _row(self, item: Item | None) -> R | None:
         """Raises NewerSchema for a row that a newer release wrote."""
         if item is None:
@@ -215,8 +222,8 @@ class DynamoRows(Generic[R, E, D]):
         return cast("R", self._kind.model.model_validate_json(item["body"]["S"]))
 
 
-def finished(outcomes: Sequence[D | Exception]) -> list[D]:
-    """The decisions. Raises the first error where every change failed, and Unfinished where some did."""
+def finished(outcomes: Sequence[T | Exception]) -> list[T]:
+    """The decisions, or the rows. Raises the first error where everything failed, and Unfinished where some did."""
     decisions = [each for each in outcomes if not isinstance(each, Exception)]
     errors = [each for each in outcomes if isinstance(each, Exception)]
     if not errors:
