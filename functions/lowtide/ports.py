@@ -186,8 +186,8 @@ class Rows(Protocol[R, E_contra, D]):
         """Every row whose ``active`` holds, oldest first; on AWS from an index, so it may lag by a moment. It
         proposes; the conditional write decides. (Not of tasks: they are too many to list.)
 
-        On AWS, where two releases may work on one table, a row that a newer release wrote is left out; a hold of that
-        kind raises NewerSchema, as ``get`` and ``apply`` do for every kind."""
+        On AWS, where two releases may work on one table, a row that a newer release wrote is left out. A hold of
+        that kind stands as one of all LOW, here as in ``get`` and ``apply``."""
         ...
 
 

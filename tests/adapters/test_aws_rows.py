@@ -11,7 +11,7 @@ from lowtide.adapters.aws import backoff
 from lowtide.adapters.aws.rows import HOLDS, MEMORY, PARTS, TASKS, DynamoRows, Kind
 from lowtide.adapters.aws.table import Table
 from lowtide.core.errors import Contended, LowtideError, NewerSchema, TooLarge, Unfinished
-from lowtide.core.holds import Place, Scope
+from lowtide.core.holds import HoldVerdict, Lift, Place, Scope
 from lowtide.core.lanes import Lane
 from lowtide.core.parts import Close, Finish, Join, Open, PartVerdict
 from lowtide.core.records import Pointer, Status
@@ -310,14 +310,35 @@ def test_a_newer_row_among_several_keys_hides_none_of_the_others(aws):
     assert known_rows(tasks_on(aws), keys[:1]) == [None]
 
 
-def test_a_list_goes_without_newer_parts_and_says_so_and_fails_at_a_newer_hold(aws):
+def test_a_list_goes_without_newer_parts_and_says_so(aws):
     metrics = RecordedMetrics()
     DynamoRows(aws.table(), newer(PARTS)).apply([Change(part(1).key, Open(part(1)))], NOW)
     parts = DynamoRows(aws.table(), PARTS, metrics)
     parts.apply([Change(part(2).key, Open(part(2)))], NOW)
     assert [row.part_id for row in parts.active()] == ["p_2"]
     assert [(line.event, line.fields) for line in metrics.lines] == [("newer_rows", {"kind": "part", "rows": 1})]
-    scope = Scope(tenant="acme")
+
+
+def test_a_newer_hold_holds_all_low_until_an_operator_resumes_its_scope(aws):
+    scope, holds = Scope(tenant="acme"), DynamoRows(aws.table(), HOLDS)
     DynamoRows(aws.table(), newer(HOLDS)).apply([Change(scope.text, Place(scope, "over budget"))], NOW)
-    with pytest.raises(NewerSchema):
-        DynamoRows(aws.table(), HOLDS).active()
+    [row] = holds.active()
+    assert (row.scope, row.placed_at) == (Scope(), NOW)
+    assert '"tenant acme"' in row.reason
+    assert holds.get([scope.text]) == [row]
+    [again] = holds.apply([Change(scope.text, Place(scope, "anew"))], NOW)
+    assert again.verdict is HoldVerdict.REPEATED
+    [lifted] = holds.apply([Change(scope.text, Lift())], NOW)
+    assert lifted.verdict is HoldVerdict.APPLIED
+    assert holds.active() == []
+    holds.apply([Change(scope.text, Place(scope, "anew"))], NOW)
+    assert [(row.scope, row.reason) for row in holds.active()] == [(scope, "anew")]
+
+
+def test_a_newer_hold_that_was_lifted_holds_nothing(aws):
+    scope, theirs = Scope(model="gpt-6-luna"), DynamoRows(aws.table(), newer(HOLDS))
+    theirs.apply([Change(scope.text, Place(scope, "over budget")), Change(scope.text, Lift())], NOW)
+    holds = DynamoRows(aws.table(), HOLDS)
+    assert holds.active() == []
+    [again] = holds.apply([Change(scope.text, Lift())], NOW)
+    assert again.verdict is HoldVerdict.REPEATED

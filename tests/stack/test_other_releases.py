@@ -16,7 +16,9 @@ from stack_cases import low, pack, task
 from lowtide.adapters.aws import rows
 from lowtide.adapters.aws.table import Table
 from lowtide.core import packs, versions
+from lowtide.core.holds import Lift, Place, Scope
 from lowtide.core.task_rows import TaskState
+from lowtide.ports import Change
 from lowtide.steps import carry, part_file
 from lowtide_local.simulator.scenario import BatchWeather, Scenario
 
@@ -251,3 +253,33 @@ def test_newer_tasks_among_a_batchs_lines_hold_up_no_neighbour_in_its_collection
         played.stack.settle()
         assert answered(played.records())
     assert played.stack.letters() == []
+
+
+def test_under_a_newer_hold_what_is_begun_is_collected_and_nothing_is_bought(stage):
+    played = stage(Scenario(batch=BatchWeather(min_s=600, max_s=600)))
+    played.send(low("begun"))
+    begun(played)
+    holds = rows.DynamoRows(Table(boto3.client("dynamodb"), played.stack.physical["Table"]), rows.HOLDS)
+    scope = Scope(tenant="another")
+    with newer_rows(rows.HOLDS):
+        holds.apply([Change(scope.text, Place(scope, "over budget"))], played.row("begun").accepted_at)
+    played.send(low("waits"))
+    played.stack.wait(HOUR_S)
+    assert played.row("begun").state is TaskState.ANSWERED
+    assert played.row("waits").state is TaskState.STAGED
+    assert played.stack.failures == []
+    holds.apply([Change(scope.text, Lift())], played.row("begun").accepted_at)
+    played.stack.settle()
+    assert answered(played.records())
+
+
+def test_a_newer_batch_stops_no_sweep_of_its_provider(stage):
+    played = stage(Scenario(batch=BatchWeather(min_s=7_200, max_s=7_200)))
+    with newer_rows(rows.BATCHES):
+        played.send(low("theirs"))
+        begun(played)
+    files = files_of(played)
+    played.stack.wait(2 * HOUR_S)
+    assert files <= files_of(played)
+    assert not {"sweep_failed", "orphan_batch", "orphan_file"} & set(played.metrics.events())
+    assert played.stack.failures == []
