@@ -22,6 +22,7 @@ from lowtide.core.jsontext import carriable
 from lowtide.core.message import MOST_TASKS, split_message
 from lowtide.core.names import folded
 from lowtide.core.outcomes import judge_line
+from lowtide.core.overlays import overlaid
 from lowtide.core.packs import packs, unpack
 from lowtide.core.patterns import Patterns
 from lowtide.core.prefixes import prefix_key
@@ -29,6 +30,7 @@ from lowtide.core.prompts import request_body
 from lowtide.core.result_lines import parse_result_line
 from lowtide.core.routes import Limits, NeverBatch, Routes
 from lowtide.core.task import AcceptedTask, Endpoint
+from lowtide.core.toml_lines import MOST_CHARACTERS
 from lowtide.core.webhooks import BODY_BYTES, Delivery, read, signature, signing_key
 from lowtide.core.weights import weigh
 
@@ -376,7 +378,36 @@ OTHERS: Mapping[str, Case] = {
 }
 
 ACCEPTED = ("exponents", "escapes", "messages", "texts to embed", "tokens to embed", "tools", "a schema in a star")
+OVERLAYS: Mapping[str, Callable[[int], str]] = {
+    "brackets in quotes": lambda size: filled(size, '[types."[{n}]"]\ntier="LOW"', between="\n"),
+    "types that fail": lambda size: filled(size, "[types.t{n}]\ntier=1", between="\n"),
+    "settings beside entries to remove": lambda size: filled(
+        size, "t{n}={tier='LOW'}", f"remove={[f'types.x{n}' for n in range(200)]}\n[types]\n", between="\n"
+    ),
+    "array headers": lambda size: filled(size, "[[types.a]]", between="\n"),
+    "quoted steps": lambda size: filled(size, '"\\u0022{n}"."]"."["=1', "[types]\n", between="\n"),
+}
+"""Of a deployment's routes. Larger ones than may be are refused before they are parsed."""
+
+
+def overlay(make: Callable[[int], str]) -> Case:
+    def case(size: int) -> Callable[[], object]:
+        shipped = files("lowtide").joinpath("routes.toml").read_text(encoding="utf-8")
+        text = make(min(size, MOST_CHARACTERS))
+
+        def parse() -> object:
+            try:
+                return overlaid(shipped, text)
+            except ConfigError as refusal:
+                return str(refusal)
+
+        return parse
+
+    return case
+
+
 CASES: Mapping[str, Case] = {
+    **{f"overlay: {name}": overlay(make) for name, make in OVERLAYS.items()},
     **{f"render: {name}": rendered(DOOR[name]) for name in ACCEPTED},
     **{f"carry: {name}": carried(DOOR[name]) for name in ACCEPTED},
     **{f"door: {name}": door(make) for name, make in DOOR.items()},

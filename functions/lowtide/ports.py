@@ -173,7 +173,8 @@ class Rows(Protocol[R, E_contra, D]):
     """
 
     def get(self, keys: Sequence[str]) -> list[R | None]:
-        """Consistent reads, in the order of the keys."""
+        """Consistent reads, in the order of the keys. Raises NewerSchema where a newer release wrote all of these
+        rows, and Unfinished where it wrote some: its outcomes are the rows and the errors."""
         ...
 
     def apply(self, changes: Sequence[Change[R, E_contra]], now: datetime) -> list[D]:
@@ -185,8 +186,8 @@ class Rows(Protocol[R, E_contra, D]):
         """Every row whose ``active`` holds, oldest first; on AWS from an index, so it may lag by a moment. It
         proposes; the conditional write decides. (Not of tasks: they are too many to list.)
 
-        On AWS, where two releases may work on one table, a row that a newer release wrote is left out; a hold of that
-        kind raises NewerSchema, as ``get`` and ``apply`` do for every kind."""
+        On AWS, where two releases may work on one table, a row that a newer release wrote is left out. A hold of
+        that kind stands as one of all LOW, here as in ``get`` and ``apply``."""
         ...
 
 

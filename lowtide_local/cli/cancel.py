@@ -20,6 +20,7 @@ _MEANING = {
     CancelOutcome.CANCELLED: "cancelled",
     CancelOutcome.CANCELLING: "cancelled; its record follows when its message comes by",
     CancelOutcome.ENDED: "had ended before and stays as it ended",
+    CancelOutcome.NEWER: "a newer release wrote it: cancel it with that release",
 }
 _UNKNOWN = "not known yet: the first task that comes with this id in 30 days is cancelled"
 
@@ -41,6 +42,8 @@ def cancel_command(
             console().print(f"{each['kind']} {escape(each['name'])}: {escape(each['meaning'])}", soft_wrap=True)
     if late := [each["name"] for each in done if each["outcome"] == CancelOutcome.ENDED]:
         raise Stop(f"{len(late)} of {len(done)} had ended before: {', '.join(late)}")
+    if newer := [each["name"] for each in done if each["outcome"] == CancelOutcome.NEWER]:
+        raise Stop(f"a newer release wrote {len(newer)} of {len(done)}, cancel with that one: {', '.join(newer)}")
     if dropped:
         raise Stop(f"all were cancelled, but {dropped:.0f} replies could not be sent; their records say so as well")
     return ExitCode.DONE

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lowtide.core.dead import DeadFilter
+from lowtide.core.errors import NewerSchema
 from lowtide.core.task import task_key
 from lowtide.core.task_rows import TaskRow
+from lowtide.steps.newer import rows_or_newer
 from lowtide.steps.redrive import Plan, RedriveOutcome, plan, redrive
 
 from .desk import Desk
@@ -58,7 +60,9 @@ def redrive_all(desk: Desk, names: Sequence[Name], sent: Callable[[int], None]) 
     return outcomes
 
 
-def _rows(desk: Desk, wanted: Sequence[Name] | DeadFilter, limit: int | None) -> Iterator[tuple[Name, TaskRow | None]]:
+def _rows(
+    desk: Desk, wanted: Sequence[Name] | DeadFilter, limit: int | None
+) -> Iterator[tuple[Name, TaskRow | NewerSchema | None]]:
     if isinstance(wanted, DeadFilter):
         for number, row in enumerate(desk.dead_tasks.find(wanted)):
             if number == limit:
@@ -66,7 +70,8 @@ def _rows(desk: Desk, wanted: Sequence[Name] | DeadFilter, limit: int | None) ->
             yield (row.tenant, row.task_id), row
         return
     distinct = list(dict.fromkeys(wanted))
-    yield from zip(distinct, desk.system.tasks.get([task_key(*name) for name in distinct]), strict=True)
+    rows = rows_or_newer(desk.system.tasks, [task_key(*name) for name in distinct])
+    yield from zip(distinct, rows, strict=True)
 
 
 def told(name: Name, outcome: RedriveOutcome, reason: str | None) -> dict[str, Any]:

@@ -166,7 +166,15 @@ def test_an_object_that_may_not_be_read_is_refused_and_an_outage_of_s3_is_not(cl
     put(aws, f"s3://{BUCKET}/routes/1.toml")
     routes = parameter(aws, metrics)
     good = routes.current()
-    for code, status in (("AccessDenied", 403), ("SlowDown", 503), ("InternalError", 500)):
+    passing = [
+        ("SlowDown", 503),
+        ("InternalError", 500),
+        ("RequestTimeout", 400),
+        ("ExpiredToken", 400),
+        ("RequestTimeTooSkewed", 403),
+        ("InvalidAccessKeyId", 403),
+    ]
+    for code, status in [("AccessDenied", 403), *passing]:
         fault = ClientError(
             {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
             "GetObject",
@@ -174,7 +182,7 @@ def test_an_object_that_may_not_be_read_is_refused_and_an_outage_of_s3_is_not(cl
         monkeypatch.setattr(aws.s3, "get_object", raises(fault))
         clock.shift(60)
         assert routes.current() is good
-    assert metrics.events() == ["routes_refused", "routes_unread", "routes_unread"]
+    assert metrics.events() == ["routes_refused"] + ["routes_unread"] * len(passing)
 
 
 def test_a_version_that_cannot_be_asked_for_is_not_passed_over_for_an_older_one(clock, aws, metrics, monkeypatch):

@@ -11,12 +11,13 @@ from lowtide.adapters.aws import backoff
 from lowtide.adapters.aws.rows import HOLDS, MEMORY, PARTS, TASKS, DynamoRows, Kind
 from lowtide.adapters.aws.table import Table
 from lowtide.core.errors import Contended, LowtideError, NewerSchema, TooLarge, Unfinished
-from lowtide.core.holds import Place, Scope
+from lowtide.core.holds import HoldVerdict, Lift, Place, Scope
 from lowtide.core.lanes import Lane
 from lowtide.core.parts import Close, Finish, Join, Open, PartVerdict
 from lowtide.core.records import Pointer, Status
 from lowtide.core.tasks import Accept, ClaimCall, ClaimPart, Settle, TaskState, Verdict, transition
 from lowtide.ports import Change
+from lowtide.steps.newer import known_rows, rows_or_newer
 from lowtide_local.engine.metrics import RecordedMetrics
 from tests.contract.aws import TABLE, Stand
 
@@ -294,14 +295,50 @@ def test_a_newer_row_among_several_changes_stops_none_of_the_others(aws):
     assert applied.verdict is Verdict.APPLIED
 
 
-def test_a_list_goes_without_newer_parts_and_says_so_and_fails_at_a_newer_hold(aws):
+def test_a_newer_row_among_several_keys_hides_none_of_the_others(aws):
+    DynamoRows(aws.table(), newer(TASKS)).apply([Change(task(1).key, claim(1))], NOW)
+    [ours] = tasks_on(aws).apply([Change(task(2).key, claim(2))], NOW)
+    keys = [task(number).key for number in (1, 2, 3)]
+    with pytest.raises(Unfinished) as caught:
+        tasks_on(aws).get(keys)
+    refused, *others = caught.value.outcomes
+    assert isinstance(refused, NewerSchema)
+    assert others == [ours.row, None]
+    [told, *same] = rows_or_newer(tasks_on(aws), keys)
+    assert isinstance(told, NewerSchema)
+    assert same == others
+    assert known_rows(tasks_on(aws), keys[:1]) == [None]
+
+
+def test_a_list_goes_without_newer_parts_and_says_so(aws):
     metrics = RecordedMetrics()
     DynamoRows(aws.table(), newer(PARTS)).apply([Change(part(1).key, Open(part(1)))], NOW)
     parts = DynamoRows(aws.table(), PARTS, metrics)
     parts.apply([Change(part(2).key, Open(part(2)))], NOW)
     assert [row.part_id for row in parts.active()] == ["p_2"]
     assert [(line.event, line.fields) for line in metrics.lines] == [("newer_rows", {"kind": "part", "rows": 1})]
-    scope = Scope(tenant="acme")
+
+
+def test_a_newer_hold_holds_all_low_until_an_operator_resumes_its_scope(aws):
+    scope, holds = Scope(tenant="acme"), DynamoRows(aws.table(), HOLDS)
     DynamoRows(aws.table(), newer(HOLDS)).apply([Change(scope.text, Place(scope, "over budget"))], NOW)
-    with pytest.raises(NewerSchema):
-        DynamoRows(aws.table(), HOLDS).active()
+    [row] = holds.active()
+    assert (row.scope, row.placed_at) == (Scope(), NOW)
+    assert '"tenant acme"' in row.reason
+    assert holds.get([scope.text]) == [row]
+    [again] = holds.apply([Change(scope.text, Place(scope, "anew"))], NOW)
+    assert again.verdict is HoldVerdict.REPEATED
+    [lifted] = holds.apply([Change(scope.text, Lift())], NOW)
+    assert lifted.verdict is HoldVerdict.APPLIED
+    assert holds.active() == []
+    holds.apply([Change(scope.text, Place(scope, "anew"))], NOW)
+    assert [(row.scope, row.reason) for row in holds.active()] == [(scope, "anew")]
+
+
+def test_a_newer_hold_that_was_lifted_holds_nothing(aws):
+    scope, theirs = Scope(model="gpt-6-luna"), DynamoRows(aws.table(), newer(HOLDS))
+    theirs.apply([Change(scope.text, Place(scope, "over budget")), Change(scope.text, Lift())], NOW)
+    holds = DynamoRows(aws.table(), HOLDS)
+    assert holds.active() == []
+    [again] = holds.apply([Change(scope.text, Lift())], NOW)
+    assert again.verdict is HoldVerdict.REPEATED

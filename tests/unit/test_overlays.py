@@ -149,3 +149,42 @@ def test_a_change_names_its_line_and_what_was_there():
 
 def test_a_number_of_another_kind_is_a_change():
     assert changes("[preemption]\nafter_s = 5.0\n") == {"preemption.after_s": (5, 5.0)}
+
+
+def test_a_header_with_brackets_in_its_quotes_has_its_line():
+    text = """
+[types]
+a = { tier = "LOW" }
+[models."ft:x[1]"]
+endpoints = ["/v1/chat/completions"]
+batch_size = "x"
+[tiers.CRITICAL]
+deadline_s = 20
+"""
+    assert [line for line, _ in told(text)] == [6]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("remove = [\n  # types.gone\n  'types.gone',\n]", 3),
+        ("remove = [\n  'types.gone-too', 'types.more',\n  'types.gone',\n]", 3),
+        ("remove = [\n  'models.gone',\n  'types.gone' ]", 3),
+        ('remove = [\n  "types.gone\\u002Dtoo",\n  "types.gone", # "types.gone"\n]', 3),
+        ("remove = [\n  'models.\"]\"',\n\n  'types.\"gone\"']\n[types]\ngone = { tier = 'LOW' }", 4),
+    ],
+)
+def test_an_entry_of_remove_has_the_line_of_the_whole_text_that_names_it(text, line):
+    absent = read_overlay(SHIPPED, text).without_effect
+    assert [each.line for each in absent if each.problem.startswith("types.gone is")] == [line]
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999999", "-9223372036854775809", "0xffffffffffffffffff"])
+@pytest.mark.parametrize("value", ["{}", "[{}]", "{{ a = {} }}"])
+def test_an_integer_beyond_64_bits_is_refused_with_its_line(number, value):
+    with pytest.raises(ConfigError, match=r"line 2: tiers\.CRITICAL\.deadline_s.*beyond 64 bits"):
+        read_overlay(SHIPPED, f"[tiers.CRITICAL]\ndeadline_s = {value.format(number)}\n")
+
+
+def test_a_byte_order_mark_is_no_part_of_an_overlay():
+    assert overlaid(SHIPPED, "\ufeff[tiers.CRITICAL]\ndeadline_s = 20\n").tiers[Tier.CRITICAL].deadline_s == 20

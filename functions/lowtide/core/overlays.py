@@ -7,18 +7,21 @@ outlives the release that drops an entry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .errors import ConfigError
 from .routes import Fault, Routes, Unfit
-from .toml_lines import line_of, lines_of, steps_of, table_of
+from .toml_lines import KeyLines, steps_of, table_of
 from .wording import path, shown
 
 REMOVE = "remove"
 """The one key of an overlay that is no section of the routes."""
 _MOST_REMOVALS = 200
+_BYTE_ORDER_MARK = "\ufeff"
+"""What some editors put before a text of UTF-8."""
 MOST_FAULTS = 20
 """What is told of one overlay at a time."""
 _SECTIONS = frozenset(Routes.model_fields) - {"version"}
@@ -67,6 +70,7 @@ def overlaid(shipped: str, text: str) -> Routes:
 
 def read_overlay(shipped: str, text: str) -> Overlay:
     """Return everything there is to say about an overlay. Raises ConfigError for a text that is no TOML."""
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     table = table_of(text)
     if not text.strip():
         raise ConfigError("routes.toml: line 1: it is empty; a comment alone leaves the shipped routes as they are")
@@ -79,13 +83,11 @@ def read_overlay(shipped: str, text: str) -> Overlay:
         else:
             absent.append(LineFault(lines.of_removal(steps), f"{path(steps)} is not in the shipped routes"))
     laid = _laid_over(kept, table)
-    changes = tuple(
-        Change(lines.of(steps, removals), steps, before, after) for steps, before, after in _differences(base, laid)
-    )
+    changes = tuple(Change(lines.of(steps), steps, before, after) for steps, before, after in _differences(base, laid))
     try:
         routes = Routes.of(laid)
     except Unfit as unfit:
-        faults += [_placed(fault, lines, removals) for fault in unfit.faults[:MOST_FAULTS]]
+        faults += [_placed(fault, lines) for fault in unfit.faults[:MOST_FAULTS]]
     if faults:
         return Overlay(None, tuple(sorted(faults, key=lambda fault: fault.line)[:MOST_FAULTS]), changes)
     return Overlay(routes, (), changes, tuple(absent))
@@ -110,40 +112,44 @@ def _removals(given: Any, lines: _Lines) -> tuple[list[Steps], list[LineFault]]:
     return removals, faults
 
 
-def _placed(fault: Fault, lines: _Lines, removals: Sequence[Steps]) -> LineFault:
+def _placed(fault: Fault, lines: _Lines) -> LineFault:
     problem = f"{path(fault.steps)}: {fault.problem}" if fault.steps else fault.problem
-    return LineFault(lines.of(fault.steps, removals), problem)
+    return LineFault(lines.of(fault.steps), problem)
 
 
 class _Lines:
     """Where the settings of an overlay are in its text."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._first: dict[Steps, int] = {}
-        for number, steps in lines_of(text):
-            self._first.setdefault(steps, number)
+        self._keys = KeyLines(text)
+        self._removals: dict[Steps, int] | None = None
+        self._around: dict[Steps, int] = {}
 
-    def of(self, steps: Steps, removals: Sequence[Steps] = ()) -> int:
+    def of(self, steps: Steps) -> int:
         """Return the line that brought ``steps`` about: the deepest key on the way, or the removal of what it needs."""
-        depth = next((depth for depth in range(len(steps), 0, -1) if steps[:depth] in self._first), 0)
-        for removal in removals:
-            shared = _shared(removal, steps)
-            if shared > depth and shared in {len(removal), len(steps)}:
-                return self.of_removal(removal)
-        return self._first[steps[:depth]] if depth else line_of(self._text, steps)
+        removals = self._removed()
+        for depth in range(len(steps), self._keys.depth(steps), -1):
+            if steps[:depth] in removals:
+                return removals[steps[:depth]]
+        if steps in self._around and self._keys.depth(steps) < len(steps):
+            return self._around[steps]
+        return self._keys.of(steps)
 
     def of_removal(self, steps: Steps) -> int:
-        """Return the line of an entry of ``remove``: at, or below, the line of the key."""
-        first = self._first.get((REMOVE,), 1)
-        for number, line in enumerate(self._text.split("\n")[first - 1 :], first):
-            if steps[-1] in line:
-                return number
-        return first
+        """Return the line of an entry of ``remove``."""
+        return self._removed().get(steps, self._keys.of((REMOVE,)))
 
-
-def _shared(one: Steps, other: Steps) -> int:
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    def _removed(self) -> dict[Steps, int]:
+        """The line of each entry of ``remove``, found once."""
+        if self._removals is None:
+            self._removals = {}
+            if self._keys.depth((REMOVE,)):
+                for line, entry in islice(self._keys.of_strings((REMOVE,)), _MOST_REMOVALS):
+                    steps = steps_of(entry)
+                    self._removals.setdefault(steps, line)
+                    for depth in range(1, len(steps)):
+                        self._around.setdefault(steps[:depth], line)
+        return self._removals
 
 
 def _has(table: Any, steps: Steps) -> bool:

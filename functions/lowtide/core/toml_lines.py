@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import Any
 
 from .errors import ConfigError
+from .wording import path
 
 MOST_CHARACTERS = 131_072
 """Eight times the shipped file; parsed and refused in a quarter of a second."""
@@ -36,8 +36,12 @@ _TEXT = re.compile(
 _LONG_KEY = re.compile(r'(?<![\w"-])(?:[\w"-]++[ \t]*+\.[ \t]*+){16}')
 _LONG_NUMBER = re.compile(rf"[\w+.-]{{{MOST_DIGITS},}}")
 _BRACKET = re.compile(r"[\[\]{}]")
-_HEADER = re.compile(r"\s*+\[\[?+([^\[\]]++)\]\]?+\s*+(?:#.*+)?+$")
-_KEY = re.compile(r"""\s*+((?:(?:"[^"]*+"|'[^']*+'|[\w-]++)\s*+(?:\.\s*+)?+)++)=""")
+_QUOTED = r""""(?:[^"\\]|\\.)*+"|'[^']*+'"""
+_HEADER = re.compile(rf"""\s*+\[\[?+((?:{_QUOTED}|[^\[\]"'])++)\]\]?+\s*+(?:#.*+)?+$""")
+_KEY = re.compile(rf"""\s*+((?:(?:{_QUOTED}|[\w-]++)\s*+(?:\.\s*+)?+)++)=""")
+_STRING_OR_END = re.compile(rf"{_TEXT.pattern}|\]", re.DOTALL)
+_INTEGERS = range(-(2**63), 2**63)
+"""What TOML asks of every parser, and what JSON's hold."""
 
 
 def table_of(text: str) -> dict[str, Any]:
@@ -48,24 +52,74 @@ def table_of(text: str) -> dict[str, Any]:
         line, problem = found
         raise ConfigError(f"routes.toml: line {line}: {problem}")
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
         end = f"at line {last_line(text)}, the end of the document"
         told = str(fault).replace("at end of document", end).encode("unicode_escape", "replace").decode()
         raise ConfigError(f"routes.toml is no TOML: {told if len(told) <= _SHOWN else f'…{told[-_SHOWN:]}'}") from None
+    if (steps := _beyond(table)) is not None:
+        raise ConfigError(
+            f"routes.toml: line {line_of(text, steps)}: {path(steps)}: an integer beyond 64 bits: make it smaller"
+        )
+    return table
 
 
 def line_of(text: str, steps: Sequence[str]) -> int:
     """Return the line, from 1, of the deepest key or table header on the way to ``steps``. Where there is none it is
     the first line beside the way, or the last of the text: something is missing."""
-    on_the_way, beside = (0, last_line(text)), (0, last_line(text))
-    for number, here in lines_of(text):
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, steps, strict=False)))
-        if shared == len(here) > on_the_way[0]:
-            on_the_way = shared, number
-        elif shared > beside[0]:
-            beside = shared, number
-    return (on_the_way if on_the_way[0] else beside)[1]
+    return KeyLines(text).of(steps)
+
+
+class KeyLines:
+    """The lines of a text's keys and headers, found in one pass however many are asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._last = last_line(text)
+        self._first: dict[tuple[str, ...], int] = {}
+        self._first_below: dict[tuple[str, ...], int] = {}
+        for number, steps in lines_of(text):
+            self._first.setdefault(steps, number)
+            for depth in range(1, len(steps)):
+                self._first_below.setdefault(steps[:depth], number)
+
+    def of(self, steps: Sequence[str]) -> int:
+        """Return what ``line_of`` does."""
+        if depth := self.depth(steps):
+            return self._first[tuple(steps[:depth])]
+        ways = (self._first_below.get(tuple(steps[:depth])) for depth in range(len(steps), 0, -1))
+        return next((line for line in ways if line is not None), self._last)
+
+    def depth(self, steps: Sequence[str]) -> int:
+        """Return how many of the steps the deepest key or header on their way has; 0 where there is none."""
+        return next((depth for depth in range(len(steps), 0, -1) if tuple(steps[:depth]) in self._first), 0)
+
+    def of_strings(self, steps: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield (line, value) of each string in the array of strings that the key ``steps`` has."""
+        line = self.of(steps)
+        start = sum(len(each) + 1 for each in self._text.split("\n")[: line - 1])
+        at = self._text.find("=", start)
+        for found in _STRING_OR_END.finditer(self._text, max(at, start)):
+            if found[0] == "]":
+                return
+            if found[0][0] != "#":
+                line += self._text.count("\n", start, found.start())
+                start = found.start()
+                yield line, tomllib.loads(f"is = {found[0]}")["is"]
+
+
+def _beyond(value: Any, steps: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """The steps to an integer of more than 64 bits; those of the array that holds it."""
+    match value:
+        case dict():
+            ways = (_beyond(each, (*steps, name)) for name, each in value.items())
+        case list():
+            ways = (_beyond(each, steps) for each in value)
+        case int() if value not in _INTEGERS:
+            return steps
+        case _:
+            return None
+    return next((way for way in ways if way is not None), None)
 
 
 def last_line(text: str) -> int:

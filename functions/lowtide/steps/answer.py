@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lowtide.core.errors import NewerSchema, safely_told
+from lowtide.core.errors import safely_told
 from lowtide.core.returns import away_s
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import TaskRow
@@ -23,6 +23,7 @@ from .deliver import Delivery, count, deliver, told
 from .gate import Gate
 from .in_hand import InHand
 from .lookout import on_the_lookout
+from .newer import known_rows
 from .slots import Slots
 
 LONGEST_WAIT_S = 300.0
@@ -163,7 +164,5 @@ class _Reader:
         cheaper than a claim that fails. What comes for the first time is claimed on a guess."""
         if message.receives == 1:
             return [None] * len(tasks)
-        try:
-            return await self._system.offload(lambda: self._system.tasks.get([task.key for task in tasks]))
-        except NewerSchema:  # of one of them; its claim will say so, and the others go on
-            return [None] * len(tasks)
+        # A newer row is met again by its claim, which says so.
+        return await self._system.offload(lambda: known_rows(self._system.tasks, [task.key for task in tasks]))

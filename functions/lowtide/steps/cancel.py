@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from lowtide.core.batches import BatchDecision, BatchVerdict, Stop, Unanswered
-from lowtide.core.errors import Contended, NotFound
+from lowtide.core.errors import Contended, NewerSchema, NotFound
 from lowtide.core.parts import PartLine, part_object
 from lowtide.core.task import AcceptedTask, task_key
 from lowtide.core.tasks import Cancel, TaskEvent, TaskRow, TaskState
 from lowtide.ports import Change, System
 
 from .deliver import Delivery, deliver
+from .newer import rows_or_newer
 from .redrive import redrive
 
 Name = tuple[str, str]
@@ -35,6 +36,8 @@ class CancelOutcome(StrEnum):
     """Nobody will work on it; its record is written when its message comes, or the first message with this id."""
     ENDED = "ended"
     """It had ended before."""
+    NEWER = "newer"
+    """A newer release wrote its row, which this one must not touch."""
 
 
 def cancel_tasks(system: System, names: Sequence[Name]) -> list[CancelOutcome]:
@@ -61,17 +64,16 @@ def stop_batch(system: System, batch_id: str, unanswered: Unanswered) -> BatchDe
 
 def _cancel(system: System, names: Sequence[Name]) -> dict[Name, CancelOutcome]:
     """Those that could be decided; a staged task whose part was not the one read is left out."""
-    rows = _rows(system, names)
+    rows, outcomes = _rows(system, names)
     if unsent := [name for name, row in rows.items() if row is not None and row.redriving]:
         # Its message may never have been sent, and is what the record will be written from.
         redrive(system, unsent)
-        rows = _rows(system, names)
+        rows, outcomes = _rows(system, names)
     tasks = _in_parts(system, [row for row in rows.values() if row is not None])
     changes: list[Change[TaskRow, TaskEvent]] = []
     for name, row in rows.items():
         key = task_key(*name)
         changes.append(Change(key, Cancel(*name, tasks.get(key)), row))
-    outcomes: dict[Name, CancelOutcome] = {}
     ended: list[tuple[AcceptedTask, TaskRow]] = []
     for name, decision in zip(rows, system.tasks.apply(changes, system.clock.now()), strict=True):
         if decision.row is None:
@@ -84,8 +86,17 @@ def _cancel(system: System, names: Sequence[Name]) -> dict[Name, CancelOutcome]:
     return outcomes
 
 
-def _rows(system: System, names: Sequence[Name]) -> dict[Name, TaskRow | None]:
-    return dict(zip(names, system.tasks.get([task_key(*name) for name in names]), strict=True))
+def _rows(system: System, names: Sequence[Name]) -> tuple[dict[Name, TaskRow | None], dict[Name, CancelOutcome]]:
+    """Return the rows that this release reads, and the outcome of each task whose row it does not."""
+    rows: dict[Name, TaskRow | None] = {}
+    left: dict[Name, CancelOutcome] = {}
+    found = rows_or_newer(system.tasks, [task_key(*name) for name in names])
+    for name, row in zip(names, found, strict=True):
+        if isinstance(row, NewerSchema):
+            left[name] = CancelOutcome.NEWER
+        else:
+            rows[name] = row
+    return rows, left
 
 
 def _outcome(row: TaskRow) -> CancelOutcome | None:

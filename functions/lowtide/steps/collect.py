@@ -238,7 +238,8 @@ class _Collection:
 
     async def _clean(self) -> None:
         row = self._batch.row
-        finish_parts(self._system, row)
+        if not finish_parts(self._system, row):
+            return
         await delete_files(self._system, self._api, row)
         note_duration(self._system, row)
         tell_batch(self._system, row)

@@ -19,6 +19,7 @@ from lowtide.core.tasks import SETTLED, TaskRow, TaskState
 from lowtide.ports import Message, System
 
 from .letters import send_letters
+from .newer import known_rows
 from .tell import Ended, again, refusal, tell, wake
 
 INLINE_BYTES = 100 * 1024
@@ -185,7 +186,7 @@ def _count_late(system: System, whole: Sequence[Delivery]) -> None:
     counted, and our receipt does without it."""
     cancelled = [each.row for each in whole if each.row is not None and each.row.state is TaskState.CANCELLED]
     while cancelled:
-        rows = system.tasks.get([row.key for row in cancelled])
+        rows = known_rows(system.tasks, [row.key for row in cancelled])
         cancelled = [
             now for before, now in zip(cancelled, rows, strict=True) if now is not None and now.rev != before.rev
         ]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 from lowtide.core.batches import BatchRow
+from lowtide.core.errors import NewerSchema
 from lowtide.core.manifest import ManifestLine
 from lowtide.core.parts import Finish, Open, PartLine, PartRow, PartState
 from lowtide.core.portions import portions
@@ -17,29 +19,38 @@ from lowtide.core.tasks import Carry, TaskEvent, TaskRow, TaskState, Verdict
 from lowtide.core.weights import weigh
 from lowtide.ports import Change, System
 
+from .newer import rows_or_newer
 from .part_file import READ_BYTES, READ_ROWS, PartFile, placed
 
 
-def finish_parts(system: System, row: BatchRow) -> None:
+def finish_parts(system: System, row: BatchRow) -> bool:
     """Every line that the batch sent has its end, or its place in another part. Parts that never joined it stay as
-    they are. All of it may be repeated."""
+    they are. All of it may be repeated.
+
+    Return False while a newer release's task may wait in these parts: the batch must not be done before a release
+    that can read its row has carried it."""
     parts = system.parts.get(row.part_ids)
     changes = [Change(part_id, Finish(row.batch_id), part) for part_id, part in zip(row.part_ids, parts, strict=True)]
     system.parts.apply(changes, system.clock.now())
-    _carry_stragglers(system, row)
+    newer = _carry_stragglers(system, row)
+    if newer:
+        system.metrics.log("newer_rows", kind="task", batch_id=row.batch_id, rows=newer)
+    return not newer
 
 
-def _carry_stragglers(system: System, row: BatchRow) -> None:
+def _carry_stragglers(system: System, row: BatchRow) -> int:
     """Into a part of their own. It holds every line that the batch did not send, whoever claims it: a pure function of
-    what was written, so that repeating it writes the same bytes. Read, written and claimed as a stream."""
+    what was written, so that repeating it writes the same bytes. Read, written and claimed as a stream. Return how many
+    rows of those lines are a newer release's."""
     parts = [part for part in system.parts.get(row.part_ids) if part is not None and part.batch_id == row.batch_id]
     if sum(part.tasks for part in parts) == row.requests:
-        return  # as many lines as the parts hold: it sent them all, and nothing has to be read
-    part_id = f"s-{row.batch_id}"
+        return 0  # as many lines as the parts hold: it sent them all, and nothing has to be read
     # Of those that joined it: what another batch took of the parts that it wanted is that one's to bring.
     joined = frozenset(part.part_id for part in parts)
-    if not _any_claimed(system, _portions(system, row, parts), joined | {part_id}):
-        return
+    part_id = _next_part_id(system, row)
+    claimed, newer = _looked_at(system, _portions(system, row, parts), joined | {part_id})
+    if not claimed:
+        return newer
     # Durable, then claimed, then visible.
     with PartFile() as file:
         for _, line in _unsent(system, row, parts):
@@ -50,20 +61,40 @@ def _carry_stragglers(system: System, row: BatchRow) -> None:
     event = Carry(joined, part_id)
     carried = 0
     for lines in _portions(system, row, parts):
-        changes: list[Change[TaskRow, TaskEvent]] = [Change(line.task.key, event) for line in lines]
+        rows = rows_or_newer(system.tasks, [line.task.key for line in lines])
+        changes: list[Change[TaskRow, TaskEvent]] = [
+            Change(line.task.key, event, row)
+            for line, row in zip(lines, rows, strict=True)
+            if not isinstance(row, NewerSchema)
+        ]
         decisions = system.tasks.apply(changes, now)
         carried += sum(decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) for decision in decisions)
     if carried:
         system.metrics.log("stragglers", batch_id=row.batch_id, tasks=carried)
         system.parts.apply([Change(part_id, Open(part))], now)
+    return newer
 
 
-def _any_claimed(system: System, portions_: Iterator[list[PartLine]], holders: frozenset[str]) -> bool:
+def _next_part_id(system: System, row: BatchRow) -> str:
+    """Return the first id that names no part yet. There is one already where a newer release's tasks were left behind:
+    it may have been sent since, and a task that is carried now would join it too late."""
+    for number in count():
+        part_id = f"s-{row.batch_id}" + (f"-{number}" if number else "")
+        if rows_or_newer(system.parts, [part_id]) == [None]:
+            return part_id
+    raise AssertionError("numbers do not end")
+
+
+def _looked_at(system: System, portions_: Iterator[list[PartLine]], holders: frozenset[str]) -> tuple[bool, int]:
+    """(Does one of the holders claim a line?, how many rows are a newer release's)."""
+    claimed, newer = False, 0
     for lines in portions_:
-        rows = system.tasks.get([line.task.key for line in lines])
-        if any(row is not None and row.state is TaskState.STAGED and row.holder in holders for row in rows):
-            return True
-    return False
+        for row in rows_or_newer(system.tasks, [line.task.key for line in lines]):
+            if isinstance(row, NewerSchema):
+                newer += 1
+            elif row is not None and row.state is TaskState.STAGED and row.holder in holders:
+                claimed = True
+    return claimed, newer
 
 
 def _portions(system: System, row: BatchRow, parts: Sequence[PartRow]) -> Iterator[list[PartLine]]:

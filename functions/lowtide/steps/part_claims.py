@@ -12,6 +12,7 @@ from lowtide.core.tasks import Carry, ClaimPart, Decision, TaskEvent, TaskRow, T
 from lowtide.ports import Change, System
 
 from .deliver import Delivery
+from .newer import known_rows
 from .scoop import Drawn, Scoop
 
 
@@ -87,7 +88,7 @@ def _take_over(
         if row.state is TaskState.STAGED and row.speaks_of(task):
             staged.setdefault(task.key, (task, row))
     holders = sorted({row.holder for _, row in staged.values() if row.holder is not None} - {part.part_id})
-    held = [each for each in system.parts.get(holders) if each is not None]
+    held = [each for each in known_rows(system.parts, holders) if each is not None]
     done = frozenset(each.part_id for each in held if each.state is PartState.DONE)
     rescued = {each.part_id for each in held if each.batch_id == RESCUED} - done
     lost = [(task, row) for task, row in staged.values() if row.holder in done]

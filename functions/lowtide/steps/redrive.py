@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lowtide.core.errors import NotFound, Refused
+from lowtide.core.errors import NewerSchema, NotFound, Refused
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import ResultRecord
 from lowtide.core.revivals import revive
@@ -22,6 +22,7 @@ from lowtide.ports import Change, System
 
 from .carry import send_tasks
 from .deliver import document_of, task_entry
+from .newer import rows_or_newer
 
 
 class RedriveOutcome(StrEnum):
@@ -31,7 +32,7 @@ class RedriveOutcome(StrEnum):
     GONE = "gone"
     """It died so long ago that its letter has been removed: send the task anew."""
     REFUSED = "refused"
-    """The routes of today do not take it."""
+    """The routes of today do not take it, or a newer release wrote its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ def redrive(system: System, names: Sequence[tuple[str, str]]) -> list[Redriven]:
     keys = list(dict.fromkeys(task_key(tenant, task_id) for tenant, task_id in names))
     outcomes: dict[str, Redriven] = {}
     plans: list[Plan] = []
-    for key, row in zip(keys, system.tasks.get(keys), strict=True):
+    rows = rows_or_newer(system.tasks, keys)
+    for key, row in zip(keys, rows, strict=True):
         planned = plan(system, row)
         if isinstance(planned, Plan):
             plans.append(planned)
@@ -76,8 +78,10 @@ def redrive(system: System, names: Sequence[tuple[str, str]]) -> list[Redriven]:
     return [outcomes[task_key(tenant, task_id)] for tenant, task_id in names]
 
 
-def plan(system: System, row: TaskRow | None) -> Plan | Redriven:
+def plan(system: System, row: TaskRow | NewerSchema | None) -> Plan | Redriven:
     """What a redrive of this row would do now; nothing is written."""
+    if isinstance(row, NewerSchema):
+        return Redriven(RedriveOutcome.REFUSED, str(row))
     if row is None or not (row.state is TaskState.DEAD or row.redriving):
         return Redriven(RedriveOutcome.NOT_DEAD)
     try:

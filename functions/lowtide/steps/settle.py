@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import cast
 
 from lowtide.core import documents
 from lowtide.core.batches import BatchRow, BatchTally, Progress
 from lowtide.core.cancellations import cancelled
 from lowtide.core.documents import Try
 from lowtide.core.endings import Ending
+from lowtide.core.errors import NewerSchema, Unfinished
 from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import open_now
 from lowtide.core.outcomes import Answered, Bury, Response
@@ -69,6 +71,9 @@ class Settlement:
         self._shard: list[End] = []
         self._bytes = 0
         self.tally = BatchTally()
+        self._newer: NewerSchema | None = None
+        """The last of the rows that a newer release wrote. Their lines are settled by that release, which has to read
+        the batch's files too: no checkpoint passes over them."""
 
     def add(self, end: End) -> Progress | None:
         """How far this pass has come, where it has just settled a shard and more follows. Raises Diverged."""
@@ -81,11 +86,14 @@ class Settlement:
         return progress
 
     def finish(self) -> None:
-        """Settles what is left. Raises Diverged where the files end before the checkpoint."""
+        """Settles what is left. Raises Diverged where the files end before the checkpoint, and NewerSchema where a
+        line's row is a newer release's: all others are settled and told then, and the batch stays as it is."""
         if self._shard:
             self._close()
         if self._resume is not None and self._shards < self._resume.shards:
             raise Diverged
+        if self._newer is not None:
+            raise self._newer
 
     def _close(self) -> Progress | None:
         shard, number = self._shard, self._shards
@@ -94,6 +102,8 @@ class Settlement:
             self._digest.update(f"{end.custom_id} {type(end.outcome).__name__}\n".encode())
         if self._resume is None or number >= self._resume.shards:
             self._settle(number, [(self._sent[end.custom_id], end) for end in shard])
+            if self._newer is not None:
+                return None
             return Progress(shards=self._shards, digest=self._digest.hexdigest(), tally=self.tally)
         if self._shards == self._resume.shards:
             if self._digest.hexdigest() != self._resume.digest:
@@ -117,15 +127,34 @@ class Settlement:
             pointer = Pointer(key=key, offset=offset, length=len(line))
             changes.append(Change(sent.line.task.key, _settling(sent, end, document, holders, pointer)))
             offset += len(line)
-        decisions = system.tasks.apply(changes, system.clock.now())
+        made = list(zip(shard, documents_, self._applied(changes), strict=True))
         settled = [
             (sent, document, decision.row)
-            for (sent, _), document, decision in zip(shard, documents_, decisions, strict=True)
-            if decision.verdict in (Verdict.APPLIED, Verdict.REPEATED) and decision.row is not None
+            for (sent, _), document, decision in made
+            if decision is not None
+            and decision.verdict in (Verdict.APPLIED, Verdict.REPEATED)
+            and decision.row is not None
         ]
-        again = any(decision.verdict is Verdict.REPEATED for decision in decisions)
+        again = any(decision is not None and decision.verdict is Verdict.REPEATED for _, _, decision in made)
         self._count(deliver_shard(system, name, settled, again=again))
-        self._count_in_vain(documents_, decisions)
+        self._count_in_vain([(document, decision) for _, document, decision in made if decision is not None])
+
+    def _applied(self, changes: Sequence[Change[TaskRow, TaskEvent]]) -> list[Decision | None]:
+        """None where a newer release wrote the row."""
+        try:
+            return [*self._system.tasks.apply(changes, self._system.clock.now())]
+        except NewerSchema as error:
+            self._newer = error
+            return [None] * len(changes)
+        except Unfinished as error:
+            decisions: list[Decision | None] = []
+            for each in error.outcomes:
+                if isinstance(each, NewerSchema):
+                    self._newer = each
+                elif isinstance(each, Exception):
+                    raise
+                decisions.append(None if isinstance(each, NewerSchema) else cast("Decision", each))
+            return decisions
 
     def _document(self, sent: Sent, end: End) -> ResultDocument:
         row, task = self._row, sent.line.task
@@ -149,13 +178,13 @@ class Settlement:
             update={status.value: getattr(self.tally, status.value) + amount for status, amount in counts.items()}
         )
 
-    def _count_in_vain(self, documents_: Sequence[ResultDocument], decisions: Sequence[Decision]) -> None:
+    def _count_in_vain(self, made: Sequence[tuple[ResultDocument, Decision]]) -> None:
         """Answers to tasks that were cancelled while their lines ran: nobody gets them, and they were billed."""
-        for document, decision in zip(documents_, decisions, strict=True):
+        for document, decision in made:
             if decision.verdict is Verdict.IN_VAIN and decision.row is not None and decision.row.document is not None:
                 usage = document.record.usage
                 self.tally = self.tally.model_copy(update={"in_vain": self.tally.in_vain + usage})
-        count_in_vain(self._system, decisions)
+        count_in_vain(self._system, [decision for _, decision in made])
 
 
 def _settling(sent: Sent, end: End, document: ResultDocument, holders: frozenset[str], pointer: Pointer) -> Settle:

@@ -18,6 +18,7 @@ from lowtide.ports import System
 
 from .deliver import own_entry, task_entry
 from .letters import send_letters
+from .newer import known_rows
 from .part_file import placed
 from .sent import Sent, SentLines
 from .tell import Ended, tell
@@ -68,7 +69,7 @@ def _settled(system: System, key: str, sent: SentLines) -> list[Settled]:
         (Pointer(key=key, offset=offset, length=len(raw) + 1), ResultDocument.model_validate_json(raw))
         for offset, raw in placed(system.objects.lines(key))
     ]
-    rows = system.tasks.get([task_key(each.record.tenant, each.record.task_id) for _, each in documents])
+    rows = known_rows(system.tasks, [task_key(each.record.tenant, each.record.task_id) for _, each in documents])
     return [
         (sent[custom_id(row.tenant, row.task_id, row.attempt)], document, row)
         for (pointer, document), row in zip(documents, rows, strict=True)

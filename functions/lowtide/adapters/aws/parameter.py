@@ -28,7 +28,8 @@ _VERSIONS_BACK = 10
 _POINTER = re.compile(r"(?i:s3)://([^/\s]*)/?(\S*)")
 _MOST_BYTES = 4 * MOST_CHARACTERS
 """UTF-8 takes at most four bytes for a character."""
-_REFUSED = range(400, 500)
+_WRITERS = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied", "InvalidRange"})
+"""Codes of S3 that only the parameter's writer can mend. Any other, such as ExpiredToken, passes."""
 _NO_VERSION = frozenset({"ParameterNotFound", "ParameterVersionNotFound"})
 
 
@@ -106,8 +107,7 @@ class RoutesParameter:
         except UnicodeDecodeError as error:
             raise ConfigError(f"s3://{bucket}/{key} is no UTF-8 at byte {error.start}: save it as UTF-8") from error
         except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             code = error.response["Error"]["Code"]
-            if status in _REFUSED and "throttl" not in code.lower() and code != "SlowDown":
+            if code in _WRITERS:
                 raise ConfigError(f"s3://{bucket}/{key} cannot be read ({code}): upload it, or allow it") from error
             raise

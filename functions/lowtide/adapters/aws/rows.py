@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from lowtide.core import batches, holds, pace, parts, tasks
 from lowtide.core.batches import BatchDecision, BatchEvent, BatchRow
 from lowtide.core.errors import Contended, NewerSchema, TooLarge, Unfinished
-from lowtide.core.holds import HoldDecision, HoldEvent, HoldRow
+from lowtide.core.holds import HoldDecision, HoldEvent, HoldRow, HoldState, Scope
 from lowtide.core.model import utc_text
 from lowtide.core.pace_events import PaceDecision, PaceEvent
 from lowtide.core.pace_rows import PaceRow
@@ -34,6 +34,7 @@ from .threads import concurrently
 
 R = TypeVar("R", bound=TaskRow | PartRow | BatchRow | HoldRow | PaceRow)
 E = TypeVar("E")
+T = TypeVar("T")
 D = TypeVar("D", bound=Decision | PartDecision | BatchDecision | HoldDecision | PaceDecision)
 
 MEMORY = timedelta(days=30)
@@ -62,8 +63,8 @@ class Kind(Generic[R, E, D]):
     found_by: Callable[[R], dict[str, Any]] | None = None
     schema: int = 1
     """The version that this release writes, and the newest that it reads (core/versions.py)."""
-    fails_on_newer: bool = False
-    """Does a list of active rows fail where a newer release wrote one? Else it goes without that row."""
+    stand_in: Callable[[Item], R] | None = None
+    """What stands for a row that a newer release wrote. None: it cannot be read, and is not written."""
 
 
 TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition, found_by=dead_attributes)
@@ -74,9 +75,24 @@ BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
 PACES: Kind[PaceRow, PaceEvent, PaceDecision] = Kind(
     "pace", PaceRow, pace.transition, lambda row: row.opened_at or row.born_at
 )
-# What a hold that cannot be read stops is not known, so nothing may be spent.
+
+
+def _newer_hold(item: Item) -> HoldRow:
+    """A hold of all LOW, because what it stops is not known and nothing may be spent. Resuming its scope ends it."""
+    scope = item["pk"]["S"].partition("#")[2]
+    return HoldRow(
+        rev=int(item["rev"]["N"]),
+        scope=Scope(),
+        reason=f'a newer release placed "{scope}"; what it stops cannot be read: resume it, or deploy that release',
+        state=HoldState.HELD if "active_kind" in item else HoldState.LIFTED,
+        placed_at=datetime.fromisoformat(item["active_since"]["S"]) if "active_since" in item else _EPOCH,
+    )
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 HOLDS: Kind[HoldRow, HoldEvent, HoldDecision] = Kind(
-    "hold", HoldRow, holds.transition, lambda row: row.placed_at, fails_on_newer=True
+    "hold", HoldRow, holds.transition, lambda row: row.placed_at, stand_in=_newer_hold
 )
 
 
@@ -91,7 +107,7 @@ class DynamoRows(Generic[R, E, D]):
 
     def get(self, keys: Sequence[str]) -> list[R | None]:
         items = self._table.read([self._key(key) for key in keys])
-        return [self._row(items.get(self._key(key))) for key in keys]
+        return finished([self._row_or_newer(items.get(self._key(key))) for key in keys])
 
     def apply(self, changes: Sequence[Change[R, E]], now: datetime) -> list[D]:
         """Raises TooLarge where a row would not fit into an item; that row is as it was."""
@@ -132,8 +148,6 @@ class DynamoRows(Generic[R, E, D]):
             try:
                 row = self._row(items.get(key))
             except NewerSchema:
-                if self._kind.fails_on_newer:
-                    raise
                 newer += 1
             else:
                 rows += [row] if row is not None and row.active else []
@@ -207,16 +221,27 @@ class DynamoRows(Generic[R, E, D]):
     def _key(self, key: str) -> Key:
         return Key(f"{self._kind.name}#{key}", "row")
 
+    def _row_or_newer(self, item: Item | None) -> R | NewerSchema | None:
+        try:
+            return self._row(item)
+        except NewerSchema as error:
+            return error
+
     def _row(self, item: Item | None) -> R | None:
-        """Raises NewerSchema for a row that a newer release wrote."""
+        """Raises NewerSchema for a row that a newer release wrote and that nothing stands for."""
         if item is None:
             return None
-        check_schema(int(item["v"]["N"]) if "v" in item else 1, self._kind.schema, item["pk"]["S"])
+        try:
+            check_schema(int(item["v"]["N"]) if "v" in item else 1, self._kind.schema, item["pk"]["S"])
+        except NewerSchema:
+            if self._kind.stand_in is None:
+                raise
+            return self._kind.stand_in(item)
         return cast("R", self._kind.model.model_validate_json(item["body"]["S"]))
 
 
-def finished(outcomes: Sequence[D | Exception]) -> list[D]:
-    """The decisions. Raises the first error where every change failed, and Unfinished where some did."""
+def finished(outcomes: Sequence[T | Exception]) -> list[T]:
+    """The decisions, or the rows. Raises the first error where everything failed, and Unfinished where some did."""
     decisions = [each for each in outcomes if not isinstance(each, Exception)]
     errors = [each for each in outcomes if isinstance(each, Exception)]
     if not errors:
