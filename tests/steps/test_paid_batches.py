@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lowtide.adapters.openai.reading import provider_batch
 from lowtide.core.batches import Away, BatchState, ProviderBatch, ProviderStatus, RequestCounts, ValidationFault
 from lowtide.core.errors import KeyUnreadable, ProviderRefused, Redirected, Unreachable
 from lowtide.core.tasks import TaskState
@@ -44,18 +45,17 @@ def failing(counts: RequestCounts, *faults: ValidationFault) -> type[Passing]:
             batch = await self._api.get(provider_batch_id)
             if batch is None or not batch.ended:
                 return None if batch is None else batch.model_copy(update={"counts": RequestCounts()})
-            lost = {"status": ProviderStatus.FAILED, "output_ref": None, "error_ref": None}
+            lost = {"status": ProviderStatus.FAILED, "output_ref": None, "error_ref": None, "usage": None}
             return batch.model_copy(update=lost | {"counts": counts, "faults": faults})
 
     return Failing
 
 
 RAN = [RequestCounts(total=3, completed=2, failed=0), RequestCounts(), RequestCounts(total=0, completed=0, failed=0)]
+NO_TASKS = [(QUOTA,), (ValidationFault(code="invalid_request", param="file_id", message="No."),)]
 QUIET = [
-    (QUOTA,),
     (ValidationFault(code="internal_error", message="Internal error"),),
     (ValidationFault(code="rate_limit_exceeded"),),
-    (ValidationFault(code="invalid_request", param="file_id", message="No."),),
     (),
 ]
 TOKEN_LIMIT = ValidationFault(code="token_limit_exceeded", message="Enqueued token limit reached.")
@@ -63,7 +63,7 @@ TOKEN_LIMIT = ValidationFault(code="token_limit_exceeded", message="Enqueued tok
 
 @pytest.mark.parametrize(
     ("counts", "faults"),
-    [*((counts, faults) for counts in RAN for faults in QUIET), (RAN[0], (TOKEN_LIMIT,))],
+    [(counts, faults) for counts in RAN for faults in QUIET],
     ids=lambda each: str(each[0].code) if each and isinstance(each, tuple) else str(each),
 )
 def test_a_batch_that_failed_at_work_is_counted_as_a_try_and_as_repaid(tmp_path, counts, faults):
@@ -75,6 +75,109 @@ def test_a_batch_that_failed_at_work_is_counted_as_a_try_and_as_repaid(tmp_path,
 
     world.live(story)
     assert world.provider.requests[CREATED] == 3
+
+
+async def real_time(life: Life, times: int = 30) -> None:
+    for _ in range(times):
+        await life.answer(Tier.NORMAL)
+        await life.pass_time(5)
+
+
+@pytest.mark.parametrize("counts", RAN, ids=str)
+@pytest.mark.parametrize("faults", NO_TASKS, ids=lambda faults: str(faults[0].code))
+def test_what_is_the_accounts_or_the_batchs_kills_no_task_though_the_batch_had_begun(tmp_path, counts, faults):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=120)
+        rows = list(life.engine.tasks.scan())
+        assert {(row.state, row.repaid, row.strikes.failures) for row in rows} == {(TaskState.QUEUED, 5, 0)}
+        later(world.clock, HOUR_S)
+        await real_time(life)
+        assert answered(life)
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 5
+
+
+LINE = ValidationFault(code="invalid_request", message="One of the lines is bad.")
+
+
+@pytest.mark.parametrize("fault", [LINE, LINE.model_copy(update={"line": 1}), TOKEN_LIMIT], ids=str)
+def test_the_last_try_of_the_innocent_is_a_call_where_a_line_of_their_batch_was_at_fault(tmp_path, fault):
+    world = begin(tmp_path, *low(8))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(RequestCounts(total=8, completed=5), fault)), 10 * HOUR_S, step_s=120)
+        await real_time(life)
+        ends = list(states(life).values())
+        assert ends.count(TaskState.ANSWERED) == (5 if fault.line else 8)
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 3
+
+
+def test_a_line_at_fault_that_is_looked_for_in_halves_is_bought_five_times_and_goes_on_by_a_call(tmp_path):
+    world = begin(tmp_path, *low(128))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(RequestCounts(), LINE)), 14 * HOUR_S, step_s=120)
+        await real_time(life)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {5}
+
+    world.live(story)
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [(RequestCounts(total=3), None), (RequestCounts(total=3, completed=0, failed=0), {"total_tokens": 1234})],
+    ids=str,
+)
+def test_a_batch_that_does_not_count_or_says_that_it_used_tokens_may_have_run(tmp_path, counts, usage):
+    world = begin(tmp_path, *low(3))
+
+    class Used(failing(counts, *QUIET[0])):  # type: ignore[misc]
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch: ProviderBatch | None = await super().get(provider_batch_id)
+            return None if batch is None else batch.model_copy(update={"usage": usage})
+
+    async def story(life: Life) -> None:
+        await turns(over(life, Used), 10 * HOUR_S, step_s=120)
+        assert {(row.state, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.DEAD, 3)}
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": "queued"},
+        {"status": "pending"},
+        {"status": None},
+        {"status": "validating", "in_progress_at": 0, "finalizing_at": 0},
+        {"status": "validating", "in_progress_at": "0001-01-01T00:00:00Z"},
+        {"status": "validating", "finalizing_at": "1970-01-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("code", ["insufficient_quota", "internal_error"])
+def test_a_batch_that_failed_in_a_queue_costs_nothing_and_no_try(tmp_path, said, code):
+    world = begin(tmp_path, *low(3), mishap=INVALID)
+
+    class Queued(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch = await self._api.get(provider_batch_id)
+            if batch is None or not batch.ended:
+                return batch and provider_batch(said | {"id": batch.id})
+            return provider_batch(said | {"id": batch.id, "status": "failed", "errors": {"data": [{"code": code}]}})
+
+    async def story(life: Life) -> None:
+        await turns(over(life, Queued), 10 * HOUR_S, step_s=120)
+        assert {(row.state, row.attempt, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.STAGED, 1, 0)}
+
+    world.live(story)
 
 
 @pytest.mark.parametrize("counts", RAN[1:], ids=str)

@@ -156,13 +156,18 @@ def test_a_look_that_drops_the_name_of_a_file_does_not_lose_it():
 
 
 def test_a_batch_that_was_seen_at_work_or_counted_an_answer_may_have_run_whatever_it_says_later():
-    at_work = seen(ProviderStatus.IN_PROGRESS)
+    at_work = seen(ProviderStatus.IN_PROGRESS).model_copy(update={"began": True})
+    assert not seen(FAILED).after(seen(ProviderStatus.IN_PROGRESS)).may_have_run, "an unknown word counts so, too"
     assert not seen(FAILED).after(seen(ProviderStatus.VALIDATING)).may_have_run
     assert seen(FAILED).after(at_work).may_have_run
     assert seen(FAILED).after(seen(FAILED).after(at_work)).may_have_run
     assert seen(FAILED, counts(0, 0, 0)).after(at_work).may_have_run
     assert not seen(FAILED, counts(5, 0, 0)).after(at_work).may_have_run
+    assert seen(FAILED, counts(5, None, None)).after(at_work).may_have_run
     assert seen(FAILED, counts(5, 0, 0)).after(seen(ProviderStatus.IN_PROGRESS, counts(5, 2, 0))).may_have_run
+    used = at_work.model_copy(update={"usage": {"total_tokens": 7}})
+    assert seen(FAILED, counts(5, 0, 0)).after(used).may_have_run
+    assert not seen(FAILED, counts(5, 0, 0)).after(used.model_copy(update={"usage": {"total_tokens": 0}})).may_have_run
     assert not seen(FAILED, counts(5, 0, 5)).may_have_run
 
 

@@ -28,9 +28,11 @@ from lowtide.core.batches import (
 )
 from lowtide.core.collection import (
     Reading,
+    bought_enough,
     named_faults,
     of_provider,
     refused_model,
+    speaks_of_its_lines,
     suspects,
     took_none,
 )
@@ -184,6 +186,7 @@ class _Collection:
                     yield End(finished.custom_id, finished.outcome, finished.response, size, strikes)
         in_force = read_held(self._system, row)
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
+        shared = speaks_of_its_lines(provider_batch) and len(sent) > 1
         why_lost = lost(self._batch.row)
         for custom_id, outcome, response in reading.unanswered(
             sent, provider_batch, given_up=row.released, lost=why_lost
@@ -198,13 +201,17 @@ class _Collection:
             line = sent[custom_id]
             before = paid or line.line.strikes
             forgiven = reading.outage and of_provider(outcome, response) and not before.exhausted
-            strikes = struck(before, collected_at, counts=outcome.counts and not forgiven, forgiven=forgiven)
+            # Where another line is at fault, a call tells the culprit from the innocent: their last try is kept for it.
+            blameless = shared and response is None and before.failures + 1 >= row.tries
+            counts = outcome.counts and not forgiven and not blameless
+            strikes = struck(before, collected_at, counts=counts, forgiven=forgiven, unsure=outcome.unsure)
             if strikes.failures < row.tries and not culprit:
                 task, model = line.line.task, row.lot.model
                 too_soon = row.real_time_before is not None and task.deadline_at < row.real_time_before
+                by_call = too_soon or (outcome.counts and blameless) or bought_enough(strikes, row.tries)
                 goes_on = PartLine(task=task, strikes=strikes)
                 # Nothing is spent on it while it is held, and least of all a premium.
-                to = freed if too_soon and not in_force.stops(task.tenant, model) else again
+                to = freed if by_call and not in_force.stops(task.tenant, model) else again
                 to.add(line.attempt, goes_on, outcome, apart=in_force.apart(task.tenant, model))
             else:
                 bury = Bury(outcome.code, outcome.message)
