@@ -375,7 +375,29 @@ def without_names_then(error: Exception | None, life: Life, heard_after: float) 
     return over(life, Unnamed)
 
 
-@pytest.mark.parametrize("error", BLIND, ids=str)
+FORGOTTEN = [None, refused(404, None, "Not Found"), refused(410, None, "Gone")]
+UNHEARD = [error for error in BLIND if error is not None and getattr(error, "status", None) != 410]
+
+
+@pytest.mark.parametrize("error", FORGOTTEN, ids=str)
+def test_a_batch_that_ended_without_naming_a_file_and_was_then_forgotten_is_collected_after_ten_minutes(
+    tmp_path, error
+):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        forgotten = without_names_then(error, life, 60 * HOUR_S)
+        await turns(forgotten, 600)
+        assert life.batch().state is BatchState.RUNNING
+        await turns(forgotten, 240)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert (first.state, first.released) == (BatchState.DONE, False)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {1}
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("error", UNHEARD, ids=str)
 def test_that_a_batch_named_no_file_is_no_ground_to_buy_again_while_it_cannot_be_looked_at(tmp_path, error):
     world = begin(tmp_path, *low(3))
 
@@ -407,7 +429,7 @@ def test_files_that_the_list_named_are_read_though_their_batch_cannot_be_looked_
     assert world.provider.requests[CREATED] == 1
 
 
-@pytest.mark.parametrize("error", BLIND, ids=str)
+@pytest.mark.parametrize("error", UNHEARD, ids=str)
 def test_a_batch_that_named_no_file_and_cannot_be_looked_at_is_given_up_once(tmp_path, error):
     world = begin(tmp_path, *({**each, "deadline_seconds": 9 * DAY_S} for each in low(3)))
 
@@ -457,12 +479,18 @@ def test_words_of_a_line_leave_the_function_without_its_prompt(tmp_path):
     world.live(story)
 
 
-def test_a_sentence_on_many_lines_leaves_the_function_without_its_quotes(tmp_path):
-    world = begin(tmp_path, *low(16, SECRET), mishap=INVALID)
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", "‘{}’", "«{}»", "({})", "your prompt: {}"])
+@pytest.mark.parametrize("many", [1, 16])
+def test_an_accounts_words_leave_the_function_without_a_prompt(tmp_path, around, many):
+    world = begin(tmp_path, *low(many, SECRET), mishap=INVALID)
 
     async def story(life: Life) -> None:
-        life, _ = told(life, ValidationFault(code="insufficient_quota", message=f'No credit for "{SECRET}".'))
-        assert (await turns(life, 600))[0] == "insufficient_quota: No credit for (quoted)."
+        said = "No credit for " + around.format(SECRET)
+        life, _ = told(life, ValidationFault(code="insufficient_quota", message=said))
+        [first, *_] = await turns(life, 600)
+        assert first.startswith("insufficient_quota: ")
+        assert SECRET not in first
+        assert ("No credit for" in first) is (many == 1)
 
     world.live(story)
 
