@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from lowtide.adapters.openai.reading import provider_batch
@@ -243,6 +244,78 @@ def test_a_file_that_an_operator_can_open_is_waited_for_and_read(tmp_path, error
 
     world.live(story)
     assert world.provider.requests[CREATED] == 1
+
+
+EXPIRED = {"code": "batch_expired", "message": "expired"}
+
+
+def barring_one_of_two(barred: str | None, error: Exception) -> type[Passing]:
+    """A batch expires with one answer in its output and two lines in its error file, of which one cannot be read."""
+
+    class Barring(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch: ProviderBatch | None = await self._api.get(provider_batch_id)
+            if batch is None or not batch.ended:
+                return batch
+            named = {"error_ref": f"errors-{batch.output_ref}", "status": ProviderStatus.EXPIRED}
+            return batch.model_copy(update=named | {"counts": RequestCounts(total=3, completed=1, failed=2)})
+
+        async def results(self, batch: ProviderBatch, *, partial: bool = False) -> Any:
+            ref = batch.output_ref or ""
+            failures = ref.startswith("errors-")
+            if barred == ("errors" if failures else "output"):
+                raise error
+            number = 0
+            async for raw in self._api.results(batch.with_only(ref.removeprefix("errors-"))):
+                number += 1
+                if failures and number > 1:
+                    line = {"custom_id": orjson.loads(raw)["custom_id"], "response": None, "error": EXPIRED}
+                    yield orjson.dumps(line)
+                elif not failures and number == 1:
+                    yield raw
+
+        async def clean(self, refs: Any) -> None:
+            pass
+
+    return Barring
+
+
+@pytest.mark.parametrize("error", [BARRED[0], BARRED[4], Unreachable("nobody is there")], ids=str)
+@pytest.mark.parametrize(("barred", "settled"), [("errors", 1), ("output", 2)])
+def test_what_the_readable_file_says_does_not_wait_for_the_other(tmp_path, error, barred, settled):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring_one_of_two(barred, error)), 300)
+        await turns(over(life, barring_one_of_two(barred, error)), 300)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert first.state is BatchState.COLLECTING
+        rows = list(life.engine.tasks.scan())
+        waiting = [row for row in rows if row.state is TaskState.STAGED and row.attempt == 1]
+        assert len(waiting) == 3 - settled
+        assert [row.state for row in rows].count(TaskState.ANSWERED) == (1 if barred == "errors" else 0)
+        assert {row.repaid for row in rows} == {0}
+        await turns(over(life, barring_one_of_two(None, error)), 1800)
+        [first] = [row for row in life.engine.batches.get([first.key]) if row is not None]
+        assert (first.state, first.tally.answered) == (BatchState.DONE, 1)
+        await turns(life, HOUR_S)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+
+    world.live(story)
+
+
+def test_a_barred_file_of_failures_is_given_up_after_hours(tmp_path):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring_one_of_two("errors", BARRED[0])), 9 * HOUR_S, step_s=300)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert first.state is BatchState.DONE
+        assert [(file.why, file.given_up) for file in first.away] == [(Away.FAILURES_BARRED, True)]
+        assert first.tally.answered == 1
+
+    world.live(story)
 
 
 def test_a_barred_file_holds_the_batches_of_its_lot_back_and_no_call(tmp_path):

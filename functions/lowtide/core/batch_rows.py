@@ -166,6 +166,8 @@ class Away(StrEnum):
     """It is there, and not to be had: a download that breaks off at every try."""
     BARRED = "barred"
     """An operator has to act first: the key may not read it (403), or its address redirects to another."""
+    FAILURES_BARRED = "failures_barred"
+    """The same of the file with failures, where another has the answers."""
     UNWELL = "unwell"
     """The provider fails us (5xx, 429, no answer)."""
 
@@ -184,11 +186,13 @@ class Progress(Stored):
     """How far a collection came: so many shards are settled, ``tally`` is theirs.
 
     ``digest`` says whom they settled, and how: a later reading may pass over them only where it comes to the same.
+    ``cuts``: after how many ends a shard was closed before it was full, because a file was away.
     """
 
     shards: int
     digest: str
     tally: BatchTally
+    cuts: tuple[int, ...] = ()
 
 
 class BatchRow(Stored):

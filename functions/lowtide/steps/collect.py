@@ -134,17 +134,26 @@ class _Collection:
         batch = self._batch
         row, provider_batch, _ = self._collected()
         settlement = Settlement(self._system, row, sent, resume)
-        came_further = False
+        came_further = cut = False
         with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed, UnreadLines() as unread:
             reading = Reading(failed=failed, check=partial(_checked, sent), endpoint=row.lot.endpoint)
             files = ResultFiles(self._system, batch, provider_batch, sent, unread)
             async with aclosing(self._ends(sent, reading, files, again, freed)) as ends:
                 async for end in ends:
+                    if files.away is not None and not cut:
+                        cut = self._cut(settlement)
                     if (progress := settlement.add(end)) is not None:
                         came_further = True
                         if not batch.apply(Checkpoint(batch.owner, progress)) or self._past():
                             return
+            if files.away is not None and not cut:
+                self._cut(settlement)
             settlement.finish()
+            if files.away is not None:
+                # What is in a file that came need not wait for the other one.
+                send_again(self._system, row, again, halves=False, early=True)
+                free(self._system, self._freed(freed), told(row))
+                raise files.away
             if came_further and self._past():
                 return
             send_again(self._system, row, again, halves=suspects(provider_batch), patiently=reading.outage)
@@ -160,6 +169,12 @@ class _Collection:
             # An unnamed refusal inside a batch says nothing about calls.
             key = batches_key_of(row) if self._refused.doubt else account_key(row.lot.provider)
             refuse(self._system, key, permit_of(self._system, row))
+
+    def _cut(self, settlement: Settlement) -> bool:
+        progress = settlement.cut()
+        if progress is not None:
+            self._batch.apply(Checkpoint(self._batch.owner, progress))
+        return True
 
     def _freed(self, lines: LinesAgain) -> Iterator[Freed]:
         row = self._batch.row
@@ -191,6 +206,8 @@ class _Collection:
         for custom_id, outcome, response in reading.unanswered(
             sent, provider_batch, given_up=row.released, lost=why_lost
         ):
+            if files.away is not None and custom_id not in reading.failed:
+                continue
             if isinstance(outcome, Bury):
                 yield End(custom_id, outcome, response, _size(response))
                 continue
