@@ -357,6 +357,12 @@ async def test_a_failed_batch_carries_the_faults_with_their_lines():
     [
         ({"id": "b"}, ProviderBatch(id="b", status=ProviderStatus.IN_PROGRESS)),
         ({"id": "b", "status": "queued_somewhere"}, ProviderBatch(id="b", status=ProviderStatus.IN_PROGRESS)),
+        ({"id": "b", "status": "Finalizing"}, ProviderBatch(id="b", status=ProviderStatus.FINALIZING, began=True)),
+        ({"id": "b", "in_progress_at": 0}, ProviderBatch(id="b", status=ProviderStatus.IN_PROGRESS)),
+        (
+            {"id": "b", "status": "failed", "in_progress_at": "2026-03-01T12:00:00Z"},
+            ProviderBatch(id="b", status=ProviderStatus.FAILED, began=True),
+        ),
         (
             {"id": "b", "status": "completed", "output_file_id": None, "error_file_id": "", "errors": None},
             ProviderBatch(id="b", status=ProviderStatus.COMPLETED),

@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
+from lowtide.adapters.openai.reading import provider_batch
 from lowtide.core.batches import Away, BatchState, ProviderBatch, ProviderStatus, RequestCounts, ValidationFault
 from lowtide.core.errors import KeyUnreadable, ProviderRefused, Redirected, Unreachable
 from lowtide.core.tasks import TaskState
@@ -44,18 +46,17 @@ def failing(counts: RequestCounts, *faults: ValidationFault) -> type[Passing]:
             batch = await self._api.get(provider_batch_id)
             if batch is None or not batch.ended:
                 return None if batch is None else batch.model_copy(update={"counts": RequestCounts()})
-            lost = {"status": ProviderStatus.FAILED, "output_ref": None, "error_ref": None}
+            lost = {"status": ProviderStatus.FAILED, "output_ref": None, "error_ref": None, "usage": None}
             return batch.model_copy(update=lost | {"counts": counts, "faults": faults})
 
     return Failing
 
 
 RAN = [RequestCounts(total=3, completed=2, failed=0), RequestCounts(), RequestCounts(total=0, completed=0, failed=0)]
+NO_TASKS = [(QUOTA,), (ValidationFault(code="invalid_request", param="file_id", message="No."),)]
 QUIET = [
-    (QUOTA,),
     (ValidationFault(code="internal_error", message="Internal error"),),
     (ValidationFault(code="rate_limit_exceeded"),),
-    (ValidationFault(code="invalid_request", param="file_id", message="No."),),
     (),
 ]
 TOKEN_LIMIT = ValidationFault(code="token_limit_exceeded", message="Enqueued token limit reached.")
@@ -63,7 +64,7 @@ TOKEN_LIMIT = ValidationFault(code="token_limit_exceeded", message="Enqueued tok
 
 @pytest.mark.parametrize(
     ("counts", "faults"),
-    [*((counts, faults) for counts in RAN for faults in QUIET), (RAN[0], (TOKEN_LIMIT,))],
+    [(counts, faults) for counts in RAN for faults in QUIET],
     ids=lambda each: str(each[0].code) if each and isinstance(each, tuple) else str(each),
 )
 def test_a_batch_that_failed_at_work_is_counted_as_a_try_and_as_repaid(tmp_path, counts, faults):
@@ -75,6 +76,109 @@ def test_a_batch_that_failed_at_work_is_counted_as_a_try_and_as_repaid(tmp_path,
 
     world.live(story)
     assert world.provider.requests[CREATED] == 3
+
+
+async def real_time(life: Life, times: int = 30) -> None:
+    for _ in range(times):
+        await life.answer(Tier.NORMAL)
+        await life.pass_time(5)
+
+
+@pytest.mark.parametrize("counts", RAN, ids=str)
+@pytest.mark.parametrize("faults", NO_TASKS, ids=lambda faults: str(faults[0].code))
+def test_what_is_the_accounts_or_the_batchs_kills_no_task_though_the_batch_had_begun(tmp_path, counts, faults):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=120)
+        rows = list(life.engine.tasks.scan())
+        assert {(row.state, row.repaid, row.strikes.failures) for row in rows} == {(TaskState.QUEUED, 5, 0)}
+        later(world.clock, HOUR_S)
+        await real_time(life)
+        assert answered(life)
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 5
+
+
+LINE = ValidationFault(code="invalid_request", message="One of the lines is bad.")
+
+
+@pytest.mark.parametrize("fault", [LINE, LINE.model_copy(update={"line": 1}), TOKEN_LIMIT], ids=str)
+def test_the_last_try_of_the_innocent_is_a_call_where_a_line_of_their_batch_was_at_fault(tmp_path, fault):
+    world = begin(tmp_path, *low(8))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(RequestCounts(total=8, completed=5), fault)), 10 * HOUR_S, step_s=120)
+        await real_time(life)
+        ends = list(states(life).values())
+        assert ends.count(TaskState.ANSWERED) == (5 if fault.line else 8)
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 3
+
+
+def test_a_line_at_fault_that_is_looked_for_in_halves_is_bought_five_times_and_goes_on_by_a_call(tmp_path):
+    world = begin(tmp_path, *low(128))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, failing(RequestCounts(), LINE)), 14 * HOUR_S, step_s=120)
+        await real_time(life)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {5}
+
+    world.live(story)
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [(RequestCounts(total=3), None), (RequestCounts(total=3, completed=0, failed=0), {"total_tokens": 1234})],
+    ids=str,
+)
+def test_a_batch_that_does_not_count_or_says_that_it_used_tokens_may_have_run(tmp_path, counts, usage):
+    world = begin(tmp_path, *low(3))
+
+    class Used(failing(counts, *QUIET[0])):  # type: ignore[misc]
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch: ProviderBatch | None = await super().get(provider_batch_id)
+            return None if batch is None else batch.model_copy(update={"usage": usage})
+
+    async def story(life: Life) -> None:
+        await turns(over(life, Used), 10 * HOUR_S, step_s=120)
+        assert {(row.state, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.DEAD, 3)}
+
+    world.live(story)
+    assert world.provider.requests[CREATED] == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": "queued"},
+        {"status": "pending"},
+        {"status": None},
+        {"status": "validating", "in_progress_at": 0, "finalizing_at": 0},
+        {"status": "validating", "in_progress_at": "0001-01-01T00:00:00Z"},
+        {"status": "validating", "finalizing_at": "1970-01-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("code", ["insufficient_quota", "internal_error"])
+def test_a_batch_that_failed_in_a_queue_costs_nothing_and_no_try(tmp_path, said, code):
+    world = begin(tmp_path, *low(3), mishap=INVALID)
+
+    class Queued(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch = await self._api.get(provider_batch_id)
+            if batch is None or not batch.ended:
+                return batch and provider_batch(said | {"id": batch.id})
+            return provider_batch(said | {"id": batch.id, "status": "failed", "errors": {"data": [{"code": code}]}})
+
+    async def story(life: Life) -> None:
+        await turns(over(life, Queued), 10 * HOUR_S, step_s=120)
+        assert {(row.state, row.attempt, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.STAGED, 1, 0)}
+
+    world.live(story)
 
 
 @pytest.mark.parametrize("counts", RAN[1:], ids=str)
@@ -140,6 +244,78 @@ def test_a_file_that_an_operator_can_open_is_waited_for_and_read(tmp_path, error
 
     world.live(story)
     assert world.provider.requests[CREATED] == 1
+
+
+EXPIRED = {"code": "batch_expired", "message": "expired"}
+
+
+def barring_one_of_two(barred: str | None, error: Exception) -> type[Passing]:
+    """A batch expires with one answer in its output and two lines in its error file, of which one cannot be read."""
+
+    class Barring(Passing):
+        async def get(self, provider_batch_id: str) -> ProviderBatch | None:
+            batch: ProviderBatch | None = await self._api.get(provider_batch_id)
+            if batch is None or not batch.ended:
+                return batch
+            named = {"error_ref": f"errors-{batch.output_ref}", "status": ProviderStatus.EXPIRED}
+            return batch.model_copy(update=named | {"counts": RequestCounts(total=3, completed=1, failed=2)})
+
+        async def results(self, batch: ProviderBatch, *, partial: bool = False) -> Any:
+            ref = batch.output_ref or ""
+            failures = ref.startswith("errors-")
+            if barred == ("errors" if failures else "output"):
+                raise error
+            number = 0
+            async for raw in self._api.results(batch.with_only(ref.removeprefix("errors-"))):
+                number += 1
+                if failures and number > 1:
+                    line = {"custom_id": orjson.loads(raw)["custom_id"], "response": None, "error": EXPIRED}
+                    yield orjson.dumps(line)
+                elif not failures and number == 1:
+                    yield raw
+
+        async def clean(self, refs: Any) -> None:
+            pass
+
+    return Barring
+
+
+@pytest.mark.parametrize("error", [BARRED[0], BARRED[4], Unreachable("nobody is there")], ids=str)
+@pytest.mark.parametrize(("barred", "settled"), [("errors", 1), ("output", 2)])
+def test_what_the_readable_file_says_does_not_wait_for_the_other(tmp_path, error, barred, settled):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring_one_of_two(barred, error)), 300)
+        await turns(over(life, barring_one_of_two(barred, error)), 300)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert first.state is BatchState.COLLECTING
+        rows = list(life.engine.tasks.scan())
+        waiting = [row for row in rows if row.state is TaskState.STAGED and row.attempt == 1]
+        assert len(waiting) == 3 - settled
+        assert [row.state for row in rows].count(TaskState.ANSWERED) == (1 if barred == "errors" else 0)
+        assert {row.repaid for row in rows} == {0}
+        await turns(over(life, barring_one_of_two(None, error)), 1800)
+        [first] = [row for row in life.engine.batches.get([first.key]) if row is not None]
+        assert (first.state, first.tally.answered) == (BatchState.DONE, 1)
+        await turns(life, HOUR_S)
+        assert answered(life)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {0}
+
+    world.live(story)
+
+
+def test_a_barred_file_of_failures_is_given_up_after_hours(tmp_path):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        await turns(over(life, barring_one_of_two("errors", BARRED[0])), 9 * HOUR_S, step_s=300)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert first.state is BatchState.DONE
+        assert [(file.why, file.given_up) for file in first.away] == [(Away.FAILURES_BARRED, True)]
+        assert first.tally.answered == 1
+
+    world.live(story)
 
 
 def test_a_barred_file_holds_the_batches_of_its_lot_back_and_no_call(tmp_path):
@@ -272,7 +448,29 @@ def without_names_then(error: Exception | None, life: Life, heard_after: float) 
     return over(life, Unnamed)
 
 
-@pytest.mark.parametrize("error", BLIND, ids=str)
+FORGOTTEN = [None, refused(404, None, "Not Found"), refused(410, None, "Gone")]
+UNHEARD = [error for error in BLIND if error is not None and getattr(error, "status", None) != 410]
+
+
+@pytest.mark.parametrize("error", FORGOTTEN, ids=str)
+def test_a_batch_that_ended_without_naming_a_file_and_was_then_forgotten_is_collected_after_ten_minutes(
+    tmp_path, error
+):
+    world = begin(tmp_path, *low(3))
+
+    async def story(life: Life) -> None:
+        forgotten = without_names_then(error, life, 60 * HOUR_S)
+        await turns(forgotten, 600)
+        assert life.batch().state is BatchState.RUNNING
+        await turns(forgotten, 240)
+        first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
+        assert (first.state, first.released) == (BatchState.DONE, False)
+        assert {row.repaid for row in life.engine.tasks.scan()} == {1}
+
+    world.live(story)
+
+
+@pytest.mark.parametrize("error", UNHEARD, ids=str)
 def test_that_a_batch_named_no_file_is_no_ground_to_buy_again_while_it_cannot_be_looked_at(tmp_path, error):
     world = begin(tmp_path, *low(3))
 
@@ -304,7 +502,7 @@ def test_files_that_the_list_named_are_read_though_their_batch_cannot_be_looked_
     assert world.provider.requests[CREATED] == 1
 
 
-@pytest.mark.parametrize("error", BLIND, ids=str)
+@pytest.mark.parametrize("error", UNHEARD, ids=str)
 def test_a_batch_that_named_no_file_and_cannot_be_looked_at_is_given_up_once(tmp_path, error):
     world = begin(tmp_path, *({**each, "deadline_seconds": 9 * DAY_S} for each in low(3)))
 
@@ -354,12 +552,18 @@ def test_words_of_a_line_leave_the_function_without_its_prompt(tmp_path):
     world.live(story)
 
 
-def test_a_sentence_on_many_lines_leaves_the_function_without_its_quotes(tmp_path):
-    world = begin(tmp_path, *low(16, SECRET), mishap=INVALID)
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", "‘{}’", "«{}»", "({})", "your prompt: {}"])
+@pytest.mark.parametrize("many", [1, 16])
+def test_an_accounts_words_leave_the_function_without_a_prompt(tmp_path, around, many):
+    world = begin(tmp_path, *low(many, SECRET), mishap=INVALID)
 
     async def story(life: Life) -> None:
-        life, _ = told(life, ValidationFault(code="insufficient_quota", message=f'No credit for "{SECRET}".'))
-        assert (await turns(life, 600))[0] == "insufficient_quota: No credit for (quoted)."
+        said = "No credit for " + around.format(SECRET)
+        life, _ = told(life, ValidationFault(code="insufficient_quota", message=said))
+        [first, *_] = await turns(life, 600)
+        assert first.startswith("insufficient_quota: ")
+        assert SECRET not in first
+        assert ("No credit for" in first) is (many == 1)
 
     world.live(story)
 

@@ -12,6 +12,7 @@ from lowtide.core.result_files import (
     NAMED_WITHIN,
     PATIENCE,
     given_up_at,
+    in_reading_order,
     lost,
     may_yet_name_files,
     since_when,
@@ -122,8 +123,8 @@ def test_why_a_file_is_away_decides_how_long_it_is_asked_for_and_an_account_is_w
     assert why_away(error) is why
 
 
-def test_gone_is_five_minutes_kept_back_an_hour_barred_thirty_days_and_unwell_two_days():
-    assert [PATIENCE[why].total_seconds() for why in Away] == [300, 3_600, 2_592_000, 172_800]
+def test_gone_is_five_minutes_kept_back_an_hour_barred_thirty_days_or_six_hours_and_unwell_two_days():
+    assert [PATIENCE[why].total_seconds() for why in Away] == [300, 3_600, 2_592_000, 21_600, 172_800]
     file = AwayFile(ref="f", why=Away.GONE, reason="HTTP 404", since=NOW)
     assert given_up_at(file) == NOW + timedelta(minutes=5)
 
@@ -156,16 +157,29 @@ def test_a_look_that_drops_the_name_of_a_file_does_not_lose_it():
 
 
 def test_a_batch_that_was_seen_at_work_or_counted_an_answer_may_have_run_whatever_it_says_later():
-    at_work = seen(ProviderStatus.IN_PROGRESS)
+    at_work = seen(ProviderStatus.IN_PROGRESS).model_copy(update={"began": True})
+    assert not seen(FAILED).after(seen(ProviderStatus.IN_PROGRESS)).may_have_run, "an unknown word counts so, too"
     assert not seen(FAILED).after(seen(ProviderStatus.VALIDATING)).may_have_run
     assert seen(FAILED).after(at_work).may_have_run
     assert seen(FAILED).after(seen(FAILED).after(at_work)).may_have_run
     assert seen(FAILED, counts(0, 0, 0)).after(at_work).may_have_run
     assert not seen(FAILED, counts(5, 0, 0)).after(at_work).may_have_run
+    assert seen(FAILED, counts(5, None, None)).after(at_work).may_have_run
     assert seen(FAILED, counts(5, 0, 0)).after(seen(ProviderStatus.IN_PROGRESS, counts(5, 2, 0))).may_have_run
+    used = at_work.model_copy(update={"usage": {"total_tokens": 7}})
+    assert seen(FAILED, counts(5, 0, 0)).after(used).may_have_run
+    assert not seen(FAILED, counts(5, 0, 0)).after(used.model_copy(update={"usage": {"total_tokens": 0}})).may_have_run
     assert not seen(FAILED, counts(5, 0, 5)).may_have_run
 
 
 def test_one_file_under_both_names_is_read_once():
     assert seen(output="f", error="f").result_refs == ("f",)
     assert seen(output="o", error="e").with_only("e").result_refs == ("e",)
+
+
+def test_a_file_that_could_not_be_had_is_read_after_the_others_from_then_on():
+    barred = AwayFile(ref="o", why=Away.BARRED, reason="HTTP 403", since=NOW)
+    broken = barred.model_copy(update={"why": Away.KEPT_BACK})
+    assert in_reading_order(row(), ("o", "e")) == ["o", "e"]
+    assert in_reading_order(row(away=(barred,)), ("o", "e")) == ["e", "o"]
+    assert in_reading_order(row(away=(broken,)), ("o", "e")) == ["o", "e"]

@@ -179,7 +179,9 @@ def test_a_failure_that_does_not_speak_of_the_input_counts_as_a_try_where_lines_
         (ValidationFault(code="invalid_request"), None, False),
         (ValidationFault(code="invalid_request"), 2, True),
         (ValidationFault(code="server_error"), None, True),
-        (ValidationFault(code="insufficient_quota"), None, True),
+        (ValidationFault(code="insufficient_quota"), None, False),
+        (ValidationFault(code="insufficient_quota"), 2, False),
+        (ValidationFault(code="invalid_request", param="file_id"), 2, False),
     ],
 )
 def test_a_batch_that_lost_its_files_was_a_try_unless_it_failed_for_a_line_and_ran_none(fault, completed, counts):

@@ -12,7 +12,7 @@ from lowtide.core.acceptance import accept
 from lowtide.core.documents import Try
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Response
-from lowtide.core.quotes import PROMPT, Prompt
+from lowtide.core.quotes import PROMPT, Prompt, may_quote
 from lowtide.core.tasks import Strikes
 from lowtide_local.run.assembly import shipped_routes
 
@@ -152,3 +152,19 @@ def test_thousands_of_short_prompts_are_looked_for_at_once():
     for _ in range(1_000):
         prompt.without("a value 0000007 is none, and a valuable sentence follows that is of an ordinary length")
     assert time.process_time() - began < 10
+
+
+OPENAI = (
+    "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
+    "read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
+)
+
+
+@pytest.mark.parametrize("said", [OPENAI, "You don't have any credit.", "Billing hard limit has been reached", ""])
+def test_a_sentence_without_marks_quotes_no_task(said):
+    assert not may_quote(said)
+
+
+@pytest.mark.parametrize("said", ['No: "a"', "No 'I don't know'", "No «a»", "No ‘a’", "Prompt: a", "No (a)", "No\na"])
+def test_what_stands_between_marks_or_after_a_colon_may_be_a_tasks(said):
+    assert may_quote(said)

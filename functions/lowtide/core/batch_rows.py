@@ -43,9 +43,6 @@ TERMINAL = frozenset(
 )
 
 
-_AT_WORK = frozenset({ProviderStatus.IN_PROGRESS, ProviderStatus.FINALIZING})
-
-
 class ValidationFault(Stored):
     """One entry of a failed batch's ``errors.data``. ``line`` counts from 1."""
 
@@ -78,18 +75,25 @@ class ProviderBatch(Stored):
     usage: dict[str, Any] | None = None
     counts: RequestCounts = RequestCounts()
     began: bool = False
-    """The provider said at some time that it worked on the lines."""
+    """The provider said at some time that it worked on the lines: in its own words, or by the time of its beginning."""
 
     @property
     def may_have_run(self) -> bool:
-        """Tell whether it may have answered, and billed, a line. Counts that are absent, or all zero because the server
-        keeps none, say nothing: then it counts whether it ever began."""
-        return self.has_run or (self.began and not (self.counts.total or self.counts.failed))
+        """Tell whether it may have answered, and billed, a line. Only a server that counts can say that nothing was
+        completed; of any other, it counts whether the batch ever began."""
+        counts = self.counts
+        completed_none = counts.completed == 0 and bool(counts.total or counts.failed)
+        return self.has_run or (self.began and not completed_none)
 
     @property
     def has_run(self) -> bool:
         """Tell whether it says that it answered a line."""
-        return self.output_ref is not None or bool(self.counts.completed)
+        return self.output_ref is not None or bool(self.counts.completed) or self._used_tokens
+
+    @property
+    def _used_tokens(self) -> bool:
+        told = (self.usage or {}).items()
+        return any("token" in name and isinstance(value, int | float) and value > 0 for name, value in told)
 
     @property
     def ended(self) -> bool:
@@ -106,7 +110,7 @@ class ProviderBatch(Stored):
 
     def after(self, known: ProviderBatch) -> ProviderBatch:
         """Return this look with what an earlier one said: a server that drops a file's name still has the file, and
-        what was counted as completed was completed."""
+        what was counted as completed, or used tokens, did so."""
         if known.id != self.id:
             return self
         fewer = (self.counts.completed or 0) < (known.counts.completed or 0)
@@ -114,7 +118,8 @@ class ProviderBatch(Stored):
             "output_ref": self.output_ref or known.output_ref,
             "error_ref": self.error_ref or known.error_ref,
             "counts": known.counts if fewer else self.counts,
-            "began": self.began or known.began or known.status in _AT_WORK,
+            "usage": self.usage if self._used_tokens else known.usage or self.usage,
+            "began": self.began or known.began,
         }
         return self.model_copy(update=kept)
 
@@ -161,6 +166,8 @@ class Away(StrEnum):
     """It is there, and not to be had: a download that breaks off at every try."""
     BARRED = "barred"
     """An operator has to act first: the key may not read it (403), or its address redirects to another."""
+    FAILURES_BARRED = "failures_barred"
+    """The same of the file with failures, where another has the answers."""
     UNWELL = "unwell"
     """The provider fails us (5xx, 429, no answer)."""
 
@@ -179,11 +186,13 @@ class Progress(Stored):
     """How far a collection came: so many shards are settled, ``tally`` is theirs.
 
     ``digest`` says whom they settled, and how: a later reading may pass over them only where it comes to the same.
+    ``cuts``: after how many ends a shard was closed before it was full, because a file was away.
     """
 
     shards: int
     digest: str
     tally: BatchTally
+    cuts: tuple[int, ...] = ()
 
 
 class BatchRow(Stored):

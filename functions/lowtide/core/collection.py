@@ -26,6 +26,7 @@ from .provider_errors import ProviderError, spelt
 from .records import Usage
 from .result_lines import ResultLine
 from .task import Endpoint
+from .task_rows import MOST_UNCOUNTED, Strikes
 from .whose_fault import Fault, fault_of_batch, names_model
 
 TOKEN_LIMIT_CODES = frozenset({"token_limit_exceeded"})
@@ -95,8 +96,9 @@ class Reading:
         if lost is not None:
             # Counted, because its lines may be billed each time that they go again. A line at fault, named or to be
             # found in halves, ends that too, and is no try of the others.
-            of_line = not batch.has_run and (suspects(batch) or bool(named_faults(batch)))
-            missing = replace(missing, message=lost, unsure=True, counts=not of_line)
+            of_line = not batch.has_run and speaks_of_its_lines(batch)
+            counts = not of_line and not _kills_no_line(batch)
+            missing = replace(missing, message=lost, unsure=True, counts=counts)
         for custom_id in expected:
             if custom_id not in self.finished:
                 outcome, response = self.failed.get(custom_id, (missing, None))
@@ -174,6 +176,12 @@ def _fault_of_all(batch: ProviderBatch) -> tuple[Fault, ProviderError] | None:
     return None if named else (Fault.PROVIDER, _NO_REASON)
 
 
+def _kills_no_line(batch: ProviderBatch) -> bool:
+    """Did it fail for the account, or for itself? That uses up no try of a line, though the batch had begun."""
+    whole = _fault_of_all(batch) if batch.status is ProviderStatus.FAILED else None
+    return whole is not None and whole[0] in (Fault.ACCOUNT, Fault.BATCH)
+
+
 def refused_model(batch: ProviderBatch) -> Bury | None:
     """Return the reason why every line of a failed batch is dead: the model that all of them ask for is unknown."""
     if batch.status is not ProviderStatus.FAILED:
@@ -191,6 +199,11 @@ def speaks_of_a_line(code: str) -> bool:
 
 def _error(fault: ValidationFault) -> ProviderError:
     return ProviderError(None, code=fault.code, type=fault.type, param=fault.param, message=fault.message)
+
+
+def bought_enough(strikes: Strikes, tries: int) -> bool:
+    """Was a line in so many batches that may have billed it that it goes on by calls, which say what they cost?"""
+    return strikes.unsure >= tries + MOST_UNCOUNTED
 
 
 def named_faults(batch: ProviderBatch) -> dict[int, Bury]:
@@ -211,9 +224,14 @@ def suspects(batch: ProviderBatch) -> bool:
     A failure that does not speak of the input (``server_error``, or no code at all) says nothing about the lines: such
     a batch goes again whole.
     """
-    if batch.status is not ProviderStatus.FAILED or named_faults(batch) or batch.has_run:
+    return not named_faults(batch) and not batch.has_run and speaks_of_its_lines(batch)
+
+
+def speaks_of_its_lines(batch: ProviderBatch) -> bool:
+    """Did it fail for one of its lines, named or not: then the others are innocent."""
+    if batch.status is not ProviderStatus.FAILED:
         return False
-    return any(fault_of_batch(_error(fault)) is Fault.ITEM for fault in batch.faults)
+    return bool(named_faults(batch)) or any(fault_of_batch(_error(fault)) is Fault.ITEM for fault in batch.faults)
 
 
 def _ran_none(batch: ProviderBatch) -> bool:
@@ -237,10 +255,11 @@ def _missing(batch: ProviderBatch, *, progress: bool, alone: bool) -> Again:
         case ProviderStatus.FAILED:
             if (whole := _fault_of_all(batch)) is not None and not took_none(batch):
                 whose, error = whole
-                # A fault that the batch met when it was at work ended its try.
-                counts = batch.may_have_run and not progress
+                # A fault of the provider that the batch met when it was at work ended its try.
+                paid = batch.may_have_run and not progress
+                counts, account = paid and not _kills_no_line(batch), whose is Fault.ACCOUNT
                 message = error.sentence if alone else f"the batch failed ({error.name})"
-                return Again(error.name, message, counts=counts, account=whose is Fault.ACCOUNT)
+                return Again(error.name, message, counts=counts, account=account, unsure=paid)
             if progress:
                 # Another line was at fault: this one has not had its try.
                 return Again("batch_failed", "another line of its batch failed validation", counts=False)

@@ -164,13 +164,20 @@ def charged(task: AcceptedTask, attempt: Try, response: Response, prices: PriceT
 
 
 def struck(
-    strikes: Strikes, now: datetime, *, counts: bool, lane_fault: LaneFault | None = None, forgiven: bool = False
+    strikes: Strikes,
+    now: datetime,
+    *,
+    counts: bool,
+    lane_fault: LaneFault | None = None,
+    forgiven: bool = False,
+    unsure: bool = False,
 ) -> Strikes:
     """What a task carries into its next attempt after one that did not answer."""
     return strikes.model_copy(
         update={
             "failures": strikes.failures + counts,
             "forgiven": strikes.forgiven + forgiven,
+            "unsure": strikes.unsure + unsure,
             "flex_refusals": strikes.flex_refusals + (lane_fault is LaneFault.NO_CAPACITY),
             "flex_stalls": strikes.flex_stalls + (lane_fault is LaneFault.STALLED),
             "lane_unknown": strikes.lane_unknown or lane_fault is LaneFault.UNKNOWN,

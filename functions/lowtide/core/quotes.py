@@ -39,6 +39,16 @@ _SPOKEN_OF = frozenset({"call_id", "detail", "format", "id", "name", "role", "st
 _QUOTES = re.compile(r"\"[^\"]*\"|`[^`]*`|“[^”]*”|(?<!\w)'[^']*'(?!\w)")
 
 
+_ADDRESS = re.compile(r":?\s*https://[\w./#-]+")
+_MAY_QUOTE = re.compile(r"[:\"`“”„«»‹›‘‚(){}<>\[\]\n]|(?<!\w)['’]|['’](?!\w)")
+
+
+def may_quote(said: str) -> bool:
+    """Tell whether a sentence about many tasks may repeat what one of them asked, with marks around it or after a
+    colon. The address of a page is no such thing."""
+    return _MAY_QUOTE.search(_ADDRESS.sub("", said)) is not None
+
+
 def unquoted(said: str) -> str:
     """Return a sentence about many tasks without what it quotes: that may be the prompt of one of them."""
     return _QUOTES.sub("(quoted)", said)

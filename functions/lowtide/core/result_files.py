@@ -22,11 +22,13 @@ PATIENCE = {
     Away.GONE: timedelta(minutes=5),
     Away.KEPT_BACK: timedelta(hours=1),
     Away.BARRED: timedelta(days=30),
+    Away.FAILURES_BARRED: timedelta(hours=6),
     Away.UNWELL: timedelta(hours=48),
 }
 """Time for which a file is asked for, from the first time that it was away for this reason. An hour lets a
 network recover. A file that only an operator can open is waited for as long as the provider keeps it: it was paid for.
-48 hours outlast an outage; a batch that does not end is waited for as long."""
+One that names failures alone is worth a few hours. 48 hours outlast an outage; a batch that does not end is waited for
+as long."""
 
 
 _AWAY_FOR = {
@@ -111,6 +113,13 @@ def since_when(row: BatchRow, ref: str, why: Away, now: datetime) -> datetime:
     """Return since when this file is away for this reason."""
     known = next((each for each in row.away if each.ref == ref and each.why == why), None)
     return now if known is None else known.since
+
+
+def in_reading_order(row: BatchRow, refs: tuple[str, ...]) -> list[str]:
+    """Return the files in the order in which they are read: those that once could not be had come last. So what an
+    earlier reading settled without them comes first again. A download that broke had its lines in their place."""
+    late = {each.ref for each in row.away if each.why is not Away.KEPT_BACK}
+    return sorted(refs, key=late.__contains__)
 
 
 def given_up_at(file: AwayFile) -> datetime:

@@ -172,7 +172,8 @@ def _line(value: Any) -> ResultLine | None:
         if isinstance(custom_id, bool) or not isinstance(custom_id, int | float):
             return None
         custom_id = str(int(custom_id)) if custom_id == int(custom_id) else str(custom_id)
-    response = _alone(next((value[name] for name in _RESPONSES if value.get(name)), None))
+    found = (_alone(value.get(name)) for name in _RESPONSES)
+    response = next((each for each in found if each and isinstance(each, dict)), None)
     if response is None and not _IN_PLACE.isdisjoint(value):
         # The response's fields stand in the line itself.
         response = {name: value[name] for name in ("status_code", "request_id", "body") if name in value}

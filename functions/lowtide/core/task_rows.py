@@ -46,6 +46,8 @@ class Strikes(Stored):
     """Calls on flex that took all their time, each of which may have been billed."""
     forgiven: int = 0
     """Calls that failed during what looked like an outage. They used up no try."""
+    unsure: int = 0
+    """Batches that brought it nothing, each of which may have been billed."""
     lane_unknown: bool = False
     """The provider did not have the lane that was asked for, flex or priority."""
     doubted_at: Utc | None = None

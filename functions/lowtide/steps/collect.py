@@ -28,9 +28,11 @@ from lowtide.core.batches import (
 )
 from lowtide.core.collection import (
     Reading,
+    bought_enough,
     named_faults,
     of_provider,
     refused_model,
+    speaks_of_its_lines,
     suspects,
     took_none,
 )
@@ -132,17 +134,26 @@ class _Collection:
         batch = self._batch
         row, provider_batch, _ = self._collected()
         settlement = Settlement(self._system, row, sent, resume)
-        came_further = False
+        came_further = cut = False
         with SpooledFailures() as failed, LinesAgain() as again, LinesAgain() as freed, UnreadLines() as unread:
             reading = Reading(failed=failed, check=partial(_checked, sent), endpoint=row.lot.endpoint)
             files = ResultFiles(self._system, batch, provider_batch, sent, unread)
             async with aclosing(self._ends(sent, reading, files, again, freed)) as ends:
                 async for end in ends:
+                    if files.away is not None and not cut:
+                        cut = self._cut(settlement)
                     if (progress := settlement.add(end)) is not None:
                         came_further = True
                         if not batch.apply(Checkpoint(batch.owner, progress)) or self._past():
                             return
+            if files.away is not None and not cut:
+                self._cut(settlement)
             settlement.finish()
+            if files.away is not None:
+                # What is in a file that came need not wait for the other one.
+                send_again(self._system, row, again, halves=False, early=True)
+                free(self._system, self._freed(freed), told(row))
+                raise files.away
             if came_further and self._past():
                 return
             send_again(self._system, row, again, halves=suspects(provider_batch), patiently=reading.outage)
@@ -158,6 +169,12 @@ class _Collection:
             # An unnamed refusal inside a batch says nothing about calls.
             key = batches_key_of(row) if self._refused.doubt else account_key(row.lot.provider)
             refuse(self._system, key, permit_of(self._system, row))
+
+    def _cut(self, settlement: Settlement) -> bool:
+        progress = settlement.cut()
+        if progress is not None:
+            self._batch.apply(Checkpoint(self._batch.owner, progress))
+        return True
 
     def _freed(self, lines: LinesAgain) -> Iterator[Freed]:
         row = self._batch.row
@@ -184,10 +201,13 @@ class _Collection:
                     yield End(finished.custom_id, finished.outcome, finished.response, size, strikes)
         in_force = read_held(self._system, row)
         culprit = suspects(provider_batch) and len(sent) == 1 and not took_none(provider_batch)
+        shared = speaks_of_its_lines(provider_batch) and len(sent) > 1
         why_lost = lost(self._batch.row)
         for custom_id, outcome, response in reading.unanswered(
             sent, provider_batch, given_up=row.released, lost=why_lost
         ):
+            if files.away is not None and custom_id not in reading.failed:
+                continue
             if isinstance(outcome, Bury):
                 yield End(custom_id, outcome, response, _size(response))
                 continue
@@ -198,13 +218,17 @@ class _Collection:
             line = sent[custom_id]
             before = paid or line.line.strikes
             forgiven = reading.outage and of_provider(outcome, response) and not before.exhausted
-            strikes = struck(before, collected_at, counts=outcome.counts and not forgiven, forgiven=forgiven)
+            # Where another line is at fault, a call tells the culprit from the innocent: their last try is kept for it.
+            blameless = shared and response is None and before.failures + 1 >= row.tries
+            counts = outcome.counts and not forgiven and not blameless
+            strikes = struck(before, collected_at, counts=counts, forgiven=forgiven, unsure=outcome.unsure)
             if strikes.failures < row.tries and not culprit:
                 task, model = line.line.task, row.lot.model
                 too_soon = row.real_time_before is not None and task.deadline_at < row.real_time_before
+                by_call = too_soon or (outcome.counts and blameless) or bought_enough(strikes, row.tries)
                 goes_on = PartLine(task=task, strikes=strikes)
                 # Nothing is spent on it while it is held, and least of all a premium.
-                to = freed if too_soon and not in_force.stops(task.tenant, model) else again
+                to = freed if by_call and not in_force.stops(task.tenant, model) else again
                 to.add(line.attempt, goes_on, outcome, apart=in_force.apart(task.tenant, model))
             else:
                 bury = Bury(outcome.code, outcome.message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from lowtide.core.batches import Collect, ProviderBatch, ProviderStatus
 from lowtide.core.collection import token_limit_wait_s, too_large, took_none, whole_fault
@@ -10,7 +10,7 @@ from lowtide.core.errors import ProviderRefused, Unreachable, safely_told
 from lowtide.core.outcomes import Again
 from lowtide.core.pace_rows import account_key
 from lowtide.core.provider_errors import ProviderError
-from lowtide.core.quotes import unquoted
+from lowtide.core.quotes import Prompt, may_quote
 from lowtide.core.rescues import given_up
 from lowtide.core.result_files import NAMED_WITHIN, may_yet_name_files, stops_account, waits_for_names
 from lowtide.core.whose_fault import Fault
@@ -23,8 +23,12 @@ from .next_look import look_later
 from .outlook import Outlook
 from .rescue import cancel_if_due
 from .restage import ACCOUNT_WAIT_S
+from .sent import sent_lines
 from .submission_gate import account_refused, permit_of, refuse, taken
 from .token_room import learn
+
+_FORGOTTEN = (404, 410)
+_NOT_SHOWN = "the provider's words are not shown, because they may repeat a task's"
 
 
 async def look(system: System, batch: LeasedBatch, api: BatchApi) -> Again | None:
@@ -45,8 +49,8 @@ async def look(system: System, batch: LeasedBatch, api: BatchApi) -> Again | Non
         seen = seen.after(known)
         if seen.status is not known.status:
             _noted(system, batch, seen)
-    elif known.ended and not may_yet_name_files(known):
-        # An earlier look, or the list, told how it ended: its files can be read.
+    elif known.ended and not _may_tell_more(batch, known, unheard, now):
+        # An earlier look, or the list, told how it ended: its files can be read, or will not be named any more.
         seen = known
     released = seen is None or not seen.ended
     if released and not given_up(batch.row, now):
@@ -79,6 +83,16 @@ async def look(system: System, batch: LeasedBatch, api: BatchApi) -> Again | Non
     before = None if account_refused(system, batch.row.lot.provider) else real_time_before
     batch.apply(Collect(batch.owner, ended, system.routes.retries.attempts, before, released, held))
     return None
+
+
+def _may_tell_more(
+    batch: LeasedBatch, known: ProviderBatch, unheard: ProviderRefused | Unreachable | None, now: datetime
+) -> bool:
+    """Tell whether a later look may yet name the files of an ended batch. The provider may have forgotten it: then it
+    is waited for no longer than one that the provider knows."""
+    if unheard is None or (isinstance(unheard, ProviderRefused) and unheard.status in _FORGOTTEN):
+        return waits_for_names(batch.row, known, now)
+    return may_yet_name_files(known)
 
 
 async def _cancel_if_due(system: System, batch: LeasedBatch, api: BatchApi, seen: ProviderBatch | None) -> None:
@@ -120,14 +134,21 @@ async def _give_back(
             refuse(system, account_key(batch.row.lot.provider), permit_of(system, batch.row))
             # The account may create batches, and still have no credit for them.
             await give_back_until(system, batch, api, now + timedelta(seconds=ACCOUNT_WAIT_S))
-            said = error.sentence if batch.row.requests == 1 else unquoted(error.sentence)
-            return Again(error.name, said, counts=False, account=True)
+            return Again(error.name, _words_of(system, batch, error), counts=False, account=True)
         case Fault.NOW | Fault.PROVIDER:
             await give_back_failed(system, batch, api, error)
             return None
         case _:
             await give_back(system, batch, api, error)
             return None
+
+
+def _words_of(system: System, batch: LeasedBatch, error: ProviderError) -> str:
+    """Return the account's refusal without a prompt in it: the words leave the function as its failure."""
+    if batch.row.requests > 1:
+        return _NOT_SHOWN if may_quote(error.sentence) else error.sentence
+    with sent_lines(system, batch.row) as sent:
+        return Prompt.of(sent[next(iter(sent))].line.task).without(error.sentence)
 
 
 async def _give_up(system: System, batch: LeasedBatch, api: BatchApi, known_as: str | None) -> None:

@@ -91,12 +91,15 @@ PATIENTLY = 5.0
 """Factor on the wait of lines if the provider failed the whole batch. Each line has only a few attempts."""
 
 
-def send_again(system: System, row: BatchRow, again: LinesAgain, *, halves: bool, patiently: bool = False) -> None:
+def send_again(
+    system: System, row: BatchRow, again: LinesAgain, *, halves: bool, patiently: bool = False, early: bool = False
+) -> None:
     """Into one retry part, or into two that go alone: halves of a batch that failed for a line that nobody named. A
     tenant's that are held have parts of their own, which wait without keeping others waiting. ``patiently``: the
-    provider failed the whole batch."""
+    provider failed the whole batch. ``early``: the others of the batch wait for a file, and get a
+    part of their own later."""
     for tenant, places in again.together.items():
-        name = f"r-{row.batch_id}"
+        name = f"{'e' if early else 'r'}-{row.batch_id}"
         if tenant is not None:
             name += f"-{sha256(tenant.encode()).hexdigest()[:12]}"
         if halves:

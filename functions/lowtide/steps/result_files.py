@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Container
 from contextlib import suppress
 
-from lowtide.core.batches import AwayFile, BatchRow, Miss, ProviderBatch
+from lowtide.core.batches import Away, AwayFile, BatchRow, Miss, ProviderBatch
 from lowtide.core.errors import BrokenOff, Garbled, ProviderRefused, Unreachable, Unsendable, safely_told
 from lowtide.core.provider_words import code_text, message_text
-from lowtide.core.result_files import given_up_at, may_be_left, since_when, why_away
+from lowtide.core.result_files import given_up_at, in_reading_order, may_be_left, since_when, why_away
 from lowtide.core.result_lines import ResultLine, ResultReader, Unread
 from lowtide.ports import BatchApi, System
 
@@ -25,7 +25,8 @@ _STRANGER = "it is about no line of this batch"
 
 
 class ResultFiles:
-    """One pass over the files that ``named`` names. ``sent`` holds the ``custom_id`` of every line of the batch."""
+    """One pass over the files that ``named`` names. ``sent`` holds the ``custom_id`` of every line of the batch.
+    ``away``: once all were read, why one of them could not be had, which is not given up yet."""
 
     def __init__(
         self, system: System, batch: LeasedBatch, named: ProviderBatch, sent: Container[str], unread: UnreadLines
@@ -36,28 +37,28 @@ class ResultFiles:
         self._named = named
         self._sent = sent
         self._unread = unread
+        self.away: ProviderRefused | Unreachable | None = None
 
     async def lines(self) -> AsyncGenerator[tuple[ResultLine, int]]:
-        """Return every line about a task of this batch, with its size in bytes. Raises Unreachable or ProviderRefused
-        where a file is away and not given up yet, after the others were asked for too."""
-        away: ProviderRefused | Unreachable | None = None
-        for ref in self._named.result_refs or ("",):  # a provider that names no files may have results all the same
-            begun = self._unread.mark()
+        """Return every line about a task of this batch, with its size in bytes, also where another file is away. Raises
+        Unreachable or ProviderRefused where the account is at fault, or where a file broke off amid its lines."""
+        # A provider that names no files may have results all the same.
+        for ref in in_reading_order(self._batch.row, self._named.result_refs) or ("",):
+            begun, came = self._unread.mark(), False
             try:
                 async for each in self._file(ref):
-                    if away is None:
-                        yield each
+                    came = True
+                    yield each
             except (ProviderRefused, Unreachable) as error:
                 self._unread.back_to(begun)
                 if not self._gives_up(ref, error):
-                    away = away or error
+                    if came:
+                        raise
+                    self.away = self.away or error
                     continue
                 with suppress(ProviderRefused, Unreachable):
                     async for each in self._file(ref, partial=isinstance(error, BrokenOff)):
-                        if away is None:
-                            yield each
-        if away is not None:
-            raise away
+                        yield each
 
     async def _file(self, ref: str, *, partial: bool = False) -> AsyncGenerator[tuple[ResultLine, int]]:
         """Read one file; with ``partial``, whatever came of a download that breaks off. Raises Garbled where not one
@@ -96,6 +97,8 @@ class ResultFiles:
         why = why_away(error)
         if why is None:
             raise error
+        if why is Away.BARRED and ref != self._named.output_ref and self._named.output_ref is not None:
+            why = Away.FAILURES_BARRED
         known = next((each for each in row.away if each.ref == ref), None)
         since = since_when(row, ref, why, now)
         away = AwayFile(ref=ref, why=why, reason=message_text(safely_told(error), _REASON_CHARACTERS), since=since)

@@ -70,6 +70,8 @@ class Settlement:
         self._digest = sha256()
         self._shard: list[End] = []
         self._bytes = 0
+        self._ends = 0
+        self._cuts = () if resume is None else resume.cuts
         self.tally = BatchTally()
         self._newer: NewerSchema | None = None
         """The last of the rows that a newer release wrote. Their lines are settled by that release, which has to read
@@ -79,11 +81,19 @@ class Settlement:
         """How far this pass has come, where it has just settled a shard and more follows. Raises Diverged."""
         width = end.size + self._sent.length(end.custom_id)
         progress = None
-        if self._shard and (len(self._shard) >= SHARD_LINES or self._bytes + width > SHARD_BYTES):
+        full = len(self._shard) >= SHARD_LINES or self._bytes + width > SHARD_BYTES
+        if self._shard and (full or self._ends in self._cuts):
             progress = self._close()
+        self._ends += 1
         self._shard.append(end)
         self._bytes += width
         return progress
+
+    def cut(self) -> Progress | None:
+        """Settle what there is, for more may be long in coming. Return how far this pass has come, if that is news."""
+        if self._shard and self._ends not in self._cuts:
+            self._cuts = (*self._cuts, self._ends)
+        return self._close() if self._shard else None
 
     def finish(self) -> None:
         """Settles what is left. Raises Diverged where the files end before the checkpoint, and NewerSchema where a
@@ -104,7 +114,7 @@ class Settlement:
             self._settle(number, [(self._sent[end.custom_id], end) for end in shard])
             if self._newer is not None:
                 return None
-            return Progress(shards=self._shards, digest=self._digest.hexdigest(), tally=self.tally)
+            return Progress(shards=self._shards, digest=self._digest.hexdigest(), tally=self.tally, cuts=self._cuts)
         if self._shards == self._resume.shards:
             if self._digest.hexdigest() != self._resume.digest:
                 raise Diverged

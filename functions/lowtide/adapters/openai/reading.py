@@ -12,6 +12,9 @@ from lowtide.core.provider_words import any_text, code_text, message_text
 
 _ENDED = ("completed_at", "failed_at", "expired_at", "cancelled_at")
 _BEGAN = ("in_progress_at", "finalizing_at")
+_AT_WORK = frozenset({"in_progress", "finalizing"})
+_FIRST_BATCHES = datetime(2024, 1, 1, tzinfo=UTC)
+"""OpenAI's batches came in April 2024. An earlier moment is a zero that stands for none."""
 MOST_FAULTS = 1_000
 MOST_FAULT_BYTES = 100_000
 """Of a batch's faults in all: they are kept in its row, of which DynamoDB takes 400 KB. What is not named goes again,
@@ -43,7 +46,7 @@ def provider_batch(body: Mapping[str, Any]) -> ProviderBatch:
         faults=_faults(body.get("errors") or body.get("error")),
         created_at=moment_of(body.get("created_at")),
         ended_at=ended,
-        began=any(moment_of(body.get(name)) is not None for name in _BEGAN),
+        began=_began(body),
         usage=dict(usage) if isinstance(usage, Mapping) and len(any_text(usage)) <= _USAGE_BYTES else None,
     )
 
@@ -69,6 +72,15 @@ def _status(value: Any) -> ProviderStatus:
         return ProviderStatus(value.lower()) if isinstance(value, str) else ProviderStatus.IN_PROGRESS
     except ValueError:
         return ProviderStatus.IN_PROGRESS
+
+
+def _began(body: Mapping[str, Any]) -> bool:
+    """Tell whether it says that it worked on the lines. An unknown status does not: ``queued`` is one, too."""
+    status = body.get("status")
+    if isinstance(status, str) and status.lower() in _AT_WORK:
+        return True
+    moments = (moment_of(body.get(name)) for name in _BEGAN)
+    return any(moment is not None and moment >= _FIRST_BATCHES for moment in moments)
 
 
 def _faults(errors: Any) -> tuple[ValidationFault, ...]:
