@@ -25,7 +25,11 @@ from lowtide_local.cli.stop import ExitCode, Stop
 from lowtide_local.run import contact
 from lowtide_local.run.contact import SILENCE_S, SILENCE_WITH_BATCH_S, Contact
 
-IMPATIENT = patched("import lowtide_local.run.contact as contact; contact.SILENCE_S = 1.0; contact.PROBE_S = 0.1")
+IMPATIENT = patched(
+    "import lowtide_local.run.contact as contact, lowtide_local.cli.progress as progress\n"
+    "contact.SILENCE_S, contact.PROBE_S, progress.EVERY_S = 1.0, 0.1, 0.1"
+)
+"""The command, which tells of a batch as soon as the provider has named it."""
 
 
 def test_with_a_batch_open_the_run_waits_until_the_provider_is_back(simulator, tmp_path):
