@@ -5,9 +5,10 @@ All of it may be repeated: ledger entries replace themselves, all that is sent c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from lowtide.core.documents import refused_letter
 from lowtide.core.errors import NotFound, Unfinished
@@ -21,6 +22,8 @@ from lowtide.ports import Message, System
 from .letters import send_letters
 from .newer import known_rows
 from .tell import Ended, again, refusal, tell, wake
+
+T = TypeVar("T")
 
 INLINE_BYTES = 100 * 1024
 """A row holds at most 400 KB (DynamoDB) and every write pays by the KB: larger documents go to an object."""
@@ -112,13 +115,13 @@ def told(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 def _sent(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
     whole = [_filled(system, delivery) for delivery in deliveries]
-    untold = _untold(system, whole)
-    send_letters(system, [delivery.letter for delivery in untold if delivery.letter is not None])
+    fresh = untold(system, whole, _death_entry)
+    send_letters(system, [delivery.letter for delivery in fresh if delivery.letter is not None])
     tell(
         system,
         [
             Ended(delivery.task, delivery.row, delivery.document.record)
-            for delivery in untold
+            for delivery in fresh
             if delivery.task is not None and delivery.row is not None and delivery.document is not None
         ],
     )
@@ -126,15 +129,22 @@ def _sent(system: System, deliveries: Sequence[Delivery]) -> list[Delivery]:
     return whole
 
 
-def _untold(system: System, whole: Sequence[Delivery]) -> Sequence[Delivery]:
-    """Without the deaths and the refusals whose own entry is in the ledger: it was put there after they had been told
-    of. (The entry of a cancelled task may come from an answer in vain, before anybody was told.)"""
-    dead = [each for each in whole if each.row is None or (each.earlier and each.row.state is TaskState.DEAD)]
-    names = [each.entry for each in dead if each.entry is not None]
+def untold(system: System, whole: Sequence[T], death_entry: Callable[[T], str | None]) -> Sequence[T]:
+    """Leave out the deaths and the refusals whose own entry is in the ledger: it was put there after they had been told
+    of. ``death_entry`` names that entry, and is None for what is told again. (The entry of a cancelled task may come
+    from an answer in vain, before anybody was told.)"""
+    entries = [death_entry(each) for each in whole]
+    names = [entry for entry in entries if entry is not None]
     if not names:
         return whole
     told_of = system.ledger.standing(names)
-    return [each for each in whole if each.entry is None or each.entry not in told_of]
+    return [each for each, entry in zip(whole, entries, strict=True) if entry not in told_of]
+
+
+def _death_entry(delivery: Delivery) -> str | None:
+    row = delivery.row
+    dead = row is None or (delivery.earlier and row.state is TaskState.DEAD)
+    return delivery.entry if dead else None
 
 
 def count(system: System, entry: str | None, whole: Sequence[Delivery]) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from lowtide.core.errors import NewerSchema, Unfinished
 from lowtide.ports import Rows
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def rows_or_newer(rows: Rows[R, Any, Any], keys: Sequence[str]) -> list[R | NewerSchema | None]:
     """Return the rows in the order of ``keys``. In place of a row that a newer release wrote stands its NewerSchema:
     the caller says what that means for its step."""
-    try:
-        return [*rows.get(keys)]
-    except NewerSchema as error:
-        return [error] * len(keys)
-    except Unfinished as error:
-        outcomes = cast("Sequence[R | Exception | None]", error.outcomes)
-        return [_readable_or_newer(each) for each in outcomes]
+    return each_or_newer(lambda: rows.get(keys), len(keys))
 
 
 def known_rows(rows: Rows[R, Any, Any], keys: Sequence[str]) -> list[R | None]:
@@ -28,7 +23,14 @@ def known_rows(rows: Rows[R, Any, Any], keys: Sequence[str]) -> list[R | None]:
     return [None if isinstance(row, NewerSchema) else row for row in rows_or_newer(rows, keys)]
 
 
-def _readable_or_newer(outcome: R | Exception | None) -> R | NewerSchema | None:
-    if isinstance(outcome, Exception) and not isinstance(outcome, NewerSchema):
-        raise outcome
-    return outcome
+def each_or_newer(ask: Callable[[], Sequence[T]], count: int) -> list[T | NewerSchema]:
+    """Return what ``ask`` comes to for each of ``count`` rows. In place of a row that a newer release wrote stands its
+    NewerSchema. Raises Unfinished where another row failed."""
+    try:
+        return [*ask()]
+    except NewerSchema as error:
+        return [error] * count
+    except Unfinished as error:
+        if any(isinstance(each, Exception) and not isinstance(each, NewerSchema) for each in error.outcomes):
+            raise
+        return [*cast("Sequence[T | NewerSchema]", error.outcomes)]

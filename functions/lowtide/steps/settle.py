@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import cast
 
 from lowtide.core import documents
 from lowtide.core.batches import BatchRow, BatchTally, Progress
 from lowtide.core.cancellations import cancelled
 from lowtide.core.documents import Try
 from lowtide.core.endings import Ending
-from lowtide.core.errors import NewerSchema, Unfinished
+from lowtide.core.errors import NewerSchema
 from lowtide.core.lanes import Lane
 from lowtide.core.offpeak import open_now
 from lowtide.core.outcomes import Answered, Bury, Response
@@ -26,6 +25,7 @@ from lowtide.core.tasks import Decision, Settle, Strikes, TaskEvent, TaskRow, Ve
 from lowtide.ports import Change, System
 
 from .in_vain import count_in_vain
+from .newer import each_or_newer
 from .sent import Sent, SentLines
 from .shards import deliver_shard
 
@@ -151,20 +151,10 @@ class Settlement:
 
     def _applied(self, changes: Sequence[Change[TaskRow, TaskEvent]]) -> list[Decision | None]:
         """None where a newer release wrote the row."""
-        try:
-            return [*self._system.tasks.apply(changes, self._system.clock.now())]
-        except NewerSchema as error:
-            self._newer = error
-            return [None] * len(changes)
-        except Unfinished as error:
-            decisions: list[Decision | None] = []
-            for each in error.outcomes:
-                if isinstance(each, NewerSchema):
-                    self._newer = each
-                elif isinstance(each, Exception):
-                    raise
-                decisions.append(None if isinstance(each, NewerSchema) else cast("Decision", each))
-            return decisions
+        now = self._system.clock.now()
+        made = each_or_newer(lambda: self._system.tasks.apply(changes, now), len(changes))
+        self._newer = next((each for each in reversed(made) if isinstance(each, NewerSchema)), self._newer)
+        return [None if isinstance(each, NewerSchema) else each for each in made]
 
     def _document(self, sent: Sent, end: End) -> ResultDocument:
         row, task = self._row, sent.line.task

@@ -16,7 +16,7 @@ from lowtide.core.task import custom_id, task_key
 from lowtide.core.tasks import SETTLED, TaskRow, TaskState
 from lowtide.ports import System
 
-from .deliver import own_entry, task_entry
+from .deliver import own_entry, task_entry, untold
 from .letters import send_letters
 from .newer import known_rows
 from .part_file import placed
@@ -27,19 +27,19 @@ Settled = tuple[Sent, ResultDocument, TaskRow]
 
 
 def deliver_shard(system: System, name: str, settled: Sequence[Settled], *, again: bool = False) -> Receipt:
-    """Of the rows that point into this shard, all of them: its ledger entry replaces itself. Returns their sum.
+    """Deliver all rows that point into this shard: its ledger entry replaces itself. Return the sum of their receipts.
 
     ``again``: an earlier reading may have delivered it. Deaths that the ledger has were told of then, and are not told
     of once more: their entries are put after their letters."""
-    untold = _untold(system, settled) if again else settled
+    fresh = untold(system, settled, _death_entry) if again else settled
     receipts = [(own_entry(row), Receipt.of(document.record, repaid=row.repaid)) for _, document, row in settled]
     letters = [
         (f"{document.record.id} {row.generation}", document.letter)
-        for _, document, row in untold
+        for _, document, row in fresh
         if document.letter is not None
     ]
     send_letters(system, letters)
-    tell(system, [Ended(sent.line.task, row, document.record) for sent, document, row in untold])
+    tell(system, [Ended(sent.line.task, row, document.record) for sent, document, row in fresh])
     together = [(f"batch/{name}", Receipt.sum(receipt for entry, receipt in receipts if entry is None))]
     system.ledger.put(together + [(entry, receipt) for entry, receipt in receipts if entry is not None])
     return Receipt.sum(receipt for _, receipt in receipts)
@@ -55,12 +55,9 @@ def deliver_again(system: System, row: BatchRow, sent: SentLines) -> None:
             deliver_shard(system, name, _settled(system, key, sent), again=True)
 
 
-def _untold(system: System, settled: Sequence[Settled]) -> Sequence[Settled]:
-    dead = [row for _, _, row in settled if row.state is TaskState.DEAD]
-    if not dead:
-        return settled
-    told_of = system.ledger.standing([task_entry(row) for row in dead])
-    return [each for each in settled if each[2].state is not TaskState.DEAD or task_entry(each[2]) not in told_of]
+def _death_entry(settled: Settled) -> str | None:
+    _, _, row = settled
+    return task_entry(row) if row.state is TaskState.DEAD else None
 
 
 def _settled(system: System, key: str, sent: SentLines) -> list[Settled]:

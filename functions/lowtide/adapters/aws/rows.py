@@ -100,7 +100,7 @@ class DynamoRows(Generic[R, E, D]):
     """A ports.Rows. AWS has no conditional batch write at single price: a list of changes is a concurrent loop."""
 
     def __init__(self, table: Table, kind: Kind[R, E, D], metrics: Metrics | None = None) -> None:
-        """``metrics`` hear of active rows that a newer release wrote; None: nobody does."""
+        """Active rows that a newer release wrote are logged to ``metrics``, if there are any."""
         self._table = table
         self._kind = kind
         self._metrics = metrics
@@ -143,17 +143,11 @@ class DynamoRows(Generic[R, E, D]):
         )
         keys = [Key(item["pk"]["S"], item["sk"]["S"]) for item in listed]
         items = self._table.read(keys)
-        rows, newer = [], 0
-        for key in keys:
-            try:
-                row = self._row(items.get(key))
-            except NewerSchema:
-                newer += 1
-            else:
-                rows += [row] if row is not None and row.active else []
+        found = [self._row_or_newer(items.get(key)) for key in keys]
+        newer = sum(isinstance(row, NewerSchema) for row in found)
         if newer and self._metrics is not None:
             self._metrics.log("newer_rows", kind=self._kind.name, rows=newer)
-        return rows
+        return [row for row in found if row is not None and not isinstance(row, NewerSchema) and row.active]
 
     def _apply(self, change: Change[R, E], now: datetime) -> D:
         key = self._key(change.key)
