@@ -21,6 +21,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.routes import AUTO, COMPLEX, PROFILES, STANDARD, Routes
 from lowtide.ports import Outgoing
 from lowtide_local.engine.clock import VirtualClock, run_virtual
@@ -28,7 +29,7 @@ from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.engine.worker import Pace, Worker
-from lowtide_local.run.assembly import assemble, shipped_routes
+from lowtide_local.run.assembly import assemble
 from lowtide_local.run.reconcile import BilledLine, checks
 from lowtide_local.run.records import figures
 from lowtide_local.simulator.app import build_app

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import httpx2
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.receipts import Receipt
 from lowtide.core.routes import Routes
@@ -31,7 +32,7 @@ from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.engine.worker import CONSUMER_BATCH, VISIBILITY_S
-from lowtide_local.run.assembly import assemble, shipped_routes
+from lowtide_local.run.assembly import assemble
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.preemption import Preemption
 from lowtide.core.task import AcceptedTask
@@ -23,7 +24,6 @@ from lowtide.steps.carry import send_tasks
 from lowtide.steps.deliver import document_of
 from lowtide.steps.slots import Slots
 from lowtide_local.engine.worker import CONSUMER_BATCH
-from lowtide_local.run.assembly import shipped_routes
 from lowtide_local.simulator.scenario import Latencies, Latency, Scenario
 
 from .crowd import Crowd, gather

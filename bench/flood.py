@@ -20,8 +20,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.preemption import Preemption
-from lowtide_local.run.assembly import shipped_routes
 from lowtide_local.simulator.scenario import Latencies, Latency, RateLimit, Scenario
 
 from . import few_functions

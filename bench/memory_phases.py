@@ -20,6 +20,7 @@ from typing import BinaryIO
 import orjson
 
 from lowtide.adapters.clock import WallClock
+from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.batches import BatchState, ProviderBatch, ProviderStatus
 from lowtide.core.task import AcceptedTask, Endpoint
@@ -28,7 +29,7 @@ from lowtide.steps.carry import send_tasks
 from lowtide.steps.turns import assemble, collect_due
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
-from lowtide_local.run.assembly import on_engine, shipped_prices, shipped_routes
+from lowtide_local.run.assembly import on_engine
 
 STATUS = Path("/proc/self/status")
 """Linux tells the present and the highest resident size of this very program there."""

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.routes import Routes
 from lowtide.ports import Outgoing
 from lowtide.steps.deliver import document_of
@@ -24,7 +25,7 @@ from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.engine.worker import Pace, Worker
-from lowtide_local.run.assembly import assemble, shipped_routes
+from lowtide_local.run.assembly import assemble
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import boto3
@@ -34,6 +33,7 @@ from lowtide.adapters.aws.table import Table
 from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.library_logs import switch_off
+from lowtide.adapters.shipped import routes_text, shipped_prices, shipped_routes
 from lowtide.core.envelopes import no_records
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
@@ -68,11 +68,6 @@ _AWS = Config(
 async def on_a_thread(work: Callable[[], T]) -> T:
     """A ports.Offload: storage calls block, and answers under way must not wait for them."""
     return await asyncio.to_thread(work)
-
-
-def shipped_routes() -> str:
-    """Return the text of the routes that ship."""
-    return files("lowtide").joinpath("routes.toml").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +246,15 @@ class _Wired:
         if (name := self.settings.routes_parameter) is None:
             return None
         client = self._aws.client("ssm", config=_AWS)
-        return RoutesParameter(client, name, self._objects, shipped_routes(), self.outside.clock, self._metrics)
+        return RoutesParameter(client, name, self._objects, routes_text(), self.outside.clock, self._metrics)
 
     @cached_property
     def _shipped_routes(self) -> Routes:
-        return Routes.load(shipped_routes())
+        return shipped_routes()
 
     @cached_property
     def _prices(self) -> PriceTable:
-        return PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
+        return shipped_prices()
 
     @cached_property
     def _metrics(self) -> Metrics:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 
+from lowtide.adapters.shipped import routes_text
 from lowtide.core.errors import ConfigError
 from lowtide.core.overlays import Change, LineFault, Overlay, read_overlay
 from lowtide.core.toml_lines import MOST_CHARACTERS
@@ -28,9 +28,8 @@ _LINE = re.compile(r"\bline (\d+)")
 
 def config_check_command(file: Path, *, as_json: bool) -> ExitCode:
     text = _text(file)
-    shipped = files("lowtide").joinpath("routes.toml").read_text("utf-8")
     try:
-        read = read_overlay(shipped, text)
+        read = read_overlay(routes_text(), text)
     except ConfigError as error:
         told = str(error).removeprefix("routes.toml: ").removeprefix("routes.toml ")
         line = _LINE.search(told)

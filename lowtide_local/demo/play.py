@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.ports import Outgoing, System
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.crashes import Crash
@@ -18,7 +19,7 @@ from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.engine.worker import Pace, Worker
 from lowtide_local.report.run_report import Check, RunReport
-from lowtide_local.run.assembly import assemble, shipped_routes
+from lowtide_local.run.assembly import assemble
 from lowtide_local.run.outputs import report_of, write_outputs
 from lowtide_local.run.reconcile import BilledLine
 from lowtide_local.simulator.app import build_app

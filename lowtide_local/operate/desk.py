@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,8 +37,8 @@ from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.clock import WallClock
+from lowtide.adapters.shipped import routes_text, shipped_prices, shipped_routes
 from lowtide.core.loopback import is_loopback
-from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.ports import Clock, DeadTasks, Metrics, System
 from lowtide.settings import Settings
@@ -125,7 +124,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
     system = System(
         deployment=settings.deployment,
         routes=routes,
-        prices=PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes()),
+        prices=shipped_prices(),
         clock=clock,
         intake=queue(settings.intake_url),
         tiers=tiers,
@@ -162,7 +161,7 @@ def _host(url: str | None) -> str:
 
 
 def _routes(settings: Settings, client: Any, objects: S3Objects, clock: Clock, metrics: Metrics) -> Routes:
-    name, shipped = settings.routes_parameter, files("lowtide").joinpath("routes.toml").read_text("utf-8")
+    name = settings.routes_parameter
     if name is None:
-        return Routes.load(shipped)
-    return RoutesParameter(client("ssm"), name, objects, shipped, clock, metrics).current()
+        return shipped_routes()
+    return RoutesParameter(client("ssm"), name, objects, routes_text(), clock, metrics).current()

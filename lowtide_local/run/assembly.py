@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 
 import httpx2
 
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client, is_openai
+from lowtide.adapters.shipped import shipped_prices
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.core.tiers import Tier
@@ -17,14 +17,6 @@ from lowtide.ports import AnswerApi, BatchApi, Clock, Metrics, System
 from lowtide.steps.counted_tasks import CountedTasks
 from lowtide_local.engine.engine import Engine, in_place
 from lowtide_local.engine.queue import STRANDED
-
-
-def shipped_routes() -> Routes:
-    return Routes.load(files("lowtide").joinpath("routes.toml").read_text(encoding="utf-8"))
-
-
-def shipped_prices() -> PriceTable:
-    return PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
 
 
 class Nobody:

@@ -18,6 +18,7 @@ import httpx2
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client, build_http_client, is_openai_url
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.batches import NOT_ASKED_FOR
 from lowtide.core.errors import ConfigError, Refused
@@ -32,7 +33,7 @@ from lowtide_local.engine.worker import Halted, Pace, Worker
 from lowtide_local.report.run_report import RunReport
 
 from . import directory, statement
-from .assembly import assemble, shipped_routes
+from .assembly import assemble
 from .contact import NO_BATCH, Contact, WatchedAnswers, WatchedBatches
 from .endpoint import Endpoint, has_batches
 from .feed import Feed, refusals

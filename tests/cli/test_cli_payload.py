@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from commands import receipt, records, write_tasks
 
-from lowtide_local.run.assembly import shipped_routes
+from lowtide.adapters.shipped import shipped_routes
 
 
 def test_a_payload_of_a_type_that_nobody_described_is_answered_out_of_the_box(provider, tmp_path):

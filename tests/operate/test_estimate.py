@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
+from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.offpeak import OffPeak
 from lowtide_local.operate.estimate import Estimate
-from lowtide_local.run.assembly import shipped_prices, shipped_routes
 
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
 WINDOW = {"from": "2026-03-01", "opens": "12:00", "closes": "20:00", "discount": "0.4", "lanes": ["default", "batch"]}

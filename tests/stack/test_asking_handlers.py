@@ -6,8 +6,8 @@ from importlib.resources import files
 
 import boto3
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.lanes import Lane
-from lowtide_local.run.assembly import shipped_routes
 
 PARAMETER = "/lowtide/routes"
 

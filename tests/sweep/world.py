@@ -20,6 +20,7 @@ import orjson
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client
+from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.outward import Callback, Event
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
@@ -30,7 +31,7 @@ from lowtide_local.engine.crashes import Crash, CrashPlan, Side
 from lowtide_local.engine.database import Durability
 from lowtide_local.engine.engine import Engine
 from lowtide_local.engine.metrics import RecordedMetrics
-from lowtide_local.run.assembly import on_engine, shipped_prices, shipped_routes
+from lowtide_local.run.assembly import on_engine
 from lowtide_local.simulator.app import build_app
 from lowtide_local.simulator.provider import SimulatedProvider
 from lowtide_local.simulator.scenario import Scenario

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core import documents
 from lowtide.core.acceptance import accept
 from lowtide.core.documents import Try
@@ -15,7 +16,6 @@ from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import LaneFault, Response
 from lowtide.core.records import ResultDocument, Status
 from lowtide.core.tasks import Strikes
-from lowtide_local.run.assembly import shipped_prices, shipped_routes
 
 SENT = datetime(2026, 11, 2, 12, tzinfo=UTC)
 NOW = SENT + timedelta(seconds=40)

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.cancellations import cancelled
 from lowtide.core.effects import effects
@@ -35,7 +36,6 @@ from lowtide.core.tasks import (
     TaskRow,
     transition,
 )
-from lowtide_local.run.assembly import shipped_routes
 
 NOW = datetime(2026, 3, 1, 10, tzinfo=UTC)
 ROUTES = shipped_routes()

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.envelopes import DEEPEST
 from lowtide.core.errors import Refused
 from lowtide.core.message import MESSAGE_BYTES, MOST_TASKS, parse_task, split_message
-from lowtide_local.run.assembly import shipped_routes
 
 BODY = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "hi"}]}
 REQUEST = {"url": "/v1/chat/completions", "body": BODY}

@@ -12,10 +12,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.outward import SOURCE, EventKind
 from lowtide.steps.accept import SLEEPERS_ATTRIBUTE
-from lowtide_local.run.assembly import shipped_routes
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 FORMATS = {"States.Format('{}-{}', $$.Execution.Name, $$.State.Name)": "run-7-Ask", "$.text": "Hello"}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.packs import PACK_BYTES, packs, unpack
-from lowtide_local.run.assembly import shipped_routes
 
 ROUTES = shipped_routes()
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

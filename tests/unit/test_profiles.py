@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lowtide
+from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.acceptance import accept, queue_for, with_model
 from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.lanes import Lane
@@ -19,7 +20,6 @@ from lowtide.core.routes import PROFILES, Auto, Limits, Mix, Routes, TypeSpec
 from lowtide.core.task import custom_id
 from lowtide.core.task_rows import ModelChoice
 from lowtide.core.tiers import Tier
-from lowtide_local.run.assembly import shipped_prices, shipped_routes
 
 NOW = datetime(2026, 11, 2, 10, tzinfo=UTC)
 PRICES = shipped_prices()

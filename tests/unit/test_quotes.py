@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lowtide.adapters.shipped import shipped_routes
 from lowtide.core import documents
 from lowtide.core.acceptance import accept
 from lowtide.core.documents import Try
@@ -14,7 +15,6 @@ from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Response
 from lowtide.core.quotes import PROMPT, Prompt, may_quote
 from lowtide.core.tasks import Strikes
-from lowtide_local.run.assembly import shipped_routes
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 TEXT = "My name is Ada and my knee has hurt since Tuesday. What should I do about it?"

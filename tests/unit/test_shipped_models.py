@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.prices import PriceTable
 from lowtide_local.demo.day import MODELS
-from lowtide_local.run.assembly import shipped_prices, shipped_routes
 from lowtide_local.simulator.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
