@@ -387,7 +387,7 @@ OVERLAYS: Mapping[str, Callable[[int], str]] = {
     "array headers": lambda size: filled(size, "[[types.a]]", between="\n"),
     "quoted steps": lambda size: filled(size, '"\\u0022{n}"."]"."["=1', "[types]\n", between="\n"),
 }
-"""Of a deployment's routes. Larger ones than may be are refused before they are parsed."""
+"""Overlays of a deployment's routes. A larger text is refused before it is parsed."""
 
 
 def overlay(make: Callable[[int], str]) -> Case:

@@ -102,7 +102,7 @@ def begun(played) -> None:
 
 
 def consumed(played, event) -> bool:
-    """By the consumer; what it reports no failure for is deleted, as the event source would."""
+    """Invoke the consumer. Messages that it reports no failure for are deleted, as an event source does."""
     whole = played.stack.invoke("ConsumerHigh", event) == {"batchItemFailures": []}
     if whole:
         played.stack.queues["HighQueue"].delete([record["receiptHandle"] for record in event["Records"]])

@@ -1,4 +1,4 @@
-"""Which calls count as failed: all that brought no answer, whoever is at fault, on every tier."""
+"""Every call that brought no answer counts as failed, on every tier, and for any reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch has billed is neither bought again behind its back nor given up while somebody can still fetch it."""
+"""What a batch may have billed is not bought again in silence, and not given up while it can still be fetched."""
 
 from __future__ import annotations
 

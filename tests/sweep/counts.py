@@ -16,7 +16,7 @@ A_CENT_OF_A_CENT = 1e-9
 
 
 def uncounted(metrics: RecordedMetrics, system: System, engine: Engine) -> Mapping[str, float]:
-    """By metric, how much more the rows and the ledger say than was counted. Below zero: counted too often. Metrics
+    """Return how much more the rows and the ledger say than each metric counted. Below zero: counted too often. Metrics
     that are right are left out. A life that was redriven was an end of its own."""
     happened = _happened(system, engine)
     counted = {name: metrics.total(name) for name in happened}

@@ -284,7 +284,7 @@ def _ledger(play: Play) -> Iterator[str]:
 
 
 def _counted(play: Play) -> Iterator[str]:
-    """Where nobody died and no port raised, all of it; otherwise never more than happened."""
+    """The metrics count everything that happened if no process died and no port raised, and never more than that."""
     missing = uncounted(play.metrics, play.system, play.engine)
     sure = not play.crashed and not play.doubtful and not play.schedule.troubles
     yield from (f"{name} lacks {amount:g}" for name, amount in missing.items() if amount < 0 or sure)

@@ -24,7 +24,7 @@ from lowtide.core.model import utc_text
 NAMESPACE = "lowtide"
 
 FLUSH_AFTER_S = 10.0
-"""Of an invocation that goes on. Shorter than an alarm's shortest period, and few lines."""
+"""How often an invocation that goes on publishes: within an alarm's shortest period, and in few lines."""
 _VALUES_A_LINE = 100
 """The most that CloudWatch takes of one metric in a line."""
 
