@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-transport lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-calls lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,8 +74,8 @@ bench-fair: $(READY)  ## how long a small tenant waits beside a large one (ARGS=
 bench-flex: $(READY)  ## a day of NORMAL with flex gone a third of the time: its share, deadlines, dollars (ARGS="--per-hour 100")
 	@$(RUN) python -m bench.flex $(ARGS)
 
-bench-transport: $(READY)  ## what a call costs the processor over each of the SDK's transports (ARGS="--calls 500")
-	@$(UV) run --frozen --quiet --with 'openai[aiohttp]' python -m bench.transport $(ARGS)
+bench-calls: $(READY)  ## what a call costs the processor, beside OpenAI's SDK (ARGS="--calls 500")
+	@$(UV) run --frozen --quiet --with 'openai[aiohttp]' python -m bench.calls $(ARGS)
 
 build: export SAM_CLI_TELEMETRY := 0
 build: $(filter .uv/bin/uv,$(UV))  ## what is deployed: sam build, for arm64 and Python 3.13, into .aws-sam/ (cached)

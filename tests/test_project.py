@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import lowtide
+
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
 ADR_HEADINGS = ["Decided", "Why", "Turned down", "It costs"]
@@ -67,11 +69,11 @@ def test_every_make_target_that_the_docs_name_exists():
     assert named <= targets
 
 
-def test_the_newest_entry_of_the_changelog_is_the_version():
+def test_the_newest_entry_of_the_changelog_is_the_version_and_so_says_the_code():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     newest = re.search(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert newest is not None
-    assert newest[1] == project["version"]
+    assert newest[1] == project["version"] == lowtide.__version__
 
 
 def test_every_decision_has_a_number_of_its_own_and_says_what_why_what_not_and_at_what_cost():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lowtide import __version__
 from lowtide.core.errors import LowtideError
 from lowtide_local.disk import DiskFault, fault_in, told
 
@@ -43,7 +43,7 @@ app.add_typer(operate.app)
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
     if wanted:
-        sys.stdout.write(f"lowtide {version('lowtide')}\n")
+        sys.stdout.write(f"lowtide {__version__}\n")
         raise typer.Exit
 
 

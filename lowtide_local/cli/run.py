@@ -29,7 +29,7 @@ def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as
     with Interruptible(kept, command_line()) as signals:
         check_input(tasks, out)
         endpoint = Endpoint.of(base_url)
-        # The provider's SDK takes half a second to load: what is wrong with the command is told before.
+        # The pipeline takes half a second to load: what is wrong with the command is told before.
         from lowtide_local.run.command import run  # noqa: PLC0415
 
         with onlooker() as looking:

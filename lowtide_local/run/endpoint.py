@@ -67,7 +67,7 @@ class Endpoint:
 
 
 def _check_headers(environment: Mapping[str, str]) -> None:
-    """Check what the SDK sends as headers. It would fail at every request."""
+    """Check what goes out as headers. It would fail at every request."""
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         if not _is_header(environment.get(name, "")):
             raise usage(f"{name} holds characters that no header can carry; mend it or unset it")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from lowtide import __version__
 from lowtide.core.batches import BatchRow
 from lowtide.core.tasks import TaskState
 from lowtide.ports import System
@@ -43,7 +43,7 @@ def report_of(
         dead=summed.dead,
         checks=checks(system, engine, summed.receipt, told, tick),
         finished_at=system.clock.now(),
-        versions={"lowtide": version("lowtide"), "python": platform.python_version(), "routes": system.routes.version},
+        versions={"lowtide": __version__, "python": platform.python_version(), "routes": system.routes.version},
         unchecked=unchecked(engine, billed),
         unpriced=summed.unpriced,
         refused=[

@@ -11,9 +11,8 @@ from threading import Thread
 
 import httpx2
 import uvicorn
-from openai import AsyncOpenAI
 
-from lowtide.adapters.openai.client import build_client
+from lowtide.adapters.openai.client import Client, build_client
 
 from .app import build_app
 from .provider import SimulatedProvider
@@ -37,7 +36,7 @@ class SteppingClock:
         await asyncio.sleep(0)
 
 
-def connect(provider: SimulatedProvider, *, base_url: str = "http://simulated/v1", api_key: str = "any") -> AsyncOpenAI:
+def connect(provider: SimulatedProvider, *, base_url: str = "http://simulated/v1", api_key: str = "any") -> Client:
     """A client of the provider in this very process, without a socket or a thread."""
     transport = httpx2.ASGITransport(app=build_app(provider))
     return build_client(base_url=base_url, api_key=api_key, http_client=httpx2.AsyncClient(transport=transport))

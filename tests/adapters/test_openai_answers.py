@@ -1,4 +1,4 @@
-"""Real-time calls through the SDK: every end is a value."""
+"""Real-time calls: every end is a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provider batches through the SDK, against the simulated provider."""
+"""Provider batches against the simulated provider."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import pytest
 from lowtide.adapters.clock import WallClock
 from lowtide_local.simulator import Scenario, SimulatedProvider
 from lowtide_local.simulator.scenario import CallFaults, Latencies, Latency, RateLimit, Window, WindowKind
-from lowtide_local.simulator.testing import SteppingClock, connect
+from lowtide_local.simulator.testing import SteppingClock
+from tests.simulator.sdk import connect
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,8 @@ import pytest
 
 from lowtide_local.simulator import Scenario, SimulatedProvider
 from lowtide_local.simulator.catalog import priced_models
-from lowtide_local.simulator.testing import SteppingClock, connect
+from lowtide_local.simulator.testing import SteppingClock
+from tests.simulator.sdk import connect
 
 pytestmark = pytest.mark.anyio
 

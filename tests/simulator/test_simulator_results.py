@@ -12,7 +12,8 @@ import pytest
 from lowtide_local.simulator import Scenario, SimulatedProvider
 from lowtide_local.simulator.dialects import Dialect
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind
-from lowtide_local.simulator.testing import SteppingClock, connect
+from lowtide_local.simulator.testing import SteppingClock
+from tests.simulator.sdk import connect
 
 pytestmark = pytest.mark.anyio
 

@@ -20,11 +20,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lowtide.adapters.clock import WallClock
-from lowtide.adapters.openai.client import build_client
 from lowtide.core.errors import LowtideError
 from lowtide_local.simulator import Scenario, SimulatedProvider, build_app, listen
 from lowtide_local.simulator.scenario import BatchWeather, Mishap, MishapKind, Webhook
 from lowtide_local.simulator.testing import SteppingClock, on_a_socket
+from tests.simulator.sdk import sdk
 
 SECRET = "whsec_bG93dGlkZS10ZXN0LXNlY3JldA=="
 LINE = json.dumps(
@@ -47,7 +47,7 @@ def test_on_a_socket_it_answers_breaks_connections_and_shows_its_bill():
     provider = SimulatedProvider(Scenario(batch=BatchWeather(mishaps=mishaps)), WallClock())
 
     async def visit(url):
-        async with build_client(base_url=url, api_key="") as client:
+        async with sdk(url) as client:
             await client.responses.create(model="gpt-5-mini", input="hi")
             with pytest.raises(openai.APIConnectionError):
                 await client.responses.create(model="gpt-5-mini", input="hi [sim:drop]")
@@ -108,7 +108,7 @@ def told(*, twice=False, answers=()):
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=receiver)) as hooks:
             transport = httpx2.ASGITransport(app=build_app(provider, webhook_client=hooks))
             http_client = httpx2.AsyncClient(transport=transport)
-            client = build_client(base_url="http://simulated/v1", api_key="any", http_client=http_client)
+            client = sdk("http://simulated/v1", http_client=http_client)
             batch = await submit(client)
             clock.advance(5)
             await client.batches.retrieve(batch.id)
@@ -156,7 +156,7 @@ def test_on_a_socket_the_end_of_a_batch_is_told_unasked():
             pass
 
     async def visit(url):
-        async with build_client(base_url=url, api_key="") as client:
+        async with sdk(url) as client:
             return await submit(client)
 
     with HTTPServer(("127.0.0.1", 0), Receiver) as receiver:

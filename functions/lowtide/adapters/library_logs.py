@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-LIBRARIES = ("openai", "httpx2", "httpcore2", "botocore", "boto3", "s3transfer", "urllib3")
+LIBRARIES = ("httpx2", "httpcore2", "botocore", "boto3", "s3transfer", "urllib3")
 
 
 def switch_off() -> None:
     """No line of theirs is written, whatever the level. Idempotent.
 
-    On Lambda a log level of DEBUG holds for every library, and ``OPENAI_LOG`` is the SDK's own switch.
+    On Lambda a log level of DEBUG holds for every library.
     """
     loggers = logging.root.manager.loggerDict
     for name in [*LIBRARIES, *(name for name in loggers if name.partition(".")[0] in LIBRARIES)]:

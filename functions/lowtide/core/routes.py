@@ -135,7 +135,7 @@ class ModelSpec(Value):
 
 
 class ProviderSpec(Value):
-    """``base_url`` None is the SDK's own. ``key`` names the entry of the secret; ``window`` is what batches promise.
+    """``base_url`` None is OpenAI's own. ``key`` names the entry of the secret; ``window`` is what batches promise.
 
     ``max_enqueued_tokens``: of each model, in batches that have not ended; None where it is not known. ``off_peak``:
     the hours in which some lanes cost less.

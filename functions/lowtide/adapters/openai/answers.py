@@ -6,7 +6,6 @@ import asyncio
 from http import HTTPStatus
 
 import httpx2
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from lowtide.core.errors import KeyStoreAway, KeyUnreadable, Redirected
 from lowtide.core.lanes import Lane
@@ -14,8 +13,8 @@ from lowtide.core.outcomes import KEY_STORE_AWAY, KEY_UNREADABLE, REDIRECTED, Re
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call, Presence
 
-from .client import CONNECT_TIMEOUT_S, awaited_its_key
-from .wire import headroom, json_body, redirects_told, request_id, retry_after_s, was_sent
+from .client import CONNECT_TIMEOUT_S, Client, awaited_its_key
+from .wire import headroom, json_body, request_id, retry_after_s, was_sent
 
 _UNWELCOME = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
 PRESENT_TIMEOUT_S = 3.0
@@ -31,30 +30,25 @@ class OpenAIAnswers:
     ``sends_default_tier``: at OpenAI it makes the price certain, where a project's own setting says otherwise.
     """
 
-    def __init__(self, client: AsyncOpenAI, *, sends_default_tier: bool = False) -> None:
+    def __init__(self, client: Client, *, sends_default_tier: bool = False) -> None:
         self._client = client
         self._sends_default_tier = sends_default_tier
 
     async def answer(self, call: Call) -> Response:
         try:
             async with asyncio.timeout(call.timeout_s):
-                with redirects_told():
-                    return _response(await self._post(call))
+                return _response(await self._post(call))
         except KeyUnreadable as error:
             return Response(None, body=str(error), fault=KEY_UNREADABLE, sent=False)
         except KeyStoreAway as error:
             return Response(None, body=str(error), fault=KEY_STORE_AWAY, sent=False)
         except Redirected as error:
             return Response(None, body=str(error), fault=REDIRECTED, sent=False)
-        except APIStatusError as error:
-            return _response(error.response)
-        except (TimeoutError, APITimeoutError) as error:
+        except (TimeoutError, httpx2.TimeoutException) as error:
             if awaited_its_key(error):
                 why = "the call's time was over before its key came"
                 return Response(None, body=why, fault=KEY_STORE_AWAY, sent=False)
             return Response(None, fault="timeout", sent=was_sent(error))
-        except APIConnectionError as error:
-            return Response(None, fault="connection", sent=was_sent(error))
         except Exception as error:  # noqa: BLE001 - the port's promise: only cancellation raises
             return Response(None, fault="connection", sent=was_sent(error))
 
@@ -63,31 +57,25 @@ class OpenAIAnswers:
         try:
             async with (
                 asyncio.timeout(PRESENT_TIMEOUT_S),
-                self._client.models.with_streaming_response.list(timeout=_timeout(PRESENT_TIMEOUT_S)),
+                self._client.stream("/models", pauses=_timeout(PRESENT_TIMEOUT_S)) as response,
             ):
-                return Presence.THERE
+                status = response.status_code
         except (KeyUnreadable, KeyStoreAway):
             return Presence.THERE
         except TimeoutError as error:
             return Presence.THERE if awaited_its_key(error) else Presence.ABSENT
-        except APIStatusError as error:
-            if error.status_code in _UNWELCOME:
-                return Presence.UNWELCOME
-            down = error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-            return Presence.ABSENT if down else Presence.THERE
         except Exception:  # noqa: BLE001 - the port's promise: only cancellation raises
             return Presence.ABSENT
+        if status in _UNWELCOME:
+            return Presence.UNWELCOME
+        return Presence.ABSENT if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Presence.THERE
 
     async def _post(self, call: Call) -> httpx2.Response:
         headers = {"X-Client-Request-Id": call.call_id}
         if call.traceparent is not None:
             headers["traceparent"] = call.traceparent
-        return await self._client.post(
-            call.endpoint.value.removeprefix("/v1"),
-            cast_to=httpx2.Response,
-            body=self._body(call),
-            options={"headers": headers, "timeout": _timeout(call.timeout_s)},
-        )
+        path = call.endpoint.value.removeprefix("/v1")
+        return await self._client.post(path, self._body(call), headers=headers, pauses=_timeout(call.timeout_s))
 
     def _body(self, call: Call) -> dict[str, object]:
         body = {name: value for name, value in call.body.items() if name != "service_tier"}

@@ -14,14 +14,13 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import httpx2
-from openai import AsyncOpenAI
 
 from lowtide.core.batches import ProviderBatch
 from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.task import Endpoint
 from lowtide.ports import Clock, Owned, OwnedKind, SubmissionKey
 
-from .client import is_openai
+from .client import Client, is_openai
 from .downloads import lines_of
 from .pages import pages
 from .reading import moment_of, provider_batch
@@ -29,6 +28,8 @@ from .wire import exchange
 
 _KEPT = {"anchor": "created_at", "seconds": 2_592_000}
 """Thirty days, the longest that OpenAI takes: files that outlive us all the same go by themselves."""
+_KEPT_FORM = {f"expires_after[{name}]": str(value) for name, value in _KEPT.items()}
+"""The same in a form."""
 LOOK_BACK = timedelta(hours=49)
 """How far ``find`` looks where the input's own age is unknown: a submission is given up after 48 hours."""
 CLOCK_SKEW = timedelta(minutes=5)
@@ -46,7 +47,7 @@ _ABSENT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.METHOD_NO
 class OpenAIBatches:
     """A ports.BatchApi. Calls raise Unreachable or ProviderRefused."""
 
-    def __init__(self, client: AsyncOpenAI, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         # Others may refuse a field that they do not know.
@@ -60,18 +61,8 @@ class OpenAIBatches:
         found = await self._file_named(name, size)
         if found is not None:
             return found
-        form: dict[str, Any] = {"purpose": "batch"}
-        if self._sets_expiry:
-            form["expires_after"] = _KEPT
-        # From the open handle: from bytes it would be in memory five times over.
-        sending = self._client.post(
-            "/files",
-            cast_to=httpx2.Response,
-            body=form,
-            files=[("file", (name, lines, "application/jsonl"))],
-            options={"headers": {"Content-Type": "multipart/form-data"}},
-        )
-        body = await exchange(sending)
+        form = {"purpose": "batch", **(_KEPT_FORM if self._sets_expiry else {})}
+        body = await exchange(self._client.upload("/files", form, name, lines))
         return _id_of(body, "an uploaded file")
 
     async def create(self, key: SubmissionKey, endpoint: Endpoint, input_ref: str | None) -> ProviderBatch:
@@ -120,7 +111,7 @@ class OpenAIBatches:
 
     async def cancel(self, provider_batch_id: str) -> None:
         try:
-            await self._post(f"{_path('batches', provider_batch_id)}/cancel", {})
+            await self._post(f"{_path('batches', provider_batch_id)}/cancel")
         except ProviderRefused as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return
@@ -137,7 +128,7 @@ class OpenAIBatches:
             if not ref:
                 continue
             try:
-                await exchange(self._client.delete(_path("files", ref), cast_to=httpx2.Response))
+                await exchange(self._client.delete(_path("files", ref)))
             except ProviderRefused as error:
                 refused = refused if error.status in _ABSENT else error
         if refused is not None:
@@ -225,10 +216,10 @@ class OpenAIBatches:
         return await self._get(f"{path}?{httpx2.QueryParams(asked)}")
 
     async def _get(self, path: str) -> Any:
-        return await exchange(self._client.get(path, cast_to=httpx2.Response))
+        return await exchange(self._client.get(path))
 
-    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return await exchange(self._client.post(path, cast_to=httpx2.Response, body=body))
+    async def _post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return await exchange(self._client.post(path, body))
 
 
 def _path(kind: str, id_: str) -> str:

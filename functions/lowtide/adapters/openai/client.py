@@ -1,18 +1,26 @@
-"""The one place that builds clients of OpenAI-compatible providers."""
+"""The one place that builds clients of OpenAI-compatible providers, and the one that sends a request to them.
+
+A request is sent once, over HTTP and nothing else: the provider's own SDK takes a second of each start and 40 MB, and
+what it would add to the dozen plain requests of lowtide is undone or unused (ADR 38).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, BinaryIO, Self
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx2
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+import orjson
 
+import lowtide
 from lowtide.adapters.library_logs import switch_off
-from lowtide.core.errors import Busy, ConfigError, KeyStoreAway, KeyUnreadable, safely_told
+from lowtide.core.errors import Busy, ConfigError, KeyStoreAway, KeyUnreadable, LowtideError, safely_told
 from lowtide.core.loopback import is_loopback
 
 from .guard import watch
@@ -20,6 +28,7 @@ from .guard import watch
 Key = Callable[[], Awaitable[str]]
 """Gives the key of the moment: asked before every request, so that a rotated one needs no new client."""
 
+OPENAI_URL = "https://api.openai.com/v1"
 LIMITS = httpx2.Limits(max_connections=256, max_keepalive_connections=64)
 """More connections than a consumer has calls in flight."""
 CONNECT_TIMEOUT_S = 5.0
@@ -30,40 +39,138 @@ _NO_PROXY = "is no proxy that can be used: give http://HOST:PORT, or unset it"
 _AWAITS_KEY = "waits for its key"
 """Marks the cancellation of a call that has no key yet."""
 _NO_KEY = "none"
-"""The SDK insists on a key; a server on this machine asks for none."""
+"""Goes to a server that asks for no key: some refuse a request without the header."""
 
 
-def build_client(
-    *, base_url: str | None, api_key: str | Key, http_client: httpx2.AsyncClient | None = None
-) -> AsyncOpenAI:
-    """A client that sends each request once: a repeated creation would buy a second batch.
+class Client:
+    """A provider's HTTP API: each request once, with the key of the moment and the headers that its users set.
 
-    Where an ``api_key`` that is asked for cannot be had, the request raises KeyUnreadable or, if it may be had in a
-    moment, KeyStoreAway, and nothing was sent.
-    ``base_url`` ends in ``/v1``; None is OpenAI's own. Its query, such as Azure's ``api-version``, goes with every
-    request. ``http_client`` replaces the one that ``build_http_client`` makes (tests, a simulated provider in process,
-    a caller that closes it). Raises ConfigError as that does.
+    Whatever goes wrong with the network is an httpx2.HTTPError, and an answer with an error status is an answer. Where
+    a key that is asked for cannot be had, a request raises KeyUnreadable or, if it may be had in a moment,
+    KeyStoreAway, and nothing was sent. An address that leads elsewhere raises Redirected.
+    """
+
+    def __init__(self, base_url: str, key: Key, http_client: httpx2.AsyncClient) -> None:
+        address, _, query = base_url.partition("?")
+        self.base_url = httpx2.URL(address.rstrip("/"))
+        self._query = httpx2.QueryParams(query)
+        self._key = key
+        self._http = http_client
+        self._headers = _headers(os.environ)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the HTTP client, its connections included."""
+        await self._http.aclose()
+
+    async def get(self, path: str) -> httpx2.Response:
+        """``path`` begins behind the base URL, with a slash, and may have a query of its own."""
+        return await self._send(await self._request("GET", path))
+
+    async def delete(self, path: str) -> httpx2.Response:
+        return await self._send(await self._request("DELETE", path))
+
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        pauses: httpx2.Timeout | None = None,
+    ) -> httpx2.Response:
+        """Send ``body`` as JSON, or nothing where it is None. ``pauses`` replaces the client's limits of silence."""
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        content = None if body is None else orjson.dumps(body)
+        return await self._send(await self._request("POST", path, headers, pauses, content=content))
+
+    async def upload(self, path: str, form: Mapping[str, str], name: str, lines: BinaryIO) -> httpx2.Response:
+        """Send a file from its open handle: from bytes it would be in memory several times over."""
+        files = {"file": (name, lines, "application/jsonl")}
+        return await self._send(await self._request("POST", path, data=form, files=files))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None, pauses: httpx2.Timeout | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        """Give the answer to a GET before its body is read."""
+        response = await self._send(await self._request("GET", path, headers, pauses), stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _send(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
+        try:
+            return await self._http.send(request, stream=stream)
+        except (LowtideError, httpx2.HTTPError):
+            raise
+        except Exception as error:
+            # A transport that fails in a way of its own: the request may have been sent.
+            raise httpx2.TransportError(f"{type(error).__name__}: {error}") from error
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        pauses: httpx2.Timeout | None = None,
+        **content: Any,
+    ) -> httpx2.Request:
+        sent = httpx2.Headers({"Authorization": f"Bearer {await self._key()}"})
+        sent.update(self._headers)
+        sent.update(headers)
+        url = self.base_url.copy_with(raw_path=self.base_url.raw_path.rstrip(b"/") + path.encode("ascii"))
+        return self._http.build_request(
+            method,
+            url.copy_merge_params(self._query) if self._query else url,
+            headers=sent,
+            timeout=pauses or TIMEOUT,
+            **content,
+        )
+
+
+def build_client(*, base_url: str | None, api_key: str | Key, http_client: httpx2.AsyncClient | None = None) -> Client:
+    """Return a client of the provider at ``base_url``, which ends in ``/v1``; None is OpenAI's own.
+
+    Its query, such as Azure's ``api-version``, goes with every request. ``http_client`` replaces the one that
+    ``build_http_client`` makes (tests, a simulated provider in process, a caller that closes it). Raises ConfigError as
+    that does.
     """
     switch_off()
-    address, _, query = (base_url or "").partition("?")
-    client = AsyncOpenAI(
-        base_url=address or None,
-        default_query=dict(parse_qsl(query, keep_blank_values=True)) or None,
-        api_key=(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key),
-        max_retries=0,
-        timeout=TIMEOUT,
-        http_client=watch(http_client or build_http_client(base_url)),
-    )
-    # The first request would look the platform up on a thread, for a telemetry header. An event loop on virtual time
-    # waits for no thread, and nobody here needs the header.
-    client._platform = "Unknown"  # noqa: SLF001 - there is no public way to set it
-    return client
+    key = _fixed(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key)
+    return Client(base_url or OPENAI_URL, key, watch(http_client or build_http_client(base_url)))
+
+
+def _headers(environment: Mapping[str, str]) -> httpx2.Headers:
+    """Return what goes with every request, by the variables that OpenAI's SDK reads: an organisation, a project, and
+    headers of one's own, which may replace the key's."""
+    headers = httpx2.Headers({"Accept": "application/json", "User-Agent": f"lowtide/{lowtide.__version__}"})
+    for header, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+        if value := environment.get(variable):
+            headers[header] = value
+    for line in environment.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip()] = value.strip()
+    return headers
 
 
 def awaited_its_key(error: BaseException) -> bool:
     """Tell whether a timeout ended a call that still waited for its key, so that nothing was sent."""
     cause = error.__cause__
     return isinstance(cause, asyncio.CancelledError) and cause.args == (_AWAITS_KEY,)
+
+
+def _fixed(key: str) -> Key:
+    async def read() -> str:
+        return key
+
+    return read
 
 
 def _told(key: Key) -> Key:
@@ -86,7 +193,7 @@ def _told(key: Key) -> Key:
     return read
 
 
-def is_openai(client: AsyncOpenAI) -> bool:
+def is_openai(client: Client) -> bool:
     """Is it OpenAI itself, and not one that speaks its protocol? Some of those refuse fields they do not know."""
     return is_openai_url(str(client.base_url))
 
@@ -97,7 +204,7 @@ def is_openai_url(url: str) -> bool:
 
 
 def build_http_client(base_url: str | None) -> httpx2.AsyncClient:
-    """Return the SDK's client with our limits. It trusts what ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names.
+    """Return an HTTP client with our limits. It trusts what ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names.
 
     A request to this machine never goes through a proxy of the environment. Raises ConfigError where
     a proxy or the certificates of the environment cannot be used.
@@ -106,9 +213,10 @@ def build_http_client(base_url: str | None) -> httpx2.AsyncClient:
     try:
         if is_loopback(host):
             # A client that is given its transport leaves the environment's proxies alone.
-            return DefaultAsyncHttpxClient(timeout=TIMEOUT, transport=httpx2.AsyncHTTPTransport(limits=LIMITS))
+            transport = httpx2.AsyncHTTPTransport(limits=LIMITS)
+            return httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=True, transport=transport)
         _check_proxies()
-        return DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT)
+        return httpx2.AsyncClient(limits=LIMITS, timeout=TIMEOUT, follow_redirects=True)
     except OSError as error:
         problem = error.strerror or str(error)
         raise ConfigError(

@@ -7,19 +7,21 @@ silence would be bought a second time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from tempfile import TemporaryFile
 from typing import BinaryIO
+from urllib.parse import quote
 
 import httpx2
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
-from lowtide.core.errors import BrokenOff, Unreachable
+from lowtide.core.errors import BrokenOff, ProviderRefused, Unreachable
 from lowtide.core.leniency import objects
 from lowtide.core.masking import KEY
 
 from . import unpacking
+from .client import Client
 from .ranges import OVERLAP, UNKNOWN_TO, asking, is_plain, total_of
 from .wire import keys_of, refusal, unreachable
 
@@ -31,7 +33,7 @@ _TAIL = 1 << 20
 """Bytes."""
 
 
-async def lines_of(client: AsyncOpenAI, file_id: str, *, partial: bool = False) -> AsyncIterator[bytes]:
+async def lines_of(client: Client, file_id: str, *, partial: bool = False) -> AsyncIterator[bytes]:
     r"""The file's lines without their ``\n``, split on that byte only, blank ones too.
 
     Raises ProviderRefused; BrokenOff where it began and broke at every try; Unreachable where it did not begin.
@@ -64,7 +66,7 @@ class _Misfit(Exception):
 
 
 class _Fetch:
-    def __init__(self, client: AsyncOpenAI, file_id: str, into: BinaryIO) -> None:
+    def __init__(self, client: Client, file_id: str, into: BinaryIO) -> None:
         self._client = client
         self._file_id = file_id
         self._into = into
@@ -85,7 +87,7 @@ class _Fetch:
             resumes = self._ranges and self._plain and here > OVERLAP
             try:
                 fault = await (self._rest(here) if resumes else self._whole())
-            except (_Misfit, APIStatusError, APIConnectionError, httpx2.HTTPError) as error:
+            except (_Misfit, ProviderRefused, httpx2.HTTPError) as error:
                 broken = self._broken(error, resuming=resumes)
             else:
                 if fault is None:
@@ -96,36 +98,42 @@ class _Fetch:
             if not tries:
                 raise BrokenOff(str(broken)) if self._began else broken
 
-    def _broken(
-        self, error: _Misfit | APIStatusError | APIConnectionError | httpx2.HTTPError, *, resuming: bool
-    ) -> Unreachable:
+    def _broken(self, error: _Misfit | ProviderRefused | httpx2.HTTPError, *, resuming: bool) -> Unreachable:
         """Raises ProviderRefused where it is the file that is refused."""
         match error:
             case _Misfit():
                 self._ranges = False
                 return Unreachable(f"the download of {self._file_id} went on with something else")
-            case APIStatusError():
-                if not resuming or error.status_code not in UNKNOWN_TO:
-                    raise refusal(error) from None
+            case ProviderRefused():
+                if not resuming or error.status not in UNKNOWN_TO:
+                    raise error from None
                 self._ranges = False
                 return Unreachable(f"the provider does not give the rest of {self._file_id}")
             case _:
                 return unreachable(error)
 
+    @asynccontextmanager
+    async def _asked(self, headers: Mapping[str, str] | None = None) -> AsyncIterator[httpx2.Response]:
+        """Give the answer to a request for the file, before its body is read. Raises ProviderRefused."""
+        path = f"/files/{quote(self._file_id, safe='')}/content"
+        async with self._client.stream(path, headers={"Accept": "application/binary", **(headers or {})}) as response:
+            self.keys = tuple(key.encode() for key in keys_of(response.request))
+            if not response.is_success:
+                await response.aread()
+                raise refusal(response)
+            yield response
+
     async def _whole(self) -> str | None:
         """What is wrong with what came, or None where it is whole."""
-        async with self._client.files.with_streaming_response.content(self._file_id) as streamed:
-            self.keys = tuple(key.encode() for key in keys_of(streamed.http_response.request))
-            return await self._from_the_start(streamed.http_response)
+        async with self._asked() as response:
+            return await self._from_the_start(response)
 
     async def _rest(self, here: int) -> str | None:
         """As ``_whole``. Raises _Misfit."""
         if here == self._total:
             return None  # it broke after its last byte
         start = here - OVERLAP
-        headers = asking(start, self._etag)
-        async with self._client.files.with_streaming_response.content(self._file_id, extra_headers=headers) as streamed:
-            response = streamed.http_response
+        async with self._asked(asking(start, self._etag)) as response:
             if response.status_code == HTTPStatus.OK and "content-range" not in response.headers:
                 self._ranges = False
                 return await self._from_the_start(response)

@@ -1,8 +1,8 @@
 """What every reply has to pass: it comes from where the request went, and its body has an end.
 
-The key and the prompt go to the origin that was configured, and nowhere else. A redirect within it is followed, as the
-SDK does; one that leads away is refused. A body is counted as it is unpacked, so that a small one cannot fill memory
-or disk.
+The key and the prompt go to the origin that was configured, and nowhere else. A redirect within it is followed, as
+OpenAI's SDK does; one that leads away is refused. A body is counted as it is unpacked, so that a small one cannot fill
+memory or disk.
 """
 
 from __future__ import annotations

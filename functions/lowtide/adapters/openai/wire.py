@@ -1,19 +1,17 @@
-"""One HTTP exchange through the SDK's client, as plain values: headers, JSON, and failures by their kind."""
+"""One HTTP exchange as plain values: headers, JSON, and failures by their kind."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 import orjson
-from openai import APIConnectionError, APIStatusError
 
-from lowtide.core.errors import ProviderRefused, Redirected, Unreachable
+from lowtide.core.errors import ProviderRefused, Unreachable
 from lowtide.core.masking import SHORTEST, masked, masked_in
 from lowtide.core.model import LONGEST_S
 from lowtide.core.outcomes import Headroom
@@ -35,13 +33,14 @@ _KEY_HEADERS = ("authorization", "api-key")
 
 
 async def exchange(sending: Awaitable[httpx2.Response]) -> Any:
-    """The JSON of the answer to a request of the SDK's client. Raises Unreachable or ProviderRefused."""
+    """Return the JSON of the answer to a request. Raises Unreachable or ProviderRefused."""
     try:
-        return json_body(await sending)
-    except APIStatusError as error:
-        raise refusal(error) from None
-    except APIConnectionError as error:
+        response = await sending
+    except httpx2.HTTPError as error:
         raise unreachable(error) from None
+    if not response.is_success:
+        raise refusal(response)
+    return json_body(response)
 
 
 def json_body(response: httpx2.Response) -> Any:
@@ -62,17 +61,6 @@ def json_body(response: httpx2.Response) -> Any:
     if response.is_success and not any(key.encode() in content for key in keys):
         return body
     return masked_in(body, keys)
-
-
-@contextmanager
-def redirects_told() -> Iterator[None]:
-    """The SDK makes a connection error of whatever goes wrong with a request: here a redirect is one again."""
-    try:
-        yield
-    except APIConnectionError as error:
-        if isinstance(error.__cause__, Redirected):
-            raise error.__cause__ from None
-        raise
 
 
 def keys_of(request: httpx2.Request) -> tuple[str, ...]:
@@ -134,26 +122,24 @@ def was_sent(error: BaseException) -> bool:
     return True
 
 
-def refusal(error: APIStatusError) -> ProviderRefused:
-    """An error status with what its body says of it, whatever shape the server gives its errors."""
-    told = error_of(error.status_code, json_body(error.response))
+def refusal(response: httpx2.Response) -> ProviderRefused:
+    """Return an error status with what its body says of it, whatever shape the server gives its errors."""
+    status = response.status_code
+    told = error_of(status, json_body(response))
     code = told.code or told.type
     return ProviderRefused(
-        error.status_code,
+        status,
         None if code is None else code_text(code),
-        message_text(f"HTTP {error.status_code}: {told.message or error.response.reason_phrase}"),
+        message_text(f"HTTP {status}: {told.message or response.reason_phrase}"),
         error=told,
-        retry_after_s=retry_after_s(error.response.headers),
+        retry_after_s=retry_after_s(response.headers),
     )
 
 
-def unreachable(error: APIConnectionError | httpx2.HTTPError) -> Unreachable:
-    """What the network said. From its first quotation on it may be what a server sent, which goes into no log."""
-    cause = error.__cause__ or error
-    if isinstance(cause, Redirected):
-        return cause
-    told = _QUOTED.split(masked(str(cause)), maxsplit=1)[0].strip()
-    return Unreachable(f"the provider gave no answer: {type(cause).__name__} {told}".rstrip())
+def unreachable(error: httpx2.HTTPError) -> Unreachable:
+    """Return what the network said, up to its first quotation: from there on it may be what a server sent."""
+    told = _QUOTED.split(masked(str(error)), maxsplit=1)[0].strip()
+    return Unreachable(f"the provider gave no answer: {type(error).__name__} {told}".rstrip())
 
 
 def _number(text: str | None) -> float | None:
