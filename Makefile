@@ -30,8 +30,8 @@ help:  ## this list
 demo: $(READY)  ## a simulated day of traffic in seconds, crashes included (ARGS="--seed 7")
 	@$(RUN) lowtide demo $(ARGS)
 
-# One more than there are cores, because the tests of the command wait for its servers now and then.
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Twice as many as there are cores, because the tests of the command wait for its servers now and then.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2)
 
 test: $(READY)  ## every test, on all cores (ARGS="tests/core -k seal")
 	@$(RUN) pytest -n $(WORKERS) $(ARGS)

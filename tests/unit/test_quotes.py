@@ -13,7 +13,7 @@ from lowtide.core.acceptance import accept
 from lowtide.core.documents import Try
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import Response
-from lowtide.core.quotes import PROMPT, Prompt, may_quote
+from lowtide.core.quotes import PROMPT, Prompt, may_quote, unquoted
 from lowtide.core.tasks import Strikes
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -163,6 +163,25 @@ OPENAI = (
 @pytest.mark.parametrize("said", [OPENAI, "You don't have any credit.", "Billing hard limit has been reached", ""])
 def test_a_sentence_without_marks_quotes_no_task(said):
     assert not may_quote(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Value "my secret" is no',
+        "Value 'my secret' is no",
+        "Value 'I don't like my secret, don't you' is no",
+        "Value ‘I don’t like my secret’ is no",
+        "Value 'a\nmy secret' is no",
+        "Value «my secret» is no",
+    ],
+)
+def test_what_a_sentence_about_many_tasks_quotes_is_left_out_apostrophes_or_not(said):
+    assert unquoted(said) == "Value (quoted) is no"
+
+
+def test_an_apostrophe_alone_quotes_nothing():
+    assert unquoted("You don't have the tasks' quota") == "You don't have the tasks' quota"
 
 
 @pytest.mark.parametrize("said", ['No: "a"', "No 'I don't know'", "No «a»", "No ‘a’", "Prompt: a", "No (a)", "No\na"])

@@ -36,8 +36,8 @@ _SPOKEN_OF = frozenset({"call_id", "detail", "format", "id", "name", "role", "st
 """Fields beside those texts whose values a refusal names, too: ``role`` is no part of what was asked."""
 
 
-_QUOTES = re.compile(r"\"[^\"]*\"|`[^`]*`|“[^”]*”|(?<!\w)'[^']*'(?!\w)")
-
+_QUOTES = re.compile(r"\"[^\"]*\"|`[^`]*`|“[^”]*”|«[^»]*»|„[^“]*“|(?<!\w)['‘].*['’](?!\w)", re.DOTALL)
+"""From the first single mark to the last, because those inside may be apostrophes."""
 
 _ADDRESS = re.compile(r":?\s*https://[\w./#-]+")
 _MAY_QUOTE = re.compile(r"[:\"`“”„«»‹›‘‚(){}<>\[\]\n]|(?<!\w)['’]|['’](?!\w)")
