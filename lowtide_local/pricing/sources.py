@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import MILLION, Rate, Source
+from lowtide.core.prices import MILLION, SNAPSHOT, Rate, Source
 
 LONG_ABOVE = 272_000
 """Input tokens. Above it, the models that have a long-context price charge it for the whole request."""
@@ -55,6 +55,13 @@ def shutdown_dates(path: Path) -> dict[str, date]:
     }
 
 
+def snapshots(path: Path) -> list[str]:
+    """Read from LiteLLM's table the dated names of OpenAI's models: ``gpt-5.4-mini-2026-03-17``."""
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    dated = (name for name, entry in table.items() if entry.get("litellm_provider") == "openai")
+    return sorted(name for name in dated if SNAPSHOT.search(name))
+
+
 def _litellm_quotes(entry: Mapping[str, Any]) -> Quotes:
     quotes: Quotes = {}
     for context, above in LITELLM_CONTEXTS.items():
@@ -66,6 +73,8 @@ def _litellm_quotes(entry: Mapping[str, Any]) -> Quotes:
                     paid.scaleb(MILLION),
                     _scaled(entry.get(f"cache_read_input_token_cost{tail}")),
                     _scaled(entry.get(f"output_cost_per_token{tail}")),
+                    _scaled(entry.get(f"cache_creation_input_token_cost{tail}")),
+                    _scaled(entry.get(f"cache_creation_input_token_cost_above_12hr{tail}")),
                 )
     return quotes
 
@@ -98,8 +107,8 @@ def _genai_quotes(model: Any) -> Quotes:
         for context in Context:
             paid = _genai_price(now.input_mtok, context)
             if paid is not None:
-                cached, output = (_genai_price(kind, context) for kind in (now.cache_read_mtok, now.output_mtok))
-                quotes[lane, context] = _rate(paid, cached, output)
+                kinds = (now.cache_read_mtok, now.output_mtok, now.cache_write_mtok)
+                quotes[lane, context] = _rate(paid, *(_genai_price(kind, context) for kind in kinds))
     return quotes
 
 
@@ -117,5 +126,17 @@ def _scaled(per_token: Decimal | None) -> Decimal | None:
     return None if per_token is None else per_token.scaleb(MILLION)
 
 
-def _rate(paid: Decimal, cached: Decimal | None, output: Decimal | None) -> Rate:
-    return Rate(input=paid, cached_input=cached, output=output or Decimal(0))
+def _rate(
+    paid: Decimal,
+    cached: Decimal | None,
+    output: Decimal | None,
+    written: Decimal | None,
+    written_12h: Decimal | None = None,
+) -> Rate:
+    return Rate(
+        input=paid,
+        cached_input=cached,
+        cache_write=written,
+        cache_write_12h=written_12h,
+        output=output or Decimal(0),
+    )

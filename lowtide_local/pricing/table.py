@@ -23,6 +23,9 @@ LONG_INPUT = Decimal(2)
 LONG_OUTPUT = Decimal("1.5")
 """Past LONG_ABOVE input tokens (the provider's model pages)."""
 
+WRITE, WRITE_12H = Decimal("1.25"), Decimal("2.5")
+"""Times the input, for what is written to the cache for 30 minutes and for 12 hours (the guide to prompt caching)."""
+
 HALVED = (Lane.BATCH, Lane.FLEX)
 
 
@@ -39,11 +42,12 @@ def build(
     sources: Iterable[tuple[Source, Mapping[str, Quotes]]],
     on: date,
     ends: Mapping[str, date] = MappingProxyType({}),
+    dated: Iterable[str] = (),
 ) -> tuple[PriceTable, list[str]]:
     """The table, and a line for each price that rests on one source or on a rule alone.
 
     ``ends``: the days on which models are shut down, of which the catalogue's models and their snapshots are kept.
-    Raises UnsettledPricesError.
+    ``dated``: names of snapshots, of which likewise. Raises UnsettledPricesError.
     """
     read = list(sources)
     notes: list[str] = []
@@ -58,7 +62,8 @@ def build(
             faults.append(f"{model}: no source has a list price; take it out of catalogue.toml")
             continue
         _fill(model, quotes, [Lane(lane) for lane in entry.get("half_of_list", ())], notes)
-        before = [_earlier(row) for row in listed["earlier"] if row["model"] == model]
+        writes = quotes[Lane.DEFAULT, Context.SHORT].cache_write is not None
+        before = [_earlier(row, charges_writes=writes) for row in listed["earlier"] if row["model"] == model]
         models[model] = (*before, _period(entry["from"], quotes))
     if faults:
         raise UnsettledPricesError("\n".join(faults))
@@ -66,6 +71,7 @@ def build(
         generated_at=on,
         sources=tuple(source for source, _ in read),
         models=models,
+        snapshots=tuple(name for name in dated if SNAPSHOT.sub("", name) in models),
         shutdown_dates=_ends(listed["models"], ends),
     )
     return table, notes
@@ -82,7 +88,9 @@ def _agreed(model: str, said: Mapping[str, Quotes], notes: list[str], faults: li
     agreed: Quotes = {}
     for lane in Lane:
         for context in Context:
-            rates = {name: quotes[lane, context] for name, quotes in said.items() if (lane, context) in quotes}
+            rates = _writes_shared(
+                {name: quotes[lane, context] for name, quotes in said.items() if (lane, context) in quotes}
+            )
             where = f"{model} {lane} {context}"
             if len(set(rates.values())) > 1:
                 faults.append(f"{where}: " + " but ".join(f"{name} has {rate!r}" for name, rate in rates.items()))
@@ -91,6 +99,19 @@ def _agreed(model: str, said: Mapping[str, Quotes], notes: list[str], faults: li
                 if len(rates) < len(said):
                     notes.append(f"{where}: {' and '.join(rates)} alone")
     return agreed
+
+
+def _writes_shared(rates: dict[str, Rate]) -> dict[str, Rate]:
+    """Give each source the prices of cache writes that the others have: genai-prices has none for twelve hours."""
+    shared = dict(rates)
+    for kind in ("cache_write", "cache_write_12h"):
+        known = [price for rate in rates.values() if (price := getattr(rate, kind)) is not None]
+        if known:
+            shared = {
+                name: rate if getattr(rate, kind) is not None else rate.model_copy(update={kind: known[0]})
+                for name, rate in shared.items()
+            }
+    return shared
 
 
 def _fill(model: str, quotes: Quotes, half_of_list: Iterable[Lane], notes: list[str]) -> None:
@@ -104,8 +125,11 @@ def _fill(model: str, quotes: Quotes, half_of_list: Iterable[Lane], notes: list[
             notes.append(f"{model} {lane} {context}: half of list, by rule")
 
 
-def _earlier(row: Mapping[str, Any]) -> Period:
+def _earlier(row: Mapping[str, Any], *, charges_writes: bool) -> Period:
     listed = Rate(input=Decimal(row["input"]), cached_input=Decimal(row["cached_input"]), output=Decimal(row["output"]))
+    if charges_writes:
+        written = {"cache_write": listed.input * WRITE, "cache_write_12h": listed.input * WRITE_12H}
+        listed = listed.model_copy(update=written)
     quotes: Quotes = {}
     for context, rate in ((Context.SHORT, listed), (Context.LONG, _times(listed, LONG_INPUT, LONG_OUTPUT))):
         quotes[Lane.DEFAULT, context] = rate
@@ -114,8 +138,9 @@ def _earlier(row: Mapping[str, Any]) -> Period:
 
 
 def _times(rate: Rate, inward: Decimal, outward: Decimal) -> Rate:
-    cached = None if rate.cached_input is None else rate.cached_input * inward
-    return Rate(input=rate.input * inward, cached_input=cached, output=rate.output * outward)
+    kinds = ("cached_input", "cache_write", "cache_write_12h")
+    times = {kind: price * inward for kind in kinds if (price := getattr(rate, kind)) is not None}
+    return Rate(input=rate.input * inward, output=rate.output * outward, **times)
 
 
 def _period(starts: date, quotes: Quotes) -> Period:

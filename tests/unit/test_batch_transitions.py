@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.batches import (
@@ -291,7 +291,6 @@ def test_a_batch_that_is_returned_stays_stopped() -> None:
 ORDER = list(BatchState)
 
 
-@settings(deadline=None)  # a busy machine is no defect
 @given(st.lists(st.sampled_from([*sorted(MINE.values(), key=repr), *sorted(THEIRS.values(), key=repr)]), max_size=40))
 def test_whatever_happens_only_a_return_goes_back(history: list[BatchEvent]) -> None:
     row = batch()

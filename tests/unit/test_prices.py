@@ -98,6 +98,18 @@ def test_a_dated_snapshot_costs_what_its_family_does():
     assert cost("gpt-4o-mini-2024-07-18", Lane.BATCH, 1_000, 0, 0) == cost("gpt-4o-mini", Lane.BATCH, 1_000, 0, 0)
 
 
+@pytest.mark.parametrize("model", ["gpt-4o-mini-9999-99-99", "gpt-4o-mini-2024-07-19", "openai/gpt-5-2020-01-01"])
+def test_a_snapshot_that_nobody_knows_has_no_price(model):
+    assert not TABLE.knows(model)
+    assert cost(model, Lane.DEFAULT, 1_000, 0, 0) is None
+
+
+def test_the_table_names_the_snapshots_of_its_models_and_no_others():
+    table, _ = build(LISTED, [(ONE, {"m": LIST}), (TWO, {})], TODAY, dated=["m-2026-01-02", "other-2026-01-02"])
+    assert table.snapshots == ("m-2026-01-02",)
+    assert (table.knows("m-2026-01-02"), table.knows("m-2026-01-03")) == (True, False)
+
+
 def test_a_snapshot_with_a_price_of_its_own_keeps_it():
     assert cost("gpt-4o-2024-05-13", Lane.DEFAULT, 1_000, 0, 0) == Decimal("0.005")
     assert cost("gpt-4o-2024-08-06", Lane.DEFAULT, 1_000, 0, 0) == Decimal("0.0025")
@@ -289,6 +301,8 @@ def test_both_sources_are_read_into_the_same_rates(tmp_path, monkeypatch):
         "input_cost_per_token": 2.5e-06,
         "output_cost_per_token": 1.5e-05,
         "cache_read_input_token_cost": 2.5e-07,
+        "cache_creation_input_token_cost": 3e-06,
+        "cache_creation_input_token_cost_above_272k_tokens": 6e-06,
         "input_cost_per_token_batches": 1.25e-06,
         "output_cost_per_token_batches": 7.5e-06,
         "input_cost_per_token_above_272k_tokens": 5e-06,
@@ -297,15 +311,19 @@ def test_both_sources_are_read_into_the_same_rates(tmp_path, monkeypatch):
     litellm = tmp_path / "prices.json"
     litellm.write_text(json.dumps({"m": per_token}))
 
-    def priced(tokens_in, cached, tokens_out):
-        return SimpleNamespace(input_mtok=tokens_in, cache_read_mtok=cached, output_mtok=tokens_out)
+    def priced(tokens_in, cached, tokens_out, written=None):
+        return SimpleNamespace(
+            input_mtok=tokens_in, cache_read_mtok=cached, output_mtok=tokens_out, cache_write_mtok=written
+        )
 
     def tiered(base, above):
         return SimpleNamespace(base=Decimal(base), tiers=[SimpleNamespace(start=272_000, price=Decimal(above))])
 
     model = SimpleNamespace(
         id="m",
-        prices=[SimpleNamespace(prices=priced(tiered("2.5", "5"), Decimal("0.25"), tiered("15", "22.5")))],
+        prices=[
+            SimpleNamespace(prices=priced(tiered("2.5", "5"), Decimal("0.25"), tiered("15", "22.5"), tiered("3", "6")))
+        ],
         price_variants=[
             SimpleNamespace(when={"processing": "batch"}, prices=priced(Decimal("1.25"), None, Decimal("7.5"))),
             SimpleNamespace(when={"service_tier": "default"}, prices=priced(None, None, None)),
@@ -321,6 +339,19 @@ def test_both_sources_are_read_into_the_same_rates(tmp_path, monkeypatch):
     _, second = from_genai()
     assert first["m"] == second["m"]
     assert first["m"][Lane.DEFAULT, Context.LONG].output == Decimal("22.5")
+    assert first["m"][Lane.DEFAULT, Context.LONG].cache_write == Decimal(6)
+
+
+def test_a_price_of_cache_writes_that_one_source_has_is_kept_and_two_that_differ_are_refused():
+    def writing(price, long=None):
+        return {"m": {(Lane.DEFAULT, Context.SHORT): Rate(input=Decimal(2), cache_write=price, cache_write_12h=long)}}
+
+    listed = {"models": {"m": {"from": date(2026, 1, 1)}}, "earlier": []}
+    table, _ = build(listed, [(ONE, writing(Decimal("2.5"), Decimal(5))), (TWO, writing(Decimal("2.5")))], TODAY)
+    [period] = table.models["m"]
+    assert (period.lanes[Lane.DEFAULT].cache_write, period.lanes[Lane.DEFAULT].cache_write_12h) == (Decimal("2.5"), 5)
+    with pytest.raises(UnsettledPricesError, match="m default short"):
+        build(listed, [(ONE, writing(Decimal("2.5"))), (TWO, writing(Decimal(3)))], TODAY)
 
 
 def test_every_model_of_the_catalogue_is_in_the_shipped_table():

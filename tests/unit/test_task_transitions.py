@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.core.records import Pointer, Status
@@ -469,7 +469,6 @@ events = st.sampled_from(sorted(EVENTS)).map(EVENTS.__getitem__)
 steps = st.tuples(events, st.sampled_from((0, 30, 60, 3600)).map(lambda seconds: timedelta(seconds=seconds)))
 
 
-@settings(deadline=None)  # a busy machine is no defect
 @given(st.lists(steps, max_size=30))
 def test_whatever_happens_a_row_only_moves_forward(history: list[tuple[TaskEvent, timedelta]]) -> None:
     row: TaskRow | None = None

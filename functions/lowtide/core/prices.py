@@ -7,10 +7,9 @@ numbers come from. What is not in the table has no price: ``None``, never a gues
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field
 
@@ -18,8 +17,6 @@ from .lanes import ASKED_LANES, Lane
 from .model import Usd, Value
 from .records import Usage
 from .task import Endpoint
-
-T = TypeVar("T")
 
 SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 """How the provider dates a model: ``gpt-5.4-mini-2026-03-17``."""
@@ -47,20 +44,33 @@ _COUNTS: dict[Endpoint, tuple[str, str | None]] = {
 
 
 class Rate(Value):
-    """US dollars per million tokens. Without ``cached_input``, cached tokens cost what others do."""
+    """US dollars per million tokens. Without ``cached_input``, cached tokens cost what others do. ``cache_write`` and
+    ``cache_write_12h``: of input that is written to the cache, for 30 minutes and for twelve hours."""
 
     input: Usd
     cached_input: Usd | None = None
+    cache_write: Usd | None = None
+    cache_write_12h: Usd | None = None
     output: Usd = Decimal(0)
 
-    def of(self, usage: Usage) -> Decimal:
+    def of(self, usage: Usage) -> Decimal | None:
+        """US dollars. None where tokens were written whose price is not known."""
+        written, long = usage.cache_write_tokens, usage.cache_write_12h_tokens
+        if (written and self.cache_write is None) or (long and self.cache_write_12h is None):
+            return None
         cached = self.input if self.cached_input is None else self.cached_input
         micros = (
-            (usage.input_tokens - usage.cached_input_tokens) * self.input
+            (usage.input_tokens - usage.cached_input_tokens - written - long) * self.input
             + usage.cached_input_tokens * cached
+            + written * (self.cache_write or 0)
+            + long * (self.cache_write_12h or 0)
             + usage.output_tokens * self.output
         )
         return micros.scaleb(-MILLION)
+
+    def with_free_writes(self) -> Rate:
+        """Return the rate of a model that writes its cache without a charge: written tokens cost what others do."""
+        return self.model_copy(update={"cache_write": self.input, "cache_write_12h": self.input})
 
 
 class LongContext(Value):
@@ -78,10 +88,16 @@ class Period(Value):
     long_context: LongContext | None = None
 
     def rate(self, lane: Lane, usage: Usage) -> Rate | None:
+        """OpenAI's models before GPT-5.6 write their cache without a charge: none of their lanes has a price for it.
+        Source: its guide to prompt caching."""
         long = self.long_context
-        if long is not None and usage.input_tokens > long.above_input_tokens:
-            return long.lanes.get(lane)
-        return self.lanes.get(lane)
+        above = long is not None and usage.input_tokens > long.above_input_tokens
+        rate = (long.lanes if long is not None and above else self.lanes).get(lane)
+        return rate if rate is None or self._charges_writes else rate.with_free_writes()
+
+    @property
+    def _charges_writes(self) -> bool:
+        return any(rate.cache_write is not None for rate in self.lanes.values())
 
 
 class Source(Value):
@@ -93,12 +109,14 @@ class Source(Value):
 class PriceTable(Value):
     """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read.
 
+    ``snapshots``: the dated names that there are, which cost what their model does, unless ``models`` has them too.
     ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``.
     """
 
     generated_at: date
     sources: tuple[Source, ...]
     models: dict[str, tuple[Period, ...]]
+    snapshots: tuple[str, ...] = ()
     shutdown_dates: dict[str, date] = Field(default_factory=dict)
 
     @classmethod
@@ -122,16 +140,14 @@ class PriceTable(Value):
 
         A snapshot without a day of its own ends with its family.
         """
-        return _by_name(self.shutdown_dates, model)
+        name = model.removeprefix(PREFIX)
+        return self.shutdown_dates.get(name) or self.shutdown_dates.get(SNAPSHOT.sub("", name))
 
     def _periods(self, model: str) -> tuple[Period, ...]:
-        """A snapshot with a price of its own has that one; any other costs what its family does."""
-        return _by_name(self.models, model) or ()
-
-
-def _by_name(table: Mapping[str, T], model: str) -> T | None:
-    name = model.removeprefix(PREFIX)
-    return table[name] if name in table else table.get(SNAPSHOT.sub("", name))
+        """A snapshot with a price of its own has that one; any other that is known costs what its family does."""
+        name = model.removeprefix(PREFIX)
+        family = SNAPSHOT.sub("", name) if name in self.snapshots else name
+        return self.models.get(name) or self.models.get(family) or ()
 
 
 def usage_of(body: Any, endpoint: Endpoint) -> Usage:
@@ -139,10 +155,18 @@ def usage_of(body: Any, endpoint: Endpoint) -> Usage:
     usage = _object(body, "usage")
     read, written = _COUNTS[endpoint]
     tokens_in = _number(usage.get(read)) or 0
-    cached = _number(_object(usage, f"{read}_details").get("cached_tokens")) or 0
+    details = _object(usage, f"{read}_details")
+    cached = min(_number(details.get("cached_tokens")) or 0, tokens_in)
+    kept = _object(details, "cache_write_tokens_details")
+    long, short = (_number(kept.get(f"ttl_{kept_for}_tokens")) or 0 for kept_for in ("12h", "30m"))
+    # How long they are kept is said by responses alone, and there not always.
+    stored = min(tokens_in - cached, max(_number(details.get("cache_write_tokens")) or 0, long + short))
+    long = min(long, stored)
     return Usage(
         input_tokens=tokens_in,
-        cached_input_tokens=min(cached, tokens_in),
+        cached_input_tokens=cached,
+        cache_write_tokens=stored - long,
+        cache_write_12h_tokens=long,
         output_tokens=0 if written is None else _number(usage.get(written)) or 0,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from .lanes import Lane
 from .model import Stored, Usd, Utc
 from .tiers import Tier
@@ -16,17 +18,29 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+def _none(tokens: int) -> bool:
+    return tokens == 0
+
+
 class Usage(Stored):
-    """Tokens that the provider billed. ``input_tokens`` includes the cached ones."""
+    """Tokens that the provider billed. ``input_tokens`` includes those read from its cache and those written to it.
+
+    ``cache_write_12h_tokens`` are to be kept for twelve hours; the other written ones are kept for 30 minutes. Most
+    answers write none, and a record then names no such field.
+    """
 
     input_tokens: int = 0
     cached_input_tokens: int = 0
+    cache_write_tokens: int = Field(default=0, exclude_if=_none)
+    cache_write_12h_tokens: int = Field(default=0, exclude_if=_none)
     output_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_12h_tokens=self.cache_write_12h_tokens + other.cache_write_12h_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
         )
 
