@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from lowtide.core.errors import ProviderRefused, Unreachable, Unsendable
+from lowtide.adapters.openai.headers import headers_of, is_header
+from lowtide.core.errors import ConfigError, ProviderRefused, Unreachable, Unsendable
 from lowtide.core.loopback import is_loopback
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
@@ -22,9 +22,6 @@ TRYING_S = 5.0
 """How long a refused connection is tried again before the command fails."""
 
 BETWEEN_TRIES_S = 0.25
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A token, as RFC 9110 defines it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +55,15 @@ class Endpoint:
         else:
             at = BaseUrl.of(environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL, "OPENAI_BASE_URL")
         made = cls(at.url, environment.get("OPENAI_API_KEY", "").strip(), at.query, at.note)
-        if not _is_header(made.api_key):
+        if not is_header(made.api_key):
             raise usage("OPENAI_API_KEY is no key: it holds characters that no header can carry; copy it again")
         if not made.api_key and not made.local:
             raise usage(f"no key for {made.base_url}: set OPENAI_API_KEY")
-        _check_headers(environment)
+        try:
+            headers_of(environment)
+        except ConfigError as error:
+            raise usage(str(error)) from None
         return made
-
-
-def _check_headers(environment: Mapping[str, str]) -> None:
-    """Check what goes out as headers. It would fail at every request."""
-    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
-        if not _is_header(environment.get(name, "")):
-            raise usage(f"{name} holds characters that no header can carry; mend it or unset it")
-    for line in environment.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
-        name, colon, value = line.partition(":")
-        if colon and not (_HEADER_NAME.fullmatch(name.strip()) and _is_header(value.strip())):
-            raise usage("OPENAI_CUSTOM_HEADERS holds a line that is no header (Name: value); mend it or unset it")
-
-
-def _is_header(value: str) -> bool:
-    return value.isascii() and (value.isprintable() or not value)
 
 
 async def has_batches(api: BatchApi, endpoint: Endpoint, *, wanted: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import ssl
 
 import httpx2
 import pytest
@@ -13,7 +14,10 @@ from openai import AsyncOpenAI
 from lowtide.adapters.openai.answers import OpenAIAnswers
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client
+from lowtide.adapters.openai.headers import headers_of
+from lowtide.adapters.openai.ranges import asking
 from lowtide.core.batches import ProviderBatch, ProviderStatus
+from lowtide.core.errors import ConfigError, Unreachable
 from lowtide.core.lanes import Lane
 from lowtide.core.task import Endpoint
 from lowtide.ports import Call, SubmissionKey
@@ -152,3 +156,102 @@ async def test_the_request_says_which_program_and_release_sent_it():
     client = build_client(base_url="http://p/v1", api_key="k", http_client=httpx2.AsyncClient(transport=transport))
     await client.get("/models")
     assert re.fullmatch(r"lowtide/\d+\.\d+\.\d+", agents[0])
+
+
+async def test_a_type_of_ones_own_breaks_no_upload(monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: search\nContent-Type: application/json\nContent-Length: 3")
+    seen = await by_lowtide("https://elsewhere.example/v1")
+    [upload] = [each for each in seen if (each[0], each[3]) == ("POST", "/v1/files")]
+    assert upload[5]["content-type"] == "multipart/form-data"
+    assert upload[5]["x-team"] == "search"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OPENAI_ORG_ID", "caf\u00e9"),
+        ("OPENAI_ORG_ID", "a\udce9"),
+        ("OPENAI_PROJECT_ID", "p\r\nX-Evil: 1"),
+        ("OPENAI_CUSTOM_HEADERS", "X T: b"),
+        ("OPENAI_CUSTOM_HEADERS", "X-\u00e9: b"),
+        ("OPENAI_CUSTOM_HEADERS", "a: b\rc"),
+    ],
+)
+async def test_what_no_header_can_carry_is_refused_before_any_request(variable, value):
+    with pytest.raises(ConfigError, match=variable) as refused:
+        headers_of({variable: value})
+    assert value not in str(refused.value)
+
+
+async def test_blanks_around_an_organisation_are_no_part_of_it():
+    assert headers_of({"OPENAI_ORG_ID": " org-1\n"})["openai-organization"] == "org-1"
+
+
+class Failing(io.BytesIO):
+    def read(self, *_):
+        raise OSError(5, "Input/output error")
+
+
+def answering(reply):
+    transport = httpx2.MockTransport(reply)
+    return build_client(base_url="http://p/v1", api_key="k", http_client=httpx2.AsyncClient(transport=transport))
+
+
+def failing_with(error):
+    def reply(_):
+        raise error
+
+    return answering(reply)
+
+
+async def test_a_disk_that_fails_while_a_file_is_sent_is_no_fault_of_the_network():
+    batches = OpenAIBatches(answering(lambda _: httpx2.Response(404)), SteppingClock())
+    with pytest.raises(OSError, match="Input/output"):
+        await batches.prepare(KEY, Failing(LINES))
+
+
+async def test_a_garbled_record_of_tls_is_the_networks():
+    client = failing_with(ssl.SSLError(1, "bad record"))
+    with pytest.raises(Unreachable, match="TLS"):
+        await OpenAIBatches(client, SteppingClock()).get("batch_1")
+    response = await OpenAIAnswers(client).answer(Call(Endpoint.CHAT, CHAT, Lane.DEFAULT, "id", 5.0))
+    assert (response.fault, response.sent) == ("connection", True)
+
+
+async def test_a_body_that_tls_garbles_half_way_is_a_download_that_broke_off():
+    async def body():
+        yield b"{}\n"
+        raise ssl.SSLError(1, "bad record")
+
+    client = answering(lambda _: httpx2.Response(200, content=body()))
+    batch = ProviderBatch(id="batch_1", status=ProviderStatus.COMPLETED, output_ref="file_2")
+    with pytest.raises(Unreachable, match="TLS"):
+        _ = [line async for line in OpenAIBatches(client, SteppingClock()).results(batch)]
+
+
+async def test_a_proxy_that_refuses_has_sent_nothing_on():
+    answers = OpenAIAnswers(failing_with(httpx2.ProxyError("407 Proxy Authentication Required")))
+    response = await answers.answer(Call(Endpoint.CHAT, CHAT, Lane.DEFAULT, "id", 5.0))
+    assert (response.fault, response.sent) == ("connection", False)
+
+
+@pytest.mark.parametrize("id_", ["..", ".", ""])
+async def test_an_id_that_leads_elsewhere_is_never_asked_for(id_):
+    batches = OpenAIBatches(failing_with(AssertionError("something was asked for")), SteppingClock())
+    with pytest.raises(Unreachable, match="no address can hold"):
+        await batches.get(id_)
+    with pytest.raises(Unreachable, match="no address can hold"):
+        await batches.cancel(id_)
+
+
+async def test_a_gateways_key_that_comes_back_is_masked(monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Ocp-Apim-Subscription-Key: 0123456789abcdef")
+    said = {"error": {"message": "no such subscription 0123456789abcdef"}}
+    client = answering(lambda _: httpx2.Response(400, json=said))
+    response = await OpenAIAnswers(client).answer(Call(Endpoint.CHAT, CHAT, Lane.DEFAULT, "id", 5.0))
+    assert "0123456789abcdef" not in json.dumps(response.body)
+
+
+async def test_an_etag_that_no_header_can_carry_is_not_sent():
+    assert "If-Range" not in asking(5_000, '"\u00e9"')
+    assert asking(5_000, '"e"')["If-Range"] == '"e"'

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, BinaryIO
-from urllib.parse import quote
 
 import httpx2
 
@@ -24,7 +23,7 @@ from .client import Client, is_openai
 from .downloads import lines_of
 from .pages import pages
 from .reading import moment_of, provider_batch
-from .wire import exchange
+from .wire import exchange, path_of
 
 _KEPT = {"anchor": "created_at", "seconds": 2_592_000}
 """Thirty days, the longest that OpenAI takes: files that outlive us all the same go by themselves."""
@@ -95,7 +94,7 @@ class OpenAIBatches:
 
     async def get(self, provider_batch_id: str) -> ProviderBatch | None:
         try:
-            body = await self._get(_path("batches", provider_batch_id))
+            body = await self._get(path_of("batches", provider_batch_id))
         except ProviderRefused as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -111,7 +110,7 @@ class OpenAIBatches:
 
     async def cancel(self, provider_batch_id: str) -> None:
         try:
-            await self._post(f"{_path('batches', provider_batch_id)}/cancel")
+            await self._post(f"{path_of('batches', provider_batch_id)}/cancel")
         except ProviderRefused as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return
@@ -128,7 +127,7 @@ class OpenAIBatches:
             if not ref:
                 continue
             try:
-                await exchange(self._client.delete(_path("files", ref)))
+                await exchange(self._client.delete(path_of("files", ref)))
             except ProviderRefused as error:
                 refused = refused if error.status in _ABSENT else error
         if refused is not None:
@@ -174,7 +173,7 @@ class OpenAIBatches:
         created = None
         if input_ref:
             try:
-                file = await self._get(_path("files", input_ref))
+                file = await self._get(path_of("files", input_ref))
                 created = moment_of(file.get("created_at")) if isinstance(file, Mapping) else None
             except ProviderRefused as error:
                 if error.status not in _ABSENT:
@@ -220,11 +219,6 @@ class OpenAIBatches:
 
     async def _post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return await exchange(self._client.post(path, body))
-
-
-def _path(kind: str, id_: str) -> str:
-    """An id is one segment of a path, whatever a server puts into it."""
-    return f"/{kind}/{quote(id_, safe='')}"
 
 
 def file_name(key: SubmissionKey) -> str:

@@ -18,12 +18,12 @@ from urllib.request import getproxies
 import httpx2
 import orjson
 
-import lowtide
 from lowtide.adapters.library_logs import switch_off
-from lowtide.core.errors import Busy, ConfigError, KeyStoreAway, KeyUnreadable, LowtideError, safely_told
+from lowtide.core.errors import Busy, ConfigError, KeyStoreAway, KeyUnreadable, safely_told
 from lowtide.core.loopback import is_loopback
 
-from .guard import watch
+from .guard import network_told, watch
+from .headers import headers_of
 
 Key = Callable[[], Awaitable[str]]
 """Gives the key of the moment: asked before every request, so that a rotated one needs no new client."""
@@ -56,7 +56,7 @@ class Client:
         self._query = httpx2.QueryParams(query)
         self._key = key
         self._http = http_client
-        self._headers = _headers(os.environ)
+        self._headers = headers_of(os.environ)
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,13 +105,8 @@ class Client:
             await response.aclose()
 
     async def _send(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
-        try:
+        with network_told():
             return await self._http.send(request, stream=stream)
-        except (LowtideError, httpx2.HTTPError):
-            raise
-        except Exception as error:
-            # A transport that fails in a way of its own: the request may have been sent.
-            raise httpx2.TransportError(f"{type(error).__name__}: {error}") from error
 
     async def _request(
         self,
@@ -139,25 +134,11 @@ def build_client(*, base_url: str | None, api_key: str | Key, http_client: httpx
 
     Its query, such as Azure's ``api-version``, goes with every request. ``http_client`` replaces the one that
     ``build_http_client`` makes (tests, a simulated provider in process, a caller that closes it). Raises ConfigError as
-    that does.
+    that and ``headers_of`` do.
     """
     switch_off()
     key = _fixed(api_key or _NO_KEY) if isinstance(api_key, str) else _told(api_key)
     return Client(base_url or OPENAI_URL, key, watch(http_client or build_http_client(base_url)))
-
-
-def _headers(environment: Mapping[str, str]) -> httpx2.Headers:
-    """Return what goes with every request, by the variables that OpenAI's SDK reads: an organisation, a project, and
-    headers of one's own, which may replace the key's."""
-    headers = httpx2.Headers({"Accept": "application/json", "User-Agent": f"lowtide/{lowtide.__version__}"})
-    for header, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-        if value := environment.get(variable):
-            headers[header] = value
-    for line in environment.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.strip()] = value.strip()
-    return headers
 
 
 def awaited_its_key(error: BaseException) -> bool:

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from tempfile import TemporaryFile
 from typing import BinaryIO
-from urllib.parse import quote
 
 import httpx2
 
@@ -23,7 +22,7 @@ from lowtide.core.masking import KEY
 from . import unpacking
 from .client import Client
 from .ranges import OVERLAP, UNKNOWN_TO, asking, is_plain, total_of
-from .wire import keys_of, refusal, unreachable
+from .wire import keys_of, path_of, refusal, unreachable
 
 TRIES = 3
 """In a row that brought less than ``_PROGRESS`` of the rest."""
@@ -115,7 +114,7 @@ class _Fetch:
     @asynccontextmanager
     async def _asked(self, headers: Mapping[str, str] | None = None) -> AsyncIterator[httpx2.Response]:
         """Give the answer to a request for the file, before its body is read. Raises ProviderRefused."""
-        path = f"/files/{quote(self._file_id, safe='')}/content"
+        path = f"{path_of('files', self._file_id)}/content"
         async with self._client.stream(path, headers={"Accept": "application/binary", **(headers or {})}) as response:
             self.keys = tuple(key.encode() for key in keys_of(response.request))
             if not response.is_success:

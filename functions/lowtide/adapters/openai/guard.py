@@ -7,7 +7,9 @@ memory or disk.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import httpx2
 
@@ -43,6 +45,16 @@ def watch(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
     return client
 
 
+@contextmanager
+def network_told() -> Iterator[None]:
+    """Make an httpx2.HTTPError of what its transport lets through: a record of TLS that was garbled on the way. A fault
+    of a disk, from whose file an upload is read, stays what it is."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise httpx2.ReadError(f"TLS: {error.strerror or error}") from error
+
+
 async def _guard(response: httpx2.Response) -> None:
     """Before the body is read, and before a redirect is followed. Raises Redirected."""
     if response.has_redirect_location:
@@ -56,11 +68,17 @@ async def _guard(response: httpx2.Response) -> None:
     vars(response)["aiter_bytes"] = bounded  # httpx2 reads every body by it, and has no bound of its own
 
 
+async def _told_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    with network_told():
+        async for chunk in chunks:
+            yield chunk
+
+
 async def _bounded(response: httpx2.Response, chunks: AsyncIterator[bytes], *, fails: bool) -> AsyncGenerator[bytes]:
     """Where it is too much, a file raises TooMuch, and of any other body the rest is left where it is."""
     got, most = 0, MOST_FILE if fails else MOST_REPLY if response.is_success else MOST_REFUSAL
     packed = response.headers.get("content-encoding", "identity")
-    async for chunk in chunks:
+    async for chunk in _told_of(chunks):
         got += len(chunk)
         unpacks = packed != "identity" and got > max(UNMEASURED, response.num_bytes_downloaded * MOST_RATIO)
         if got > most or unpacks or "," in packed:  # nobody packs a body twice who means it to be read

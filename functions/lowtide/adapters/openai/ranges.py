@@ -11,6 +11,8 @@ from http import HTTPStatus
 
 import httpx2
 
+from .headers import is_header
+
 OVERLAP = 1 << 10
 """Bytes that are asked for a second time: where they differ, the server goes on somewhere else than it says."""
 
@@ -30,8 +32,8 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 def asking(start: int, etag: str | None) -> dict[str, str]:
     """Headers that ask for a file from ``start`` on, where it is still the one with this ``etag``."""
     headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
-    # A weak one does not vouch for every byte, and may not be sent here.
-    return headers if etag is None or etag.startswith("W/") else headers | {"If-Range": etag}
+    # A weak one does not vouch for every byte, and may not be sent here; one that is no ASCII no header can carry.
+    return headers if etag is None or etag.startswith("W/") or not is_header(etag) else headers | {"If-Range": etag}
 
 
 def is_plain(response: httpx2.Response) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import orjson
@@ -20,16 +21,23 @@ from lowtide.core.provider_words import code_text, message_text
 from lowtide.core.rates import believed
 
 from .guard import CUT
+from .headers import holds_key
 
 _QUOTED = re.compile(r"[\"'`]|bytearray|\bb(?=['\"])|[\r\n]")
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
 _TEXT_KEPT = 2_000
 """Characters of a body that is no JSON: enough to see what it is."""
 _REQUEST_ID_CHARACTERS = 200
 """The provider's are 36 or 40 long."""
+_NO_SEGMENTS = frozenset({"", ".", ".."})
 _TEXT_READ = 16_000
 """Bytes of it that are looked through for keys, so that none is cut in two."""
-_KEY_HEADERS = ("authorization", "api-key")
 
 
 async def exchange(sending: Awaitable[httpx2.Response]) -> Any:
@@ -41,6 +49,14 @@ async def exchange(sending: Awaitable[httpx2.Response]) -> Any:
     if not response.is_success:
         raise refusal(response)
     return json_body(response)
+
+
+def path_of(kind: str, id_: str) -> str:
+    """Return the path of a thing whose id is one segment of it, whatever a server puts into it. Raises Unreachable for
+    an id that is none."""
+    if id_ in _NO_SEGMENTS:
+        raise Unreachable(f"the provider gave the id {id_} to one of its {kind}, which no address can hold")
+    return f"/{kind}/{quote(id_, safe='')}"
 
 
 def json_body(response: httpx2.Response) -> Any:
@@ -65,7 +81,7 @@ def json_body(response: httpx2.Response) -> Any:
 
 def keys_of(request: httpx2.Request) -> tuple[str, ...]:
     """The key that a request was sent with, to be looked for in what comes back."""
-    sent = (request.headers.get(name, "").rpartition(" ")[2] for name in _KEY_HEADERS)
+    sent = (value.rpartition(" ")[2] for name, value in request.headers.items() if holds_key(name))
     return tuple(key for key in sent if len(key) >= SHORTEST)
 
 
