@@ -92,5 +92,5 @@ def _errors() -> Iterator[str]:
     for group in groups:
         pages = client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
         for line in (event["message"] for page in pages for event in page["events"]):
-            if "ERROR" in line or "Traceback" in line or "Task timed out" in line:
+            if "ERROR" in line or "Traceback" in line:
                 yield f"{group['logGroupName']}: {line}"

@@ -58,9 +58,36 @@ twice = true
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
+    """``operator`` is the environment of an operator, who has the keys of a user with the stack's policy alone."""
+
     outputs: Mapping[str, str]
     provider_url: str
+    operator: Mapping[str, str]
+
+    def lowtide(self, *arguments: str) -> Ended:
+        """The command against the stack, as the operator gives it."""
+        ended = subprocess.run(
+            [LOWTIDE, *arguments, "--stack", STACK],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            stdin=subprocess.DEVNULL,
+            env=dict(self.operator),
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     def provider(self, what: str) -> Any:
         """``billing`` or ``state`` of the simulated provider."""
@@ -76,30 +103,6 @@ class Deployment:
                 found = client.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))["Attributes"]
                 depths[output.removesuffix("Url")] = sum(int(found[name]) for name in names)
         return depths
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def lowtide(*arguments: str) -> Ended:
-    """The command against the stack, as an operator gives it."""
-    ended = subprocess.run(
-        [LOWTIDE, *arguments, "--stack", STACK],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        stdin=subprocess.DEVNULL,
-    )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 @contextmanager
@@ -124,7 +127,7 @@ def deployed(emulator: Emulator, packages: Path, scratch: Path) -> Iterator[Depl
     weather.write_text(
         WEATHER.format(key=key, stuck=STUCK_MODEL, signing=signing, webhook=_reachable(emulator, outputs["WebhookUrl"]))
     )
-    made = Deployment(outputs, provider_url)
+    made = Deployment(outputs, provider_url, _operator(outputs["OperatorPolicyArn"]))
     command = [LOWTIDE, "simulate", "--port", str(urlsplit(provider_url).port), "--scenario", weather]
     with running(command, os.environ, scratch / "provider.log"):
         wait_until("the provider answers", lambda: _silent(made), STARTING_S, 0.1)
@@ -144,6 +147,14 @@ def _create(template_url: str, parameters: Mapping[str, str]) -> dict[str, str]:
     if stack["StackStatus"] != "CREATE_COMPLETE":
         raise RuntimeError(f"the stack is {stack['StackStatus']}: {stack.get('StackStatusReason')}")
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def _operator(policy_arn: str) -> dict[str, str]:
+    client = boto3.client("iam")
+    client.create_user(UserName="operator")
+    client.attach_user_policy(UserName="operator", PolicyArn=policy_arn)
+    key = client.create_access_key(UserName="operator")["AccessKey"]
+    return {**os.environ, "AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
 
 def _reachable(emulator: Emulator, function_url: str) -> str:

@@ -55,6 +55,7 @@ def emulated(program: Path, scratch: Path) -> Iterator[Emulator]:
     # Its functions inherit what it is given, so it is given little: no setting of this shell reaches them.
     own = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     own |= {
+        "AUTH": "true",  # policies are enforced: functions have their roles, and nothing else
         "GATEWAY_PORT": str(port),
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_REGION": REGION,

@@ -7,7 +7,7 @@ it, or the template has lost it, and the entry goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from lowtide_local.stack.intrinsics import Evaluator
 
 Document = dict[str, Any]
+BATCHES = {"sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 MAIN, ALARMS = "template.yaml", "infra/alarms.yaml"
 
 
@@ -77,9 +78,60 @@ def _texts_for_numbers(document: Document, given: Given) -> int:
         for resource in document["Resources"].values()
         if resource["Type"] == "AWS::Lambda::EventSourceMapping"
     ]
-    for scaling in scalings:
+    references = [scaling for scaling in scalings if not isinstance(scaling["MaximumConcurrency"], int)]
+    for scaling in references:
         scaling["MaximumConcurrency"] = int(evaluator.value(scaling["MaximumConcurrency"]))
-    return len(scalings)
+    return len(references)
+
+
+def _arn_of_secret(document: Document, _: Given) -> int:
+    return _replace(document, {"Ref": "ProviderSecret"}, {"Fn::GetAtt": ["ProviderSecret", "Id"]})
+
+
+def _stack_by_name(document: Document, _: Given) -> int:
+    by_name = "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/${AWS::StackName}/*"
+    return _replace(document["Resources"]["OperatorPolicy"], {"Ref": "AWS::StackId"}, {"Fn::Sub": by_name})
+
+
+def _replace(document: Document, old: Document, new: Document) -> int:
+    text = json.dumps(document)
+    document.update(json.loads(text.replace(json.dumps(old), json.dumps(new))))
+    return text.count(json.dumps(old))
+
+
+def _tls_only(document: Document, _: Given) -> int:
+    found = 0
+    for name, resource in list(document["Resources"].items()):
+        if resource["Type"] in {"AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"}:
+            policy = resource["Properties"]["PolicyDocument"]
+            kept = [each for each in policy["Statement"] if each.get("Sid") != "TlsOnly"]
+            found += len(policy["Statement"]) - len(kept)
+            policy["Statement"] = kept
+            if not any("Sid" in each for each in kept):
+                del document["Resources"][name]
+    return found
+
+
+def _batch_actions(document: Document, _: Given) -> int:
+    found = 0
+    for resource in document["Resources"].values():
+        for statement in _statements(resource):
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            batches = [f"{action}Batch" for action in actions if action in BATCHES]
+            statement["Action"] = [*actions, *batches]
+            found += len(batches)
+    return found
+
+
+def _statements(resource: Document) -> Iterator[Document]:
+    """Statements of a role's or a managed policy; those that depend on a condition are inside an ``Fn::If``."""
+    properties = resource.get("Properties", {})
+    documents = [each["PolicyDocument"] for each in properties.get("Policies", [])]
+    if resource["Type"] == "AWS::IAM::ManagedPolicy":
+        documents.append(properties["PolicyDocument"])
+    for document in documents:
+        for statement in document["Statement"]:
+            yield from (each for each in statement.get("Fn::If", [statement]) if "Action" in each)
 
 
 def _packages_beside_the_code(document: Document, given: Given) -> int:
@@ -130,6 +182,25 @@ PATCHES = (
         "Ref gives the text of a Number parameter, and its SQS poller compares text with a number and stops",
         _texts_for_numbers,
     ),
+    Patch(
+        MAIN,
+        "Ref of the provider's secret",
+        "Ref gives a secret's name in place of its ARN, which is what the roles may read",
+        _arn_of_secret,
+    ),
+    Patch(
+        MAIN,
+        "the operator's stack by its ID",
+        "DescribeStacks asks for stack/NAME/*, where AWS asks for the ID of the stack that it has found",
+        _stack_by_name,
+    ),
+    Patch(
+        MAIN,
+        "SQS actions in batches",
+        "it asks for sqs:SendMessageBatch and its like, which IAM does not have: sqs:SendMessage covers both",
+        _batch_actions,
+    ),
+    Patch(MAIN, "policies that refuse HTTP", "it is spoken to over HTTP here", _tls_only),
     Patch(
         MAIN,
         "packages in the functions' zip",

@@ -61,9 +61,9 @@ def keys(tasks: Sequence[Task]) -> set[tuple[str, str]]:
 
 
 def first_wave() -> list[str]:
-    """Message bodies: LOW in packs of ten, but for some alone; CRITICAL and HIGH one by one; all that is bad."""
+    """Message bodies: LOW in packs of ten, but for some alone; the other tiers one by one; all that is bad."""
     packs = [LOW[start : start + 10] for start in range(20, len(LOW), 10)]
-    lone = [*CRITICAL, *HIGH, *STUCK, *HELD, *LOW[:20], *LINES]
+    lone = [*CRITICAL, *HIGH, *NORMAL, *STUCK, *HELD, *LOW[:20], *LINES]
     poisoned = [*AMONG_THE_BAD[:2], POISON, *AMONG_THE_BAD[2:]]
     messages = [*lone, *({"tasks": pack} for pack in packs), {"tasks": poisoned}]
     return [*(_text(message) for message in messages), *MALFORMED]
@@ -73,12 +73,6 @@ def second_wave() -> list[str]:
     """What is in flight when the functions are killed, behind an answered task sent again, and another of its name."""
     changed = _task(HIGH[0]["task_id"], "email_draft", mark="Something else.")
     return [_text(message) for message in (HIGH[0], changed, *IN_FLIGHT)]
-
-
-def third_wave() -> list[str]:
-    """NORMAL, once the killed functions' work is done. What its consumer has in hand when it is killed, or a second copy
-    of what it is calling, comes back minutes later."""
-    return [_text(task) for task in NORMAL]
 
 
 def send(queue_url: str, bodies: Sequence[str]) -> None:
