@@ -7,6 +7,8 @@ RUN := $(UV) run --no-sync --quiet
 READY := .venv/.ready
 # The SAM CLI pins versions of its own, so it has an environment of its own. SAM=sam takes the one on the PATH.
 SAM := $(UV) tool run --quiet --from aws-sam-cli==1.170.0 sam
+# The emulator of `make e2e` pins versions of its own as well; so do the functions that it runs.
+MINISTACK := ministack==1.5.33
 # What is deployed, from uv.lock. Versions only: sam build fetches the arm64 wheels by name and version, so hashes here
 # would promise a check that is not made.
 REQUIREMENTS := { echo '\# Exported from uv.lock: make requirements'; \
@@ -22,10 +24,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-calls lint types layers template requirements requirements-check schema prices check clean
+.PHONY: help demo test e2e build sweep sweep-rules sweep-consumer fuzz bench-memory bench-bounds bench-auto bench-pace bench-outage bench-flood bench-fair bench-flex bench-calls lint types layers template requirements requirements-check schema prices check clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## a simulated day of traffic in seconds, crashes included (ARGS="--seed 7")
 	@$(RUN) lowtide demo $(ARGS)
@@ -77,6 +79,9 @@ bench-flex: $(READY)  ## a day of NORMAL with flex gone a third of the time: its
 bench-calls: $(READY)  ## what a call costs the processor, beside OpenAI's SDK (ARGS="--calls 500")
 	@$(UV) run --frozen --quiet --with 'openai[aiohttp]' python -m bench.calls $(ARGS)
 
+e2e: $(READY) .e2e/ministack/.ready .e2e/packages/.ready  ## the template that is deployed, on an emulator of AWS and a wall clock: 300 tasks, kills, orders
+	@$(RUN) python -m tests.e2e --ministack .e2e/ministack/bin/ministack --packages .e2e/packages --logs .e2e
+
 build: export SAM_CLI_TELEMETRY := 0
 build: $(filter .uv/bin/uv,$(UV))  ## what is deployed: sam build, for arm64 and Python 3.13, into .aws-sam/ (cached)
 	@python=$$(.ci/python 3.13) && PATH="$$(dirname "$$python"):$$PATH" $(SAM) build
@@ -109,14 +114,25 @@ prices: $(READY)  ## rewrites the price table (LITELLM=model_prices_and_context_
 	@$(UV) run --frozen --quiet --with genai-prices python -m lowtide_local.pricing \
 	    --litellm "$(LITELLM)" --litellm-version "$(LITELLM_VERSION)"
 
-check: lint types layers template requirements-check test sweep  ## everything that CI runs
+check: lint types layers template requirements-check test sweep e2e  ## everything that CI runs, and e2e
 
 clean:  ## removes what make and the tools made
-	rm -rf .venv .uv out dist .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .uv .e2e out dist .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Again only when the lock or the project's own settings changed.
 $(READY): pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
 	@python=$$(.ci/python) && $(UV) sync --frozen --quiet --python "$$python"
+	@touch $@
+
+.e2e/ministack/.ready: $(READY) Makefile
+	@$(UV) venv --quiet --clear --python .venv/bin/python .e2e/ministack
+	@$(UV) pip install --quiet --python .e2e/ministack/bin/python '$(MINISTACK)'
+	@touch $@
+
+.e2e/packages/.ready: .e2e/ministack/.ready functions/requirements.txt
+	@rm -rf .e2e/packages
+	@$(UV) pip install --quiet --compile-bytecode --python .e2e/ministack/bin/python --target .e2e/packages \
+	    --requirement functions/requirements.txt
 	@touch $@
 
 .uv/bin/uv: uv.lock

@@ -57,11 +57,11 @@ def test_every_relative_link_in_the_docs_leads_somewhere():
 
 
 def test_every_make_target_that_the_docs_name_exists():
-    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    targets = set(re.findall(r"(?m)^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
     named = {
         target
         for page in pages()
-        for pair in re.findall(r"`make ([a-z-]+)|^make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for pair in re.findall(r"`make ([a-z0-9-]+)|^make ([a-z0-9-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
         for target in pair
         if target
     }
