@@ -48,6 +48,8 @@ class Function:
     sources: tuple[QueueSource, ...]
     schedules_s: tuple[int, ...]
     """Seconds between runs, one entry per schedule."""
+    role: str = ""
+    """The logical id of its role; empty where the template leaves it to SAM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def _function(name: str, own: Mapping[str, Any], shared: Mapping[str, Any], eval
         schedules_s=tuple(
             _rate_s(event["Properties"]["ScheduleExpression"]) for event in events if event["Type"] == "ScheduleV2"
         ),
+        role=own["Role"]["Fn::GetAtt"][0] if "Role" in own else "",
     )
 
 

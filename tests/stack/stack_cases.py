@@ -132,4 +132,6 @@ class Stage:
         return coded
 
     def close(self) -> None:
+        """At the end of every test: whatever the functions did, their roles in the template allow it."""
         asyncio.run(self.line.client.aclose())
+        assert [str(each) for each in self.stack.roles.refused] == []

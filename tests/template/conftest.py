@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-import samtranslator.translator.transform as sam
+from sam_transform import transformed_with
 
 from lowtide_local.stack.intrinsics import read_yaml
 from lowtide_local.stack.template import Template, load
@@ -44,29 +43,7 @@ def staged(template: Template) -> dict[str, Any]:
     return transformed_with(template, {"TrafficShift": "Canary10Percent5Minutes"})
 
 
-def transformed_with(template: Template, parameters: dict[str, str]) -> dict[str, Any]:
-    class NoManagedPolicies:
-        def load(self) -> dict[str, str]:
-            return {}
-
-    document = deepcopy(dict(template.document))  # the transform writes into what it is given
-    # `sam package` uploads what is local; the transform that runs in AWS sees buckets.
-    resources = {
-        name: _uploaded(resource) if resource["Type"] == "AWS::Serverless::Application" else resource
-        for name, resource in document["Resources"].items()
-    }
-    document["Resources"] = resources
-    document["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-        return sam.transform(document, parameters, NoManagedPolicies())
-
-
 @pytest.fixture(scope="session")
 def deployed(transformed: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The transformed template's resources, by logical id."""
     return transformed["Resources"]
-
-
-def _uploaded(application: dict[str, Any]) -> dict[str, Any]:
-    return application | {"Properties": application["Properties"] | {"Location": "https://s3.amazonaws.com/bucket/key"}}
