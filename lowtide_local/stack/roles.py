@@ -86,7 +86,7 @@ class Roles:
     the stack's own calls."""
 
     def __init__(self, callers: Mapping[str, Sequence[Grant]]) -> None:
-        self._callers = callers
+        self.callers = dict(callers)
         self.calls: set[Call] = set()
         self.refused: list[Call] = []
         self._caller: str | None = None
@@ -123,32 +123,37 @@ class Roles:
 
     def _judge(self, call: Call, operation: str) -> None:
         self.calls.add(call)
-        if not any(grant.allows(call.need) for grant in self._callers.get(call.caller, ())):
+        if not any(grant.allows(call.need) for grant in self.callers.get(call.caller, ())):
             self.refused.append(call)
             fault: Any = {"Code": "AccessDenied", "Message": f"no identity-based policy allows it: {call}"}
             raise ClientError({"Error": fault, "ResponseMetadata": _FORBIDDEN}, operation)
 
 
 def roles_in(template: Template, physical: Mapping[str, str], region: str) -> Roles:
-    """The roles of the template's functions, in force under the functions' names."""
+    """In force under their functions' names, and beside them the template's managed policies under their own."""
     evaluator = evaluator_of(template.document, template.parameters, physical, region)
     granted = grants_of(template.document["Resources"], evaluator)
-    return Roles({name: granted.get(function.role, []) for name, function in template.functions.items()})
+    functions = {name: granted.get(function.role, []) for name, function in template.functions.items()}
+    return Roles(granted | functions)
 
 
 def evaluator_of(
     document: Mapping[str, Any], parameters: Mapping[str, str], physical: Mapping[str, str], region: str
 ) -> Evaluator:
-    """An evaluator that knows the ARNs of the data plane. ``physical`` is what Ref gives, by logical id."""
+    """An evaluator that knows the ARNs of what policies name. ``physical`` is what Ref gives, by logical id."""
     known = {"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": ACCOUNT, **physical}
     for name, reference in physical.items():
-        match document["Resources"][name]["Type"]:
+        match document["Resources"].get(name, {}).get("Type"):
             case "AWS::SQS::Queue":
                 known[f"{name}.Arn"] = queue_arn(reference, region)
             case "AWS::DynamoDB::Table":
                 known[f"{name}.Arn"] = table_arn(reference, region)
             case "AWS::S3::Bucket":
                 known[f"{name}.Arn"] = bucket_arn(reference)
+            case "AWS::Lambda::Function":
+                known[f"{name}.Arn"] = f"arn:aws:lambda:{region}:{ACCOUNT}:function:{reference}"
+            case "AWS::Logs::LogGroup":
+                known[f"{name}.Arn"] = f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{reference}:*"
             case _:
                 pass
     return Evaluator(document, parameters, known)
@@ -160,7 +165,7 @@ def _granted(role: str, statement: Mapping[str, Any]) -> Iterator[Grant]:
     keys = _partition_keys(role, statement)
     for action in _as_list(statement["Action"]):
         for resource in _as_list(statement["Resource"]):
-            # A log group is known to a deployment alone, and no client of ours names one.
+            # What only a deployment knows, as a log group: no client of ours names it.
             pattern = resource if isinstance(resource, str) else f"unresolved {resource}"
             yield Grant(role, statement.get("Sid", ""), action, pattern, keys)
 
