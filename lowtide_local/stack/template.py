@@ -129,7 +129,7 @@ def _function(name: str, own: Mapping[str, Any], shared: Mapping[str, Any], eval
         name=name,
         handler=own["Handler"],
         timeout_s=int(own.get("Timeout", shared.get("Timeout", _LAMBDA_TIMEOUT_S))),
-        memory_mb=int(own.get("MemorySize", shared.get("MemorySize", _LAMBDA_MEMORY_MB))),
+        memory_mb=int(evaluator.value(own.get("MemorySize", shared.get("MemorySize", _LAMBDA_MEMORY_MB)))),
         environment=evaluator.value(variables),
         sources=tuple(_source(event["Properties"]) for event in events if event["Type"] == "SQS"),
         schedules_s=tuple(

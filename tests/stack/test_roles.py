@@ -48,6 +48,7 @@ EVERYTHING = {
     "EventBusArn": BUS,
     "StateMachineArns": MACHINE,
     "RoutesParameter": ROUTES,
+    "Tracing": "Active",
 }
 HOOK = {"WebhookSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:hook"}
 REFUSED = "[sim:refuse]"
@@ -59,6 +60,8 @@ USED_BY_LAMBDA = {
     ("sqs:SendMessage", "TellMissedRuns"): "Lambda sends the event of a run that failed",
     ("logs:CreateLogStream", "Log"): "Lambda writes what a function prints",
     ("logs:PutLogEvents", "Log"): "the same",
+    ("xray:PutTraceSegments", "Trace"): "Lambda sends its segments",
+    ("xray:PutTelemetryRecords", "Trace"): "the same",
     ("s3:AbortMultipartUpload", "GiveUpUploads"): "the SDK gives up an upload of which a part failed",
 }
 """Rights that no handler uses by itself, each with its reason."""

@@ -7,7 +7,12 @@ from deployed_resources import as_list, of_type
 
 from lowtide.adapters.aws import ledger, levels, parameter
 
-NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData", "lambda:GetAccountSettings"}
+NO_NARROWER_RESOURCE = {
+    "cloudwatch:GetMetricData",
+    "lambda:GetAccountSettings",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+}
 """Actions for which AWS knows no resource."""
 PROVIDER_CALLERS = {"ConsumerRole", "AssemblerRole", "PollerRole"}
 
