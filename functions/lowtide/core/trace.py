@@ -22,11 +22,12 @@ def current() -> str | None:
 @contextmanager
 def traced(traceparent: str | None) -> Iterator[None]:
     """Within it, what is logged bears this trace, or none."""
-    before = _traceparent.set(traceparent)
+    before = _traceparent.get()
+    _traceparent.set(traceparent)
     try:
         yield
     finally:
-        _traceparent.reset(before)
+        _traceparent.set(before)  # not reset: a coroutine that is given up may be unwound in another context
 
 
 def traced_from_here(traceparents: Iterable[str | None]) -> None:
