@@ -50,7 +50,7 @@ _Loader.add_multi_constructor("!", _long_form)
 
 class Evaluator:
     """Evaluates values of one template under its parameters and ``known``: what ``Ref`` gives for a resource or a
-    pseudo parameter."""
+    pseudo parameter, and what ``GetAtt`` gives under ``Resource.Attribute``."""
 
     def __init__(
         self, document: Mapping[str, Any], parameters: Mapping[str, str], known: Mapping[str, str] | None = None
@@ -92,6 +92,8 @@ class Evaluator:
         match function, argument:
             case "Ref", str(name):
                 return self._refs.get(name, {"Ref": name})
+            case "Fn::GetAtt", [str(name), str(attribute)]:
+                return self._refs.get(f"{name}.{attribute}", {"Fn::GetAtt": [name, attribute]})
             case "Condition", str(name):
                 return self.condition(name)
             case "Fn::If", [str(name), then, otherwise]:

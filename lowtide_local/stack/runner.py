@@ -31,6 +31,7 @@ from .containers import Container, Invocation
 from .delivery import scheduled_event
 from .hands import Hands, standing_still
 from .queues import MotoQueue
+from .roles import Roles, roles_in
 from .sources import EventSource, Schedule
 from .strict_sqs import strict_sqs
 from .template import Template, load, transform
@@ -80,9 +81,11 @@ class Stack:
         hands: Hands,
         outside: wiring.Outside,
         by_hand: Collection[str],
+        roles: Roles,
     ) -> None:
         self.template = template
         self.physical = physical
+        self.roles = roles
         self.invoked: Counter[str] = Counter()
         self.runs: list[Run] = []
         self.failures: list[tuple[str, BaseException]] = []
@@ -142,7 +145,8 @@ class Stack:
 
     def kill(self, invocation: Invocation) -> None:
         """As if its machine had gone."""
-        invocation.kill()
+        invocation.doom()
+        self._wake(invocation)
         self._reap()
 
     def wait(self, seconds: float) -> None:
@@ -186,13 +190,18 @@ class Stack:
         self._hands.turn_to(moment)
         for invocation, _ in sorted(self._under_way, key=lambda pair: pair[0].due):
             if invocation.due <= moment:
-                invocation.wake()
+                self._wake(invocation)
         self._reap()
         for source in self._sources:
             due = source.due(moment)
             if due is not None and due <= moment:
-                source.deliver(self.start)
+                with self.roles.acting(source.function):
+                    source.deliver(self.start)
         return True
+
+    def _wake(self, invocation: Invocation) -> None:
+        with self.roles.acting(invocation.container.function.name):
+            invocation.wake()
 
     def _reap(self) -> None:
         ended = [pair for pair in self._under_way if pair[0].ended]
@@ -203,7 +212,8 @@ class Stack:
             self.runs.append(Run(function, invocation.began, self.now, invocation.error is not None))
             if invocation.error is not None:
                 self.failures.append((function, invocation.error))
-            then(invocation)
+            with self.roles.acting(function):  # an event source deletes what was answered
+                then(invocation)
 
     def _container(self, function: str) -> Container:
         """One that is free, and has not been killed; else a new one."""
@@ -242,7 +252,10 @@ def deployed(
         # The secret first: the template takes its ARN.
         secret = boto3.client("secretsmanager").create_secret(Name="provider", SecretString="simulated")
         loaded = load(template, {"ProviderSecretArn": secret["ARN"], **DEFAULTS, **(parameters or {})})
-        stack = Stack(loaded, _create(loaded), hands, outside, by_hand)
+        physical = _create(loaded)
+        roles = roles_in(loaded, physical, REGION)
+        held.enter_context(roles.in_force())
+        stack = Stack(loaded, physical, hands, outside, by_hand, roles)
         held.callback(stack.close)
         yield stack
 

@@ -20,7 +20,7 @@ class EventSource:
     """One event source mapping."""
 
     def __init__(self, function: Function, source: QueueSource, queue: MotoQueue, region: str) -> None:
-        self._function = function
+        self.function = function.name
         self._source = source
         self._queue = queue
         self._region = region
@@ -47,7 +47,7 @@ class EventSource:
         if messages:
             self._at_work += 1
             event = sqs_event(messages, self._queue.arn, self._region)
-            start(self._function.name, event, lambda invocation: self._delivered(messages, invocation))
+            start(self.function, event, lambda invocation: self._delivered(messages, invocation))
 
     def _delivered(self, messages: Sequence[Mapping[str, Any]], invocation: Invocation) -> None:
         """What failed is not deleted: it keeps the visibility that it has."""
@@ -63,7 +63,7 @@ class Schedule:
     """Fires first one period after the deployment."""
 
     def __init__(self, function: Function, period_s: int, hands: Hands, region: str) -> None:
-        self._function = function
+        self.function = function.name
         self._period = timedelta(seconds=period_s)
         self._region = region
         self._next = hands.now + self._period
@@ -75,4 +75,4 @@ class Schedule:
     def deliver(self, start: Start) -> None:
         """Whether the run before has ended is nobody's question. A run that fails is left to the next one."""
         moment, self._next = self._next, self._next + self._period
-        start(self._function.name, scheduled_event(self._function.name, moment, self._region), lambda _: None)
+        start(self.function, scheduled_event(self.function, moment, self._region), lambda _: None)

@@ -48,6 +48,8 @@ class Function:
     sources: tuple[QueueSource, ...]
     schedules_s: tuple[int, ...]
     """Seconds between runs, one entry per schedule."""
+    role: str = ""
+    """The logical id of its role; empty where the template leaves it to SAM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,13 @@ def _function(name: str, own: Mapping[str, Any], shared: Mapping[str, Any], eval
         name=name,
         handler=own["Handler"],
         timeout_s=int(own.get("Timeout", shared.get("Timeout", _LAMBDA_TIMEOUT_S))),
-        memory_mb=int(own.get("MemorySize", shared.get("MemorySize", _LAMBDA_MEMORY_MB))),
+        memory_mb=int(evaluator.value(own.get("MemorySize", shared.get("MemorySize", _LAMBDA_MEMORY_MB)))),
         environment=evaluator.value(variables),
         sources=tuple(_source(event["Properties"]) for event in events if event["Type"] == "SQS"),
         schedules_s=tuple(
             _rate_s(event["Properties"]["ScheduleExpression"]) for event in events if event["Type"] == "ScheduleV2"
         ),
+        role=own["Role"]["Fn::GetAtt"][0] if "Role" in own else "",
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import StringIO
 
@@ -9,7 +10,7 @@ import pytest
 from lowtide_local.cli import main as command
 from lowtide_local.operate import desk
 from lowtide_local.stack.runner import STACK
-from tests.stack.stack_cases import files_read_once, low, pack, stages, task
+from tests.stack.stack_cases import OPEN, files_read_once, low, pack, stages, task
 
 DIES = "[sim:refuse]"
 
@@ -70,7 +71,8 @@ class Terminal(StringIO):
 
 @pytest.fixture
 def lowtide(monkeypatch, capsys):
-    """The command in this process, where the fake AWS is, against the stack that was made."""
+    """The command in this process, where the fake AWS is, against the stack that was made. It may do what the
+    operator's policy allows, and nothing else."""
     monkeypatch.setattr(command, "treat_terminate_as_interrupt", lambda: None)
     monkeypatch.setattr(desk, "THREADS", 1)  # moto's queues bear one call at a time
     monkeypatch.setenv("COLUMNS", "200")
@@ -81,7 +83,8 @@ def lowtide(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdin", StringIO() if answer is None else Terminal(answer + "\n"))
         capsys.readouterr()
         try:
-            command.main()
+            with OPEN[-1].stack.roles.acting("OperatorPolicy") if OPEN else nullcontext():
+                command.main()
             code = 0
         except SystemExit as end:
             code = end.code or 0

@@ -95,7 +95,8 @@ def test_a_misspelt_batch_is_no_task(stage, lowtide):
 
 def test_the_routes_of_the_deployment_hold_and_a_reply_that_cannot_be_sent_is_told(stage, lowtide):
     gone = "https://sqs.eu-central-1.amazonaws.com/123456789012/gone"
-    played = stage(parameters={"RoutesParameter": "/lowtide/routes"})
+    arn = "arn:aws:sqs:eu-central-1:123456789012:gone"
+    played = stage(parameters={"RoutesParameter": "/lowtide/routes", "ReplyQueueArns": arn})
     routes = ROUTES.read_text(encoding="utf-8").replace("reply_to = []", f'reply_to = ["{gone}"]')
     boto3.client("ssm").put_parameter(Name="/lowtide/routes", Value=routes, Type="String", Tier="Advanced")
     played.send(low("l", reply_to=gone))

@@ -29,6 +29,8 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 START = datetime(2026, 11, 2, 10, tzinfo=UTC)
 
 SENDING = Callable[..., "Stage"]
+OPEN: list[Stage] = []
+"""The stages that are there at the moment."""
 
 
 @contextmanager
@@ -56,6 +58,7 @@ def stages() -> Iterator[SENDING]:
             given = {"metrics": metrics, **options}
             stack = held.enter_context(deployed(TEMPLATE, start=START, http_client=line.client, **given))
             made = Stage(stack, line, metrics)
+            OPEN.append(made)
             held.callback(made.close)
             return made
 
@@ -132,4 +135,7 @@ class Stage:
         return coded
 
     def close(self) -> None:
+        """At the end of every test: whatever functions and operators did, the template's policies allow it."""
+        OPEN.remove(self)
         asyncio.run(self.line.client.aclose())
+        assert [str(each) for each in self.stack.roles.refused] == []

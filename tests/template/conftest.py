@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sam_transform import transformed_with
 
 from lowtide_local.stack.intrinsics import read_yaml
 from lowtide_local.stack.template import Template, load
-from tests.template import sam_transform
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,10 +41,6 @@ def transformed(template: Template) -> dict[str, Any]:
 def staged(template: Template) -> dict[str, Any]:
     """The same, where changes reach the functions in stages."""
     return transformed_with(template, {"TrafficShift": "Canary10Percent5Minutes"})
-
-
-def transformed_with(template: Template, parameters: dict[str, str]) -> dict[str, Any]:
-    return sam_transform.transformed(template.document, parameters)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import samtranslator.translator.transform as sam
 
+from lowtide_local.stack.template import Template
+
 REGION = "eu-west-1"
 
 
@@ -34,3 +36,8 @@ def transformed(
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_DEFAULT_REGION", REGION)
         return sam.transform(own, dict(parameters), _NoManagedPolicies())
+
+
+def transformed_with(template: Template, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The document that CloudFormation gets of it; ``parameters`` are those that are not left at their defaults."""
+    return transformed(template.document, parameters)

@@ -272,7 +272,7 @@ def test_the_topic_is_encrypted_with_a_key_that_cloudwatch_may_use():
 
 def test_every_alarm_has_an_entry_in_the_runbook(alarms, template):
     alarms = alarms | of_type(template.document["Resources"], "AWS::CloudWatch::Alarm")
-    runbook = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    _, runbook = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("\n# Runbook\n")
     entries = dict(re.findall(r"^### (\w+)\n(.*?)(?=^###|\Z)", runbook, re.DOTALL | re.MULTILINE))
     named = {
         name: re.search(r"Runbook: (\w+)$", alarm["Properties"]["AlarmDescription"]["Fn::Sub"])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from deployed_resources import as_list, of_type
 
 from lowtide.adapters.aws import ledger, levels, parameter
 
-NO_NARROWER_RESOURCE = {"cloudwatch:GetMetricData"}
+NO_NARROWER_RESOURCE = {
+    "cloudwatch:GetMetricData",
+    "lambda:GetAccountSettings",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+}
 """Actions for which AWS knows no resource."""
 PROVIDER_CALLERS = {"ConsumerRole", "AssemblerRole", "PollerRole"}
 
@@ -58,18 +64,46 @@ def test_only_functions_that_call_the_provider_read_its_key(deployed):
     assert readers == dict.fromkeys(PROVIDER_CALLERS, provider_key) | {"WebhookRole": {"Ref": "WebhookSecretArn"}}
 
 
-def operator_statements(deployed):
-    [policy] = of_type(deployed, "AWS::IAM::ManagedPolicy").values()
-    written = policy["Properties"]["PolicyDocument"]["Statement"]
+def policy_statements(deployed, policy):
+    written = deployed[policy]["Properties"]["PolicyDocument"]["Statement"]
     return [s["Fn::If"][1] if "Fn::If" in s else s for s in written]
 
 
-def test_an_operator_reaches_this_deployment_alone_and_neither_its_keys_nor_the_deleting_of_anything(deployed):
-    for statement in operator_statements(deployed):
+def operator_statements(deployed):
+    return policy_statements(deployed, "OperatorPolicy")
+
+
+@pytest.mark.parametrize("policy", ["OperatorPolicy", "RunbookPolicy", "MaintainerPolicy"])
+def test_people_reach_this_deployment_alone_and_read_no_key(deployed, policy):
+    for statement in policy_statements(deployed, policy):
         actions = as_list(statement["Action"])
-        assert not any("*" in action or "Delete" in action or "Purge" in action for action in actions)
-        assert not any(action.startswith("secretsmanager:") or action == "dynamodb:Scan" for action in actions)
-        assert "*" not in as_list(statement["Resource"])
+        assert not any("*" in action for action in actions)
+        assert not {"secretsmanager:GetSecretValue", "dynamodb:Scan"}.intersection(actions)
+        if not NO_NARROWER_RESOURCE.issuperset(actions):
+            assert "*" not in as_list(statement["Resource"])
+
+
+def test_operators_delete_messages_that_are_only_copies_and_nothing_else(deployed):
+    deleting = [
+        (action, resource)
+        for policy in ("OperatorPolicy", "RunbookPolicy")
+        for statement in policy_statements(deployed, policy)
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+        if any(word in action for word in ("Delete", "Purge", "Remove", "Abort"))
+    ]
+    assert deleting == [
+        ("sqs:DeleteMessage", {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+        ("sqs:DeleteMessage", {"Fn::GetAtt": ["MissedRunsQueue", "Arn"]}),
+        ("sqs:PurgeQueue", {"Fn::GetAtt": ["MissedRunsQueue", "Arn"]}),
+    ]
+
+
+def test_only_maintainers_write_routes_keys_and_queues(deployed):
+    writing = {"ssm:PutParameter", "secretsmanager:PutSecretValue", "sqs:SetQueueAttributes"}
+    for policy, allowed in (("OperatorPolicy", set()), ("RunbookPolicy", set()), ("MaintainerPolicy", writing)):
+        actions = {a for statement in policy_statements(deployed, policy) for a in as_list(statement["Action"])}
+        assert actions & writing == allowed
 
 
 def test_only_operators_find_dead_tasks(deployed):
@@ -92,7 +126,8 @@ def test_whoever_rescues_may_send_to_normal_carry_what_is_too_large_and_ask_the_
     for name in ("AssemblerRole", "PollerRole"):
         granted = {statement["Sid"]: statement["Resource"] for statement in statements(roles[name])}
         assert granted["Rescue"] == {"Fn::GetAtt": ["NormalQueue", "Arn"]}
-        assert {"Fn::Sub": "${Bucket.Arn}/carried/*"} in granted["KeepWorkAndAnswers"]
+        kept = granted["KeepWork" if name == "AssemblerRole" else "KeepWorkAndAnswers"]
+        assert {"Fn::Sub": "${Bucket.Arn}/carried/*"} in kept
         assert {"Fn::Sub": "${Bucket.Arn}/history/*"} in granted["ReadWork"]
     poller = {statement["Sid"]: statement["Resource"] for statement in statements(roles["PollerRole"])}
     assert {"Fn::Sub": "${Bucket.Arn}/history/*"} in poller["KeepWorkAndAnswers"]
@@ -250,10 +285,10 @@ def test_the_poller_alone_takes_what_is_stranded_and_no_function_adds_to_it(depl
 
 def test_the_poller_alone_keeps_lines_that_it_cannot_use_and_no_function_reads_them(deployed):
     raw = {"Fn::Sub": "${Bucket.Arn}/raw/*"}
-    allowed = {
-        name: as_list(statement["Action"])
+    allowed = [
+        (name, statement["Action"])
         for name, role in lambda_roles(deployed).items()
         for statement in statements(role)
         if raw in as_list(statement["Resource"])
-    }
-    assert allowed == {"PollerRole": ["s3:PutObject", "s3:AbortMultipartUpload"]}
+    ]
+    assert allowed == [("PollerRole", "s3:PutObject"), ("PollerRole", "s3:AbortMultipartUpload")]

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from . import trace
 from .bodies import RULES, check_body
 from .envelopes import DEEPEST, foreign, is_envelope, opened
 from .errors import Refused
@@ -168,7 +169,7 @@ class TaskMessage(_Message):
         None, description="a text; it is recorded and decides nothing", json_schema_extra={"format": "date-time"}
     )
     retry_count: Any = Field(None, description="anything; it is ignored")
-    traceparent: Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = Field(
+    traceparent: Annotated[str, Field(pattern=trace.PATTERN)] | None = Field(
         None, description="a W3C trace context, such as 00-<32 hex digits>-<16 hex digits>-01, or leave it out"
     )
     reply_to: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(

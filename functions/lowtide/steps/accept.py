@@ -20,6 +20,7 @@ from lowtide.core.refusals import RefusalCode
 from lowtide.core.returns import away_s
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tiers import Tier
+from lowtide.core.trace import traced, traceparent_of
 from lowtide.ports import Message, System
 
 from .apart import apart
@@ -198,7 +199,8 @@ def _refuse(system: System, intake: Intake, origin: str, raw: Any, refusal: Refu
     intake.refused.append((origin, letter))
     if token is not None:
         intake.callbacks.append(refused(token, letter))
-    system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)
+    with traced(traceparent_of(raw)):
+        system.metrics.log("task_refused", code=refusal.code, field=refusal.field, origin=origin)
 
 
 def _let_in(system: System, judged: Sequence[Judged], intake: Intake) -> list[Judged]:

@@ -12,6 +12,7 @@ from lowtide.core.returns import away_s
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import TaskRow
 from lowtide.core.tiers import Tier
+from lowtide.core.trace import traced, traced_from_here
 from lowtide.ports import Message, System
 
 from .ahead import in_cheap_hours
@@ -124,6 +125,7 @@ class _Reader:
             delivery = Delivery.unreadable(message, str(error), self._system.clock.now())
             await self._system.offload(lambda: deliver(self._system, f"message/{message.id}", [delivery]))
             return Ended()
+        traced_from_here(task.traceparent for task in tasks)
         seen = await self._seen(message, tasks)
         tell: Telling = Coalescer(lambda deliveries: told(self._system, deliveries), self._system.offload)
         each = enumerate(zip(tasks, seen, strict=True))
@@ -151,8 +153,9 @@ class _Reader:
         cannot be told, it is as if it had failed: the message comes again, and the task needs no other call.
         """
         where = f"{message.id}/{place}"
-        ended = await self._caller.task(task, where, seen, receives=message.receives, beside=beside)
-        return ended if ended.delivery is None else replace(ended, delivery=await tell(ended.delivery))
+        with traced(task.traceparent):
+            ended = await self._caller.task(task, where, seen, receives=message.receives, beside=beside)
+            return ended if ended.delivery is None else replace(ended, delivery=await tell(ended.delivery))
 
     def _away_s(self, message: Message, wait_s: float, waiting: Sequence[AcceptedTask]) -> float:
         """Whatever a message is given back for, SQS counts: it must not come to its last receive by waiting."""

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, cast
 
 from lowtide.core.errors import Unfinished
 from lowtide.core.tasks import Decision, TaskEvent, TaskRow
+from lowtide.core.trace import untraced
 from lowtide.ports import Change, Offload
 
 Item = TypeVar("Item")
@@ -32,7 +33,7 @@ class Coalescer(Generic[Item, Outcome]):
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush())
+            self._flusher = asyncio.create_task(self._flush(), context=untraced())
         return await future
 
     async def _flush(self) -> None:

@@ -16,6 +16,7 @@ from lowtide.core.errors import Contended
 from lowtide.core.outcomes import jitter
 from lowtide.core.pace_events import Held
 from lowtide.core.task import AcceptedTask
+from lowtide.core.trace import untraced
 from lowtide.ports import Clock
 
 SLICE_S = 1.0
@@ -133,7 +134,7 @@ class Line:
         future: asyncio.Future[Moment | Wait] = asyncio.get_running_loop().create_future()
         self._waiting.append((asker, future))
         if self._pump is None:
-            self._pump = asyncio.create_task(self._ask())
+            self._pump = asyncio.create_task(self._ask(), context=untraced())
         return await future
 
     async def _ask(self) -> None:

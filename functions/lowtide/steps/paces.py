@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from lowtide.core.pace_events import CallEnd, Ceiling, Sign
 from lowtide.core.pace_rows import account_key, model_key
 from lowtide.core.task import AcceptedTask
+from lowtide.core.trace import untraced
 from lowtide.ports import Presence, System
 
 from .shared_pace import SharedPace
@@ -32,7 +33,7 @@ class Paces:
         """Ask whether the provider is there. Calls that ask at the same time share one request."""
         asking = self._asking.get(provider)
         if asking is None or asking.done():
-            asking = asyncio.create_task(self._ask(provider))
+            asking = asyncio.create_task(self._ask(provider), context=untraced())
             self._asking[provider] = asking
         return await asyncio.shield(asking)
 

@@ -15,6 +15,7 @@ from lowtide.core.receipts import Receipt
 from lowtide.core.returns import MOST_RECEIVES
 from lowtide.core.task import AcceptedTask
 from lowtide.core.tasks import ClaimCall, TaskState, Verdict
+from lowtide.core.trace import traced
 from lowtide.ports import Change, Message, System
 
 from .accept import Intake, judge
@@ -82,6 +83,11 @@ def _from_publishers(system: System, message: Message) -> list[AcceptedTask]:
 
 
 async def _end(system: System, conclusions: Conclusions, rows: TaskRows, task: AcceptedTask, place: str) -> Ended:
+    with traced(task.traceparent):
+        return await _buried(system, conclusions, rows, task, place)
+
+
+async def _buried(system: System, conclusions: Conclusions, rows: TaskRows, task: AcceptedTask, place: str) -> Ended:
     [row] = system.tasks.get([task.key])
     holder = f"{place}/{CODE}"
     if row is None or row.state is not TaskState.CALLING or row.holder != holder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -18,6 +19,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
+from lowtide.core import trace
 from lowtide.core.masking import masked
 from lowtide.core.model import utc_text
 
@@ -74,11 +76,17 @@ class EmfMetrics:
         self._flush_if_due()
 
     def log(self, event: str, **fields: object) -> None:
-        """Withholds fields whose name says prompt, answer or key, cuts long texts, masks keys in what is left."""
+        """Withholds fields whose name says prompt, answer or key, cuts long texts, masks keys in what is left.
+
+        The line bears the trace of the task that is being worked on, and X-Ray's of the invocation (``xray_trace_id``,
+        which powertools reads from the environment for each line).
+        """
         plain = {
             f"{name}_" if name in _TAKEN else name: "(withheld)" if name in _PRIVATE else _plain(value)
             for name, value in fields.items()
         }
+        if (traceparent := trace.current()) is not None:
+            plain.setdefault("traceparent", traceparent)
         self._logger.info(event, extra=plain | {"deployment": self._deployment})
 
     def flush(self) -> None:
@@ -114,7 +122,10 @@ class EmfMetrics:
             name: {"Unit": (MetricUnit.Seconds if name.endswith("_s") else MetricUnit.Count).value, "Value": each}
             for name, each in values.items()
         }
-        sys.stdout.write(json.dumps(line.serialize_metric_set(metrics=metrics)) + "\n")
+        published = dict(line.serialize_metric_set(metrics=metrics))
+        if (trace_id := _xray_trace_id()) is not None:
+            published["xray_trace_id"] = trace_id  # as powertools names it in log lines
+        sys.stdout.write(json.dumps(published) + "\n")
 
 
 class _Output(logging.Handler):
@@ -122,6 +133,12 @@ class _Output(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stdout.write(self.format(record) + "\n")
+
+
+def _xray_trace_id() -> str | None:
+    """X-Ray's id of this invocation, which Lambda puts anew into the environment for each."""
+    root, _, _ = os.environ.get("_X_AMZN_TRACE_ID", "").partition(";")
+    return root.removeprefix("Root=") or None
 
 
 def _plain(value: object) -> object:
