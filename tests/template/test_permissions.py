@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from deployed_resources import as_list, of_type
 
 from lowtide.adapters.aws import ledger, levels, parameter
@@ -72,8 +73,9 @@ def test_an_operator_reaches_this_deployment_alone_and_neither_its_keys_nor_the_
         assert "*" not in as_list(statement["Resource"])
 
 
-def test_only_operators_find_dead_tasks(deployed):
-    index = {"Fn::Sub": "${Table.Arn}/index/dead"}
+@pytest.mark.parametrize("name", ["dead", "settled"])
+def test_only_operators_find_tasks_by_how_they_ended(deployed, name):
+    index = {"Fn::Sub": f"${{Table.Arn}}/index/{name}"}
     reached = [s["Resource"] for role in lambda_roles(deployed).values() for s in statements(role)]
     assert not any(index in as_list(resource) for resource in reached)
     assert [s["Sid"] for s in operator_statements(deployed) if index in as_list(s["Resource"])] == [
