@@ -40,6 +40,25 @@ class Rest(StrEnum):
 
 
 @app.command()
+def submit(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|-", help="One task per line; - is standard input.", show_default=False)
+    ],
+    stack: Stack = None,
+    endpoint_url: EndpointUrl = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Send a file of tasks to a deployment. Each line is checked first; what would be refused is not sent.
+
+    Sending a file twice is harmless: a task that was sent before is dropped as a duplicate, by its task_id.
+    """
+    from .submit import submit_command  # noqa: PLC0415 - each verb loads only what it needs
+
+    raise typer.Exit(submit_command((stack, endpoint_url), file, as_json=json))
+
+
+@app.command()
 def status(
     name: Annotated[str | None, typer.Argument(metavar="TASK|BATCH", show_default=False)] = None,
     tenant: Tenant = None,
@@ -50,7 +69,7 @@ def status(
     json: Json = False,
 ) -> None:
     """Every queue and tier, part and batch of a deployment; or one task, or one batch."""
-    from .status import status_command  # noqa: PLC0415 - each verb loads only what it needs
+    from .status import status_command  # noqa: PLC0415
 
     raise typer.Exit(status_command((stack, endpoint_url), name, tenant, watch=watch, as_json=json))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 
@@ -76,9 +76,9 @@ def lowtide(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("LOWTIDE_STACK", STACK)
 
-    def run(*arguments, answer=None):
+    def run(*arguments, answer=None, stdin=b""):
         monkeypatch.setattr(sys, "argv", ["lowtide", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", StringIO() if answer is None else Terminal(answer + "\n"))
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin)) if answer is None else Terminal(answer + "\n"))
         capsys.readouterr()
         try:
             command.main()
