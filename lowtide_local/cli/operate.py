@@ -75,6 +75,39 @@ def status(
 
 
 @app.command()
+def results(
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="T", help="Tasks that settled since: 2h, or 2026-02-28T10:00:00Z.")
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--ids", metavar="FILE|-", help="Only these tasks: a task id a line, or the file of tasks itself."
+        ),
+    ] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tags", metavar="K=V", help="Only tasks with this tag.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help='Only this tenant\'s. Ids without it are of "default".')
+    ] = None,
+    stack: Stack = None,
+    endpoint_url: EndpointUrl = None,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on looking, until interrupted or until all --ids have their records.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """One record a line, as in results.jsonl, of tasks that were answered, died or were cancelled.
+
+    Without --since or --ids it prints all that is remembered (30 days). It ends with the --since for the next time.
+    """
+    from .results import Asked, results_command  # noqa: PLC0415
+
+    asked = Asked(since, ids, tuple(tags or ()), tenant)
+    raise typer.Exit(results_command((stack, endpoint_url), asked, follow=follow, as_json=json))
+
+
+@app.command()
 def batches(stack: Stack = None, endpoint_url: EndpointUrl = None, *, json: Json = False) -> None:
     """The batches that are not done, oldest first."""
     from .status import batches_command  # noqa: PLC0415

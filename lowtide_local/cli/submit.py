@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from lowtide_local.operate.submitting import Submission
 from lowtide_local.run.formats import HEAD_BYTES, looks_like
 from lowtide_local.run.reading import lines
 
+from .given import named, reader
 from .showing import JsonList, console
 from .stop import ExitCode, usage
 
@@ -43,36 +43,19 @@ def submit_command(where: tuple[str | None, str | None], file: Path, *, as_json:
             if not complete:
                 sys.stderr.write(_cut_off(made))
     if not made.sent and not made.refused:
-        raise usage(f"{_named(file)} is empty: give a file with one task per line")
+        raise usage(f"{named(file)} is empty: give a file with one task per line")
     if not as_json:
         _show(made, desk.system.deployment)
     return ExitCode.SOME_DEAD if made.refused else ExitCode.DONE
 
 
 def _source(file: Path, held: ExitStack) -> BinaryIO:
-    """The file, or standard input, where its beginning may be that of tasks. Raises Stop where it is not."""
-    try:
-        reader = _reader(file, held)
-        head = reader.peek(HEAD_BYTES)[:HEAD_BYTES]
-        whole = file.is_file() and len(head) < HEAD_BYTES
-    except OSError as error:
-        raise usage(
-            f"cannot read {_named(file)}: {error.strerror or error}; give a file, or - for standard input"
-        ) from None
-    if (what := looks_like(head, whole=whole)) is not None:
-        raise usage(f"{_named(file)} looks like {what}")
-    return cast("BinaryIO", reader)
-
-
-def _reader(file: Path, held: ExitStack) -> io.BufferedReader:
-    if str(file) != "-":
-        return held.enter_context(file.open("rb", buffering=HEAD_BYTES))
-    given = sys.stdin.buffer
-    return given if isinstance(given, io.BufferedReader) else io.BufferedReader(cast("Any", given), HEAD_BYTES)
-
-
-def _named(file: Path) -> str:
-    return "standard input" if str(file) == "-" else str(file)
+    """Raises Stop where the file's beginning cannot be that of tasks."""
+    source = reader(file, held)
+    head = source.peek(HEAD_BYTES)[:HEAD_BYTES]
+    if (what := looks_like(head, whole=file.is_file() and len(head) < HEAD_BYTES)) is not None:
+        raise usage(f"{named(file)} looks like {what}")
+    return cast("BinaryIO", source)
 
 
 def _written(refusals: JsonList) -> Callable[[Refusal], None]:

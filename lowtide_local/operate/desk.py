@@ -35,6 +35,7 @@ from lowtide.adapters.aws.parameter import RoutesParameter
 from lowtide.adapters.aws.queue import SqsQueue
 from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.settled_index import SettledIndex
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.shipped import routes_text, shipped_prices, shipped_routes
@@ -58,6 +59,7 @@ class Desk:
 
     system: System
     dead_tasks: DeadTasks
+    settled: SettledIndex
     metrics: RecordedMetrics
 
 
@@ -150,7 +152,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         metrics=metrics,
         offload=in_place,
     )
-    return Desk(system, DynamoDeadTasks(table), metrics)
+    return Desk(system, DynamoDeadTasks(table), SettledIndex(table), metrics)
 
 
 def _host(url: str | None) -> str:
