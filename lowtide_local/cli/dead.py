@@ -14,7 +14,7 @@ from lowtide.core.model import utc_text
 from lowtide.core.task_rows import TaskRow
 from lowtide.steps.deliver import document_of
 from lowtide_local.operate.desk import opened
-from lowtide_local.operate.looking import task_row
+from lowtide_local.operate.whereabouts import task_row
 
 from .moments import before
 from .operate import DEFAULT_TENANT

@@ -55,12 +55,15 @@ THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """``metrics`` hold what the steps had to say in this command; a deployment's own metrics are its functions'."""
+    """``metrics`` hold what the steps had to say in this command; a deployment's own metrics are its functions'.
+    ``table`` and ``bucket`` are names, for a person who looks there."""
 
     system: System
     dead_tasks: DeadTasks
     settled: SettledIndex
     metrics: RecordedMetrics
+    table: str
+    bucket: str
 
 
 @contextmanager
@@ -152,7 +155,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         metrics=metrics,
         offload=in_place,
     )
-    return Desk(system, DynamoDeadTasks(table), SettledIndex(table), metrics)
+    return Desk(system, DynamoDeadTasks(table), SettledIndex(table), metrics, settings.table, settings.bucket)
 
 
 def _host(url: str | None) -> str:

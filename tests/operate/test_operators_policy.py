@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from botocore.client import BaseClient
 
 from lowtide_local.stack.intrinsics import Evaluator
@@ -15,7 +17,7 @@ SAME_RIGHT = {
 }
 
 
-def test_the_operators_policy_is_what_the_verbs_need(stage, lowtide, monkeypatch):
+def test_the_operators_policy_is_what_the_verbs_need(stage, lowtide, monkeypatch, tmp_path):
     """Every call that they make is granted, and nothing is granted that none of them makes."""
     played = stage()
     played.send(task("draft", text=DIES), low("m"))
@@ -28,8 +30,14 @@ def test_the_operators_policy_is_what_the_verbs_need(stage, lowtide, monkeypatch
         return call(client, operation, arguments)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", noted)
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(json.dumps(task("late")) + "\n")
     for order in (
+        ["submit", tasks],
+        ["results", "--since", "1h"],
+        ["results", "--ids", tasks],
         ["status"],
+        ["status", "draft", "--tenant", "acme"],
         ["pause", "--all"],
         ["resume", "--all"],
         ["cancel", "m", "--tenant", "acme"],
