@@ -28,7 +28,7 @@ def since(now: datetime, text: str, option: str) -> datetime:
     if _AGE.fullmatch(text):
         return before(now, text, option)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())  # RFC 3339 takes a small t and z
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
     except (OverflowError, ValueError):

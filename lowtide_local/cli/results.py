@@ -127,6 +127,8 @@ def _said(found: Results) -> str:
 
 
 def _to_go_on(found: Results) -> str:
+    if not found.given:
+        return ""
     if isinstance(found, SettledResults) and found.position is not None:
         return f"to go on: --since {_position(found)}\n"
     return "cut off: give the same command again for all of the records\n"

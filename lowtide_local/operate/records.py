@@ -50,9 +50,11 @@ class Wanted:
 
 
 class _Reader:
-    """Rows and their records. ``gone`` records were removed by retention; ``newer`` rows are a newer release's."""
+    """Rows and their records, of which ``given`` were handed out. ``gone`` records were removed by retention; ``newer``
+    rows are a newer release's."""
 
     def __init__(self, desk: Desk, wanted: Wanted) -> None:
+        self.given = 0
         self.gone = 0
         self.newer = 0
         self._desk = desk
@@ -69,8 +71,8 @@ class _Reader:
         """Those that are wanted: first of the rows that have them, then of those that point to them."""
         wanted = [row for row in rows if self._wanted.takes_row(row)]
         for row in wanted:
-            if row.document is not None and self._wanted.takes(row.document.record):
-                yield row.document.record
+            if row.document is not None:
+                yield from self._taken(row.document)
         yield from self.behind([row.pointer for row in wanted if row.pointer is not None])
 
     def behind(self, pointers: Sequence[Pointer]) -> Iterator[ResultRecord]:
@@ -81,9 +83,12 @@ class _Reader:
             except NotFound:
                 self.gone += 1
                 continue
-            record = ResultDocument.model_validate_json(data).record
-            if self._wanted.takes(record):
-                yield record
+            yield from self._taken(ResultDocument.model_validate_json(data))
+
+    def _taken(self, document: ResultDocument) -> Iterator[ResultRecord]:
+        if self._wanted.takes(document.record):
+            self.given += 1
+            yield document.record
 
     def _data(self, pointer: Pointer, *, alone: bool) -> bytes:
         """The last shard is kept: its neighbours come next. Raises NotFound."""

@@ -9,6 +9,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
+from lowtide.adapters.aws.settled_index import SettledIndex
 from lowtide.core.model import utc_text
 from lowtide_local.operate import records
 from tests.operate.conftest import DIES, counted, names, printed
@@ -50,6 +51,7 @@ def test_since_takes_an_age_or_a_time_with_any_offset(settled, lowtide):
     later = len(settled.rows()) - sum(row.settled_at <= first for row in settled.rows())
     assert len(printed(lowtide("results", "--since", utc_text(after)))) == later
     assert len(printed(lowtide("results", "--since", "2026-11-02T12:00:00+02:00"))) == 45
+    assert len(printed(lowtide("results", "--since", "2026-11-02t05:00:00z"))) == 45
     assert len(printed(lowtide("results", "--since", "7d"))) == 45
     assert printed(lowtide("results", "--since", "2027-01-01T00:00:00Z")) == []
 
@@ -61,6 +63,25 @@ def test_a_moment_that_says_no_instant_is_wrong_usage(settled, lowtide, text):
     ended = lowtide("results", "--since", text)
     assert (ended.code, ended.out) == (2, "")
     assert "with its offset" in ended.said
+
+
+def test_an_index_that_lags_behind_a_row_brings_its_record_once(settled, lowtide, monkeypatch):
+    """As after a redrive: the old entry is still there, and the new one is there already."""
+    usual = SettledIndex.since
+
+    def since(index, moment):
+        entries = list(usual(index, moment))
+        stale = [entry._replace(at=entry.at - timedelta(minutes=1)) for entry in entries if "draft" in entry.key]
+        return iter([*stale, *entries])
+
+    monkeypatch.setattr(SettledIndex, "since", since)
+    found = [each["task_id"] for each in printed(lowtide("results"))]
+    assert len(found) == len(set(found)) == 45
+
+
+def test_before_anything_was_printed_a_failure_says_nothing_of_going_on(settled, lowtide):
+    ended = lowtide("results", "--stack", "unheard-of")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
 
 
 def test_tags_and_tenant_narrow_it(settled, lowtide):
