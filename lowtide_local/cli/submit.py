@@ -38,7 +38,7 @@ def submit_command(where: tuple[str | None, str | None], file: Path, *, as_json:
             complete = True
         finally:
             # Also where it was interrupted: nothing else tells what was sent.
-            if as_json and (made.through or made.refused):
+            if as_json and (made.sent or made.refused):
                 refusals.end(_document(made, complete=complete))
             if not complete:
                 sys.stderr.write(_cut_off(made))

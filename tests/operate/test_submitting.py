@@ -184,9 +184,10 @@ def test_what_holds_no_tasks_is_wrong_usage_in_one_line(stage, lowtide, tmp_path
     stage()
     file = tmp_path / "tasks.jsonl"
     file.write_bytes(content)
-    ended = lowtide("submit", "-" if name == "-" else file, stdin=content)
-    assert (ended.code, ended.out) == (2, "")
-    assert said in ended.said
+    for options in ((), ("--json",)):
+        ended = lowtide("submit", "-" if name == "-" else file, *options, stdin=content)
+        assert (ended.code, ended.out) == (2, "")
+        assert said in ended.said
 
 
 def test_a_file_that_cannot_be_read_is_told_before_aws_is_asked(lowtide, tmp_path, monkeypatch):
