@@ -10,7 +10,8 @@ from rich.markup import escape
 from lowtide.core.batches import BatchVerdict, Unanswered
 from lowtide.steps.cancel import CancelOutcome, cancel_tasks, stop_batch
 from lowtide_local.operate.desk import Desk, opened
-from lowtide_local.operate.looking import batch_named, names_a_batch, task_row
+from lowtide_local.operate.looking import batch_named, names_a_batch
+from lowtide_local.operate.whereabouts import task_row
 
 from .operate import DEFAULT_TENANT
 from .showing import console, print_json

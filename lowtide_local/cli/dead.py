@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 import orjson
@@ -15,14 +14,12 @@ from lowtide.core.model import utc_text
 from lowtide.core.task_rows import TaskRow
 from lowtide.steps.deliver import document_of
 from lowtide_local.operate.desk import opened
-from lowtide_local.operate.looking import task_row
+from lowtide_local.operate.whereabouts import task_row
 
+from .moments import before
 from .operate import DEFAULT_TENANT
 from .showing import ago, console, facts, print_json, row, table
-from .stop import ExitCode, Stop, usage
-
-_AGE = re.compile(r"(\d+)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+from .stop import ExitCode, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +44,9 @@ class Which:
             code=self.code,
             tenant=self.tenant,
             type=self.type,
-            since=_before(now, self.newer_than, "--newer-than"),
-            until=_before(now, self.older_than, "--older-than"),
+            since=None if self.newer_than is None else before(now, self.newer_than, "--newer-than"),
+            until=None if self.older_than is None else before(now, self.older_than, "--older-than"),
         )
-
-
-def _before(now: datetime, age: str | None, option: str) -> datetime | None:
-    if age is None:
-        return None
-    found = _AGE.fullmatch(age)
-    if found is None:
-        raise usage(f"{option} {age} is no age; give one such as 90s, 15m, 2h or 7d")
-    try:
-        return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
-    except OverflowError:
-        raise usage(f"{option} {age} is before there was time; give one such as 90s, 15m, 2h or 7d") from None
 
 
 def dead_list_command(where: tuple[str | None, str | None], which: Which, limit: int, *, as_json: bool) -> ExitCode:

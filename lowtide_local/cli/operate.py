@@ -40,6 +40,25 @@ class Rest(StrEnum):
 
 
 @app.command()
+def submit(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|-", help="One task per line; - is standard input.", show_default=False)
+    ],
+    stack: Stack = None,
+    endpoint_url: EndpointUrl = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Send a file of tasks to a deployment. Each line is checked first; what would be refused is not sent.
+
+    Sending a file twice is harmless: a task that was sent before is dropped as a duplicate, by its task_id.
+    """
+    from .submit import submit_command  # noqa: PLC0415 - each verb loads only what it needs
+
+    raise typer.Exit(submit_command((stack, endpoint_url), file, as_json=json))
+
+
+@app.command()
 def status(
     name: Annotated[str | None, typer.Argument(metavar="TASK|BATCH", show_default=False)] = None,
     tenant: Tenant = None,
@@ -50,9 +69,42 @@ def status(
     json: Json = False,
 ) -> None:
     """Every queue and tier, part and batch of a deployment; or one task, or one batch."""
-    from .status import status_command  # noqa: PLC0415 - each verb loads only what it needs
+    from .status import status_command  # noqa: PLC0415
 
     raise typer.Exit(status_command((stack, endpoint_url), name, tenant, watch=watch, as_json=json))
+
+
+@app.command()
+def results(
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="T", help="Tasks that settled since: 2h, or 2026-02-28T10:00:00Z.")
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--ids", metavar="FILE|-", help="Only these tasks: a task id a line, or the file of tasks itself."
+        ),
+    ] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tags", metavar="K=V", help="Only tasks with this tag.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help='Only this tenant\'s. Ids without it are of "default".')
+    ] = None,
+    stack: Stack = None,
+    endpoint_url: EndpointUrl = None,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on looking, until interrupted or until all --ids have their records.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """One record a line, as in results.jsonl, of tasks that were answered, died or were cancelled.
+
+    Without --since or --ids it prints all that is remembered (30 days). It ends with the --since for the next time.
+    """
+    from .results import Asked, results_command  # noqa: PLC0415
+
+    asked = Asked(since, ids, tuple(tags or ()), tenant)
+    raise typer.Exit(results_command((stack, endpoint_url), asked, follow=follow, as_json=json))
 
 
 @app.command()

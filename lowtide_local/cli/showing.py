@@ -28,6 +28,24 @@ def print_json(document: Any) -> None:
     sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
+class JsonList:
+    """One JSON document with a list that is written as it grows, and never held."""
+
+    def __init__(self, name: str) -> None:
+        self._before = f'{{"{name}": ['.encode()
+
+    def add(self, member: bytes) -> None:
+        """``member``: one JSON value."""
+        sys.stdout.buffer.write(self._before + b"\n" + member)
+        self._before = b","
+
+    def end(self, facts: Mapping[str, Any]) -> None:
+        """Close the list, and the document with these fields behind it."""
+        rest = b"".join(b",\n" + orjson.dumps(name) + b": " + orjson.dumps(value) for name, value in facts.items())
+        opening = b"" if self._before == b"," else self._before
+        sys.stdout.buffer.write(opening + b"]" + rest + b"}\n")
+
+
 def console() -> Console:
     return Console(highlight=False)
 

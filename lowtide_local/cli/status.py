@@ -17,9 +17,8 @@ from lowtide_local.operate.looking import (
     batch_named,
     names_a_batch,
     overview,
-    task_document,
-    task_row,
 )
+from lowtide_local.operate.whereabouts import task_document, task_row
 from lowtide_local.operate.yielding import Yielding
 
 from .operate import DEFAULT_TENANT
@@ -72,8 +71,10 @@ def _document(desk: Desk, name: str | None, tenant: str | None) -> tuple[dict[st
         return batch_document(batch), batch.state is BatchState.DONE
     task = task_row(desk, name, tenant or DEFAULT_TENANT)
     if task is None:
+        whose = tenant or DEFAULT_TENANT
         raise Stop(
-            f"nobody has begun task {name} of tenant {tenant or DEFAULT_TENANT}: it waits in a queue, or nowhere"
+            f"task {name} of tenant {whose} is not known: it waits in a queue for its first worker, or was never sent, "
+            "or is another tenant's (--tenant)"
         )
     return task_document(desk, task), task.state in SETTLED
 
@@ -83,9 +84,22 @@ def _show(desk: Desk, name: str | None, tenant: str | None, out: Console) -> boo
         _overview(desk, out)
         return False
     document, ended = _document(desk, name, tenant)
+    timeline = document.pop("timeline", [])
+    if (answer := document.get("answer")) is not None:
+        document["answer"] = _place(answer)
     for line in facts(document):
         out.print(line, soft_wrap=True)
+    for each in timeline:
+        out.print(f"[dim]{each['at']}[/]  {escape(each['what'])}", soft_wrap=True)
     return ended
+
+
+def _place(answer: dict[str, Any]) -> str:
+    """Where an answer lies, for a person; ``lowtide results`` reads it."""
+    if answer["in"] == "row":
+        return f"on its row in table {answer['table']}"
+    end = answer["offset"] + answer["length"] - 1
+    return f"s3://{answer['bucket']}/{answer['key']}, bytes {answer['offset']} to {end}"
 
 
 def _overview(desk: Desk, out: Console) -> None:

@@ -35,6 +35,7 @@ from lowtide.adapters.aws.parameter import RoutesParameter
 from lowtide.adapters.aws.queue import SqsQueue
 from lowtide.adapters.aws.replies import SqsReplies
 from lowtide.adapters.aws.rows import BATCHES, HOLDS, PACES, PARTS, TASKS, DynamoRows
+from lowtide.adapters.aws.settled_index import SettledIndex
 from lowtide.adapters.aws.table import Table
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.shipped import routes_text, shipped_prices, shipped_routes
@@ -54,11 +55,15 @@ THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """``metrics`` hold what the steps had to say in this command; a deployment's own metrics are its functions'."""
+    """``metrics`` hold what the steps had to say in this command; a deployment's own metrics are its functions'.
+    ``table`` and ``bucket`` are names, for a person who looks there."""
 
     system: System
     dead_tasks: DeadTasks
+    settled: SettledIndex
     metrics: RecordedMetrics
+    table: str
+    bucket: str
 
 
 @contextmanager
@@ -150,7 +155,7 @@ def _at(stack: str | None, endpoint_url: str | None) -> Desk:
         metrics=metrics,
         offload=in_place,
     )
-    return Desk(system, DynamoDeadTasks(table), metrics)
+    return Desk(system, DynamoDeadTasks(table), SettledIndex(table), metrics, settings.table, settings.bucket)
 
 
 def _host(url: str | None) -> str:

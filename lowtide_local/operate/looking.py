@@ -1,4 +1,4 @@
-"""How a deployment stands: its queues, its parts, its batches; one task; one batch. Reads only, and never a prompt."""
+"""How a deployment stands: its queues, its parts, its batches; one batch. Reads only, and never a prompt."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from lowtide.core.batches import BatchRow
 from lowtide.core.holds import HoldRow, InForce
 from lowtide.core.model import utc_text
 from lowtide.core.parts import RESCUED, PartRow, PartState
-from lowtide.core.task import task_key
-from lowtide.core.task_rows import TaskRow, TaskState
 from lowtide.ports import Depth, Queue
 
 from .desk import Desk
@@ -76,7 +74,7 @@ def overview(desk: Desk) -> Overview:
         if part.state is PartState.JOINED and part.batch_id != RESCUED:
             in_open[part.batch_id or ""] += part.tasks
         else:
-            _count(parts[_waits_for(part, in_force, now)], part.tasks)
+            _count(parts[part_waits_for(part, in_force, now)], part.tasks)
     for batch in system.batches.active():
         # Until its file is written a batch's size is that of its parts.
         _count(batches[batch.state.value], batch.requests or in_open[batch.batch_id])
@@ -90,7 +88,7 @@ def _count(count: Count, tasks: int) -> None:
     count.tasks += tasks
 
 
-def _waits_for(part: PartRow, in_force: InForce, now: datetime) -> str:
+def part_waits_for(part: PartRow, in_force: InForce, now: datetime) -> str:
     if part.batch_id == RESCUED:
         return "on their way to a faster lane"
     if in_force.holds(part):
@@ -127,9 +125,9 @@ def batch_document(row: BatchRow) -> dict[str, Any]:
         "endpoint": row.lot.endpoint.value,
         "requests": row.requests,
         "created_at": utc_text(row.created_at),
-        "submitted_at": _moment(row.submitted_at),
+        "submitted_at": moment_text(row.submitted_at),
         "tightest_deadline": utc_text(row.tightest_deadline),
-        "not_before": _moment(row.not_before),
+        "not_before": moment_text(row.not_before),
         "submission": row.submission,
         "setbacks": row.setbacks,
         "cancelled_with": row.stop.value if row.stop else None,
@@ -137,37 +135,5 @@ def batch_document(row: BatchRow) -> dict[str, Any]:
     }
 
 
-def task_row(desk: Desk, name: str, tenant: str) -> TaskRow | None:
-    [row] = desk.system.tasks.get([task_key(tenant, name)])
-    return row
-
-
-def task_document(desk: Desk, row: TaskRow) -> dict[str, Any]:
-    """What there is to know of a task, as JSON, and the batch that it is in; neither the task itself nor its answer."""
-    part = None
-    if row.state is TaskState.STAGED and row.holder is not None:
-        [part] = desk.system.parts.get([row.holder])
-    return {
-        "tenant": row.tenant,
-        "task_id": row.task_id,
-        "state": row.state.value,
-        "redriven_and_not_taken_up": row.redriving,
-        "tier": row.tier.value,
-        "type": row.type,
-        "model": row.model,
-        "lane": row.lane.value if row.lane else None,
-        "attempts": row.attempt,
-        "generation": row.generation,
-        "repaid": row.repaid,
-        "accepted_at": utc_text(row.accepted_at),
-        "deadline_at": utc_text(row.deadline_at),
-        "not_before": _moment(row.not_before),
-        "settled_at": _moment(row.settled_at),
-        "error_code": row.error_code,
-        "part_id": row.holder if row.state is TaskState.STAGED else None,
-        "batch_id": part.batch_id if part else None,
-    }
-
-
-def _moment(moment: datetime | None) -> str | None:
+def moment_text(moment: datetime | None) -> str | None:
     return None if moment is None else utc_text(moment)

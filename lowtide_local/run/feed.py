@@ -22,7 +22,7 @@ from lowtide.ports import Change, System
 from lowtide.steps.carry import send_tasks
 from lowtide_local.engine.engine import Engine
 
-from .reading import Line, lines
+from .reading import Line, lines, refused_line
 
 CHUNK_LINES = 500
 """Lines in one transaction: large enough that commits cost little, small enough to start answering at once."""
@@ -72,7 +72,7 @@ class Feed:
             try:
                 tasks.append(self._accept(line))
             except Refused as refusal:
-                refused.append(_refusal(line.number, refusal))
+                refused.append(refused_line(line.number, refusal))
         now = self._system.clock.now()
         changes: list[Change[TaskRow, TaskEvent]] = [Change(task.key, Accept(task)) for task in tasks]
         accepted, duplicates = [], 0
@@ -81,7 +81,7 @@ class Feed:
                 case Verdict.APPLIED:
                     accepted.append(task)
                 case Verdict.CONFLICT:
-                    refused.append(_refusal(int(task.origin), _conflict(task, decision.row)))
+                    refused.append(refused_line(int(task.origin), _conflict(task, decision.row)))
                 case _:
                     duplicates += 1
         send_tasks(self._system, accepted)
@@ -104,11 +104,6 @@ def refusals(engine: Engine) -> Iterator[dict[str, Any]]:
     """Every line that became no task, in the order of the file."""
     for chunk in engine.meta.scan("refused/"):
         yield from orjson.loads(chunk)
-
-
-def _refusal(number: int, refusal: Refused) -> dict[str, Any]:
-    error = {"code": refusal.code, "message": refusal.message}
-    return {"line": number, "task_id": refusal.task_id, "error": error}
 
 
 def _conflict(task: AcceptedTask, row: TaskRow | None) -> Refused:

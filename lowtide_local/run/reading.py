@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lowtide.core.errors import Refused
 from lowtide.core.refusals import RefusalCode
@@ -52,8 +52,10 @@ class Line:
 
 
 def lines(file: BinaryIO, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
-    """The lines after the ``number`` of them that end at ``offset``."""
-    file.seek(offset)
+    """The lines after the ``number`` of them that end at ``offset``. Without an offset they are read from where the
+    file stands, which may be a pipe."""
+    if offset:
+        file.seek(offset)
     while read := file.readline(LINE_BYTES + 1):
         number += 1
         offset += len(read)
@@ -65,6 +67,12 @@ def lines(file: BinaryIO, *, offset: int = 0, number: int = 0) -> Iterator[Line]
         yield Line(number, (read.removeprefix(BOM) if number == 1 else read).strip(), offset)
 
 
+def refused_line(number: int, refusal: Refused) -> dict[str, Any]:
+    """A line that became no task, as ``refused.jsonl`` has it."""
+    error = {"code": refusal.code, "message": refusal.message}
+    return {"line": number, "task_id": refusal.task_id, "error": error}
+
+
 def check_input(tasks: Path, out: Path) -> None:
     """Raises Stop for what is no readable file of tasks, is empty, or would be overwritten in ``out``. Only the
     beginning is read."""
@@ -74,6 +82,7 @@ def check_input(tasks: Path, out: Path) -> None:
             raise usage(f"cannot read {tasks}: it is {kind}; give a file with one task per line")
         with tasks.open("rb") as file:
             head = file.read(HEAD_BYTES)
+            file.seek(0)
             empty = not any(line.raw != b"" for line in lines(file))
     except OSError as error:
         raise usage(f"cannot read {tasks}: {error.strerror or error}") from None

@@ -92,8 +92,8 @@ class Roles:
         self._caller: str | None = None
 
     @contextmanager
-    def acting(self, caller: str) -> Iterator[None]:
-        """Within it, every call of this process is the caller's: one function runs at a time."""
+    def acting(self, caller: str | None) -> Iterator[None]:
+        """Within it, every call of this process is the caller's: one function runs at a time. None: all is allowed."""
         before, self._caller = self._caller, caller
         try:
             yield

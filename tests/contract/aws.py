@@ -80,7 +80,10 @@ def create_table(dynamodb: Any) -> None:
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[
             {"AttributeName": name, "AttributeType": "S"}
-            for name in ("pk", "sk", "active_kind", "active_since", "dead_shard", "dead_since")
+            for name in (
+                *("pk", "sk", "active_kind", "active_since", "dead_shard", "dead_since"),
+                *("settled_shard", "settled_at"),
+            )
         ],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         GlobalSecondaryIndexes=[
@@ -102,6 +105,14 @@ def create_table(dynamodb: Any) -> None:
                     "ProjectionType": "INCLUDE",
                     "NonKeyAttributes": ["dead_tenant", "dead_type", "dead_code"],
                 },
+            },
+            {
+                "IndexName": "settled",
+                "KeySchema": [
+                    {"AttributeName": "settled_shard", "KeyType": "HASH"},
+                    {"AttributeName": "settled_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
             },
         ],
     )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
+from botocore.client import BaseClient
 
 from lowtide_local.cli import main as command
 from lowtide_local.operate import desk
@@ -78,9 +80,9 @@ def lowtide(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("LOWTIDE_STACK", STACK)
 
-    def run(*arguments, answer=None):
+    def run(*arguments, answer=None, stdin=b""):
         monkeypatch.setattr(sys, "argv", ["lowtide", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", StringIO() if answer is None else Terminal(answer + "\n"))
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin)) if answer is None else Terminal(answer + "\n"))
         capsys.readouterr()
         try:
             with OPEN[-1].stack.roles.acting("OperatorPolicy") if OPEN else nullcontext():
@@ -92,3 +94,25 @@ def lowtide(monkeypatch, capsys):
         return Ended(code, out, err)
 
     return run
+
+
+def printed(ended):
+    """The records that a command printed, in their order."""
+    assert ended.code == 0
+    return [json.loads(line) for line in ended.out.split("\n") if line]
+
+
+def names(ended):
+    return sorted(each["task_id"] for each in printed(ended))
+
+
+def counted(monkeypatch):
+    """The operations of AWS that are asked for from now on."""
+    usual, made = BaseClient._make_api_call, []
+
+    def call(client, operation, arguments):
+        made.append(operation)
+        return usual(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    return made

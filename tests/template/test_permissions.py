@@ -106,13 +106,12 @@ def test_only_maintainers_write_routes_keys_and_queues(deployed):
         assert actions & writing == allowed
 
 
-def test_only_operators_find_dead_tasks(deployed):
-    index = {"Fn::Sub": "${Table.Arn}/index/dead"}
+@pytest.mark.parametrize("name", ["dead", "settled"])
+def test_only_operators_find_tasks_by_how_they_ended(deployed, name):
+    index = {"Fn::Sub": f"${{Table.Arn}}/index/{name}"}
     reached = [s["Resource"] for role in lambda_roles(deployed).values() for s in statements(role)]
     assert not any(index in as_list(resource) for resource in reached)
-    assert [s["Sid"] for s in operator_statements(deployed) if index in as_list(s["Resource"])] == [
-        "FindOpenAndDeadRows"
-    ]
+    assert [s["Sid"] for s in operator_statements(deployed) if index in as_list(s["Resource"])] == ["FindRows"]
 
 
 def test_replies_go_only_to_the_queues_that_the_deployer_named(deployed):

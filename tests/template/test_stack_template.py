@@ -33,7 +33,7 @@ def test_moto_creates_the_data_plane_and_its_outputs_lead_there(cloudformation):
     boto3.client("sqs").send_message(QueueUrl=outputs["IntakeQueueUrl"], MessageBody="hello")
     boto3.client("s3").put_object(Bucket=outputs["BucketName"], Key="parts/p", Body=b"")
     described = boto3.client("dynamodb").describe_table(TableName=outputs["TableName"])["Table"]
-    assert [index["IndexName"] for index in described["GlobalSecondaryIndexes"]] == ["active", "dead"]
+    assert [index["IndexName"] for index in described["GlobalSecondaryIndexes"]] == ["active", "dead", "settled"]
     redrive = boto3.client("sqs").get_queue_attributes(
         QueueUrl=outputs["LowQueueUrl"], AttributeNames=["RedrivePolicy", "VisibilityTimeout"]
     )["Attributes"]

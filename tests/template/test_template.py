@@ -12,7 +12,7 @@ import pytest
 from deployed_resources import of_type
 
 from consumer import SETTLE_S
-from lowtide.adapters.aws import dead_index, rows
+from lowtide.adapters.aws import dead_index, rows, settled_index
 from lowtide.core.routes import Routes
 from lowtide.core.tasks import TaskState, born
 from lowtide.core.tiers import Tier
@@ -215,13 +215,16 @@ def test_an_existing_secret_takes_the_place_of_a_created_one(deployed):
 def test_the_table_has_the_keys_and_the_indexes_that_the_rows_use(deployed):
     table = deployed["Table"]["Properties"]
     assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
-    active, dead = table["GlobalSecondaryIndexes"]
+    active, dead, settled = table["GlobalSecondaryIndexes"]
     assert active["IndexName"] == rows.INDEX
     assert [key["AttributeName"] for key in active["KeySchema"]] == ["active_kind", "active_since"]
     assert dead["IndexName"] == dead_index.INDEX
     in_it = [key["AttributeName"] for key in dead["KeySchema"]] + dead["Projection"]["NonKeyAttributes"]
     row = born(task()).model_copy(update={"state": TaskState.DEAD, "error_code": "expired"})
     assert in_it == list(dead_index.dead_attributes(row))
+    assert settled["IndexName"] == settled_index.INDEX
+    answered = row.model_copy(update={"state": TaskState.ANSWERED, "settled_at": row.accepted_at})
+    assert [key["AttributeName"] for key in settled["KeySchema"]] == list(settled_index.settled_attributes(answered))
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["BillingMode"] == "PAY_PER_REQUEST"

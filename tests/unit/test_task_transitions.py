@@ -226,6 +226,12 @@ def test_a_claim_begins_the_next_attempt_and_forgets_the_wait() -> None:
     assert (row.state, row.attempt, row.holder, row.not_before) == (TaskState.CALLING, 2, "call-2", None)
     assert row.strikes == STRIKES
     assert row.repaid == 0
+    assert row.claimed_at == LATER
+
+
+def test_a_row_remembers_its_last_claim_beyond_its_end() -> None:
+    row = applied(transition(ROWS["calling"], settle("call-1"), LATER))
+    assert (row.claimed_at, row.claimed_until, row.settled_at) == (NOW, None, LATER)
 
 
 def test_taking_over_a_lapsed_claim_counts_a_possible_second_payment_but_no_failure() -> None:

@@ -127,6 +127,8 @@ class TaskRow(Stored):
     holder: str | None = None
     rescued_from: str | None = None
     """The batch or the part that would have brought it too late."""
+    claimed_at: Utc | None = None
+    """The moment of the last claim, by a call or by the drain that put the task into a part."""
     claimed_until: Utc | None = None
     not_before: Utc | None = None
     settled_at: Utc | None = None

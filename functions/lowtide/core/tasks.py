@@ -147,6 +147,7 @@ def _claim(
     taken: dict[str, object] = {
         "state": state,
         "holder": holder,
+        "claimed_at": now,
         "claimed_until": until,
         "attempt": row.attempt + 1,
         "not_before": None,

@@ -23,13 +23,18 @@ def shards() -> list[str]:
     return [f"{number:02}" for number in range(SHARDS)]
 
 
+def shard_of(key: str) -> str:
+    """The partition of a task's row in this index, and in that of settled tasks."""
+    return shards()[crc32(key.encode()) % SHARDS]
+
+
 def dead_attributes(row: TaskRow) -> dict[str, Any]:
     """Nothing for a task that is not buried."""
     if not row.buried:
         return {}
     named = {"dead_tenant": row.tenant, "dead_type": row.type, "dead_code": row.error_code}
     return {
-        "dead_shard": {"S": shards()[crc32(row.key.encode()) % SHARDS]},
+        "dead_shard": {"S": shard_of(row.key)},
         "dead_since": {"S": utc_text(row.settled_at or row.accepted_at)},
         **{name: {"S": indexed(text)} for name, text in named.items() if text},
     }

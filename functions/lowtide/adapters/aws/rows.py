@@ -29,6 +29,7 @@ from lowtide.ports import Change, Metrics
 
 from .backoff import tries
 from .dead_index import dead_attributes
+from .settled_index import settled_attributes
 from .table import Item, Key, Table
 from .threads import concurrently
 
@@ -54,7 +55,7 @@ _TRIES = 10
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[R, E, D]):
     """What is kept, how it moves and, where its active rows are listed, since when a row counts. ``found_by`` gives
-    the attributes of another index, in as far as a row is in it."""
+    the attributes of other indexes, in as far as a row is in them."""
 
     name: str
     model: type[R]
@@ -67,7 +68,11 @@ class Kind(Generic[R, E, D]):
     """What stands for a row that a newer release wrote. None: it cannot be read, and is not written."""
 
 
-TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition, found_by=dead_attributes)
+def _indexed(row: TaskRow) -> dict[str, Any]:
+    return dead_attributes(row) | settled_attributes(row)
+
+
+TASKS: Kind[TaskRow, TaskEvent, Decision] = Kind("task", TaskRow, tasks.transition, found_by=_indexed)
 PARTS: Kind[PartRow, PartEvent, PartDecision] = Kind("part", PartRow, parts.transition, lambda row: row.created_at)
 BATCHES: Kind[BatchRow, BatchEvent, BatchDecision] = Kind(
     "batch", BatchRow, batches.transition, lambda row: row.created_at
