@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lowtide_local.stack.authorization import Need
+from lowtide_local.stack.template import load
+from tests.template.conftest import ROOT
 
 PLACE = "eu-central-1:123456789012"
 STACK_ID = f"arn:aws:cloudformation:{PLACE}:stack/lowtide/1"
@@ -14,11 +16,17 @@ ROUTES = f"arn:aws:ssm:{PLACE}:parameter/lowtide/routes"
 PROVIDER_SECRET = f"arn:aws:secretsmanager:{PLACE}:secret:lowtide/provider-1"
 WEBHOOK_SECRET = f"arn:aws:secretsmanager:{PLACE}:secret:lowtide/webhooks-1"
 
+FUNCTIONS = tuple(
+    name
+    for name, resource in load(ROOT / "template.yaml").document["Resources"].items()
+    if resource["Type"] == "AWS::Serverless::Function"
+)
+
 _BLOCK = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _NAME = re.compile(r'"?\$\(name (\w+)\)"?')
 _COMMAND = re.compile(r"(?<![\w./-])aws ([a-z0-9-]+) ([a-z0-9-]+)([^|;&)\n]*)")
-_OPTION = re.compile(r"--([a-z-]+)(?:[ =]+('[^']*'|\"[^\"]*\"|(?!--)\S+))?")
+_OPTION = re.compile(r"--([a-z-]+)(?:[ =]+('[^']*'|\"[^\"]*\"|(?!--)\S+(?: +(?!--|#)\w+)*))?")
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,10 @@ class NotListed(LookupError):
 
 
 def commands(page: str) -> Iterator[Command]:
-    """Of a page in Markdown: in blocks of commands, and between backticks."""
+    """Of a page in Markdown: in blocks of commands, and between backticks. Raises ValueError for a fence of tildes,
+    whose commands would be seen by nobody."""
+    if "~~~" in page:
+        raise ValueError("fence blocks with backticks")
     blocks = [block.replace("\\\n", " ") for block in _BLOCK.findall(page)]
     for text in [*blocks, *_INLINE.findall(_BLOCK.sub("", page))]:
         for service, verb, rest in _COMMAND.findall(_NAME.sub(r"@\1", text)):
@@ -84,8 +95,8 @@ def _queue(action: str) -> Callable[[Command], list[Need]]:
 def _function(action: str) -> Callable[[Command], list[Need]]:
     def needed(command: Command) -> list[Need]:
         every = command.options["function-name"] == "$name"  # of a loop over all of them
-        function = "Ingest" if every else named(command, "function-name")
-        return [Need(f"lambda:{action}", f"arn:aws:lambda:{PLACE}:function:{function}")]
+        functions = FUNCTIONS if every else [named(command, "function-name")]
+        return [Need(f"lambda:{action}", f"arn:aws:lambda:{PLACE}:function:{each}") for each in functions]
 
     return needed
 
@@ -105,6 +116,14 @@ def _parameter(action: str) -> Callable[[Command], list[Need]]:
     return needed
 
 
+def _alarms(command: Command) -> list[Need]:
+    if "CompositeAlarm" not in command.options.get("alarm-types", ""):
+        raise ValueError(
+            f"{command}: without --alarm-types MetricAlarm CompositeAlarm, AWS tells of no composite alarm"
+        )
+    return [Need("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{PLACE}:alarm:lowtide")]
+
+
 def _copy(command: Command) -> list[Need]:
     source, target = (word.strip('"') for word in command.words)
     action, place = ("s3:PutObject", target) if target.startswith("s3://") else ("s3:GetObject", source)
@@ -119,14 +138,13 @@ def _put_secret(command: Command) -> list[Need]:
 
 
 _RIGHTS: Mapping[str, Callable[[Command], list[Need]]] = {
+    "cloudformation describe-stacks": _stack("DescribeStacks"),
     "cloudformation describe-stack-resource": _stack("DescribeStackResource"),
     "cloudformation describe-stack-events": _stack("DescribeStackEvents"),
     "cloudformation list-stack-resources": _stack("ListStackResources"),
     "cloudformation cancel-update-stack": _stack("CancelUpdateStack"),
     "cloudformation wait": _stack("DescribeStacks"),
-    "cloudwatch describe-alarms": lambda _: [
-        Need("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{PLACE}:alarm:lowtide")
-    ],
+    "cloudwatch describe-alarms": _alarms,
     "lambda get-alias": _function("GetAlias"),
     "lambda update-alias": _function("UpdateAlias"),
     "lambda list-versions-by-function": _function("ListVersionsByFunction"),

@@ -1,6 +1,7 @@
 """The trace of the task that is being worked on, for the log lines about it: the traceparent that its sender gave.
 
-It travels with the coroutine, and with the threads that it hands work to. Work that several tasks share bears none.
+It travels with the coroutine, and with a thread that this hands work to by ``asyncio.to_thread``. Work that several
+tasks share bears none.
 """
 
 from __future__ import annotations
