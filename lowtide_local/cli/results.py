@@ -110,7 +110,8 @@ def _position(found: SettledResults) -> str | None:
 
 def _facts(found: Results, *, complete: bool) -> dict[str, Any]:
     own = {"next_since": _position(found)} if isinstance(found, SettledResults) else {"without_record": len(found.left)}
-    return own | {"removed": found.gone, "of_a_newer_release": found.newer, "complete": complete}
+    counts = {"removed": found.gone, "of_a_newer_release": found.newer, "unreadable": found.unreadable}
+    return own | counts | {"complete": complete}
 
 
 def _said(found: Results) -> str:
@@ -123,6 +124,9 @@ def _said(found: Results) -> str:
         said.append(f"records that have been removed (ResultRetentionDays): {found.gone}")
     if found.newer:
         said.append(f"tasks that a newer release wrote (ask with that one): {found.newer}")
+    if found.unreadable:
+        first = found.unreadable[0]
+        said.append(f"records that cannot be read: {len(found.unreadable)}; the first is in object {first}")
     return "".join(f"{line}\n" for line in said)
 
 

@@ -21,9 +21,13 @@ from lowtide.steps.newer import rows_or_newer
 
 from .desk import Desk
 
-OVERLAP = timedelta(minutes=15)
+OVERLAP = timedelta(minutes=20)
 """How far a look goes back before the last one. A row bears the moment at which its writer began, and no function lives
-longer than this (AWS Lambda quotas): a row with an earlier moment was there to be seen."""
+longer than 15 minutes (AWS Lambda quotas). This machine's clock is no more than five minutes off: AWS refuses what is
+signed at another time (Signature Version 4). So a row with an earlier moment was there to be seen."""
+LOOKS_BY_INDEX = 60
+"""After so many looks the rows of all tasks that are left are read again. A release from before the index settles tasks
+without an entry in it."""
 AT_ONCE = 100
 """Rows that are read together: one call of DynamoDB. A row with its answer may have 100 KB."""
 
@@ -51,12 +55,13 @@ class Wanted:
 
 class _Reader:
     """Rows and their records, of which ``given`` were handed out. ``gone`` records were removed by retention; ``newer``
-    rows are a newer release's."""
+    rows are a newer release's. ``unreadable``: where records lie that are none."""
 
     def __init__(self, desk: Desk, wanted: Wanted) -> None:
         self.given = 0
         self.gone = 0
         self.newer = 0
+        self.unreadable: list[str] = []
         self._desk = desk
         self._wanted = wanted
         self._key = ""
@@ -83,7 +88,12 @@ class _Reader:
             except NotFound:
                 self.gone += 1
                 continue
-            yield from self._taken(ResultDocument.model_validate_json(data))
+            try:
+                document = ResultDocument.model_validate_json(data)
+            except ValueError:
+                self.unreadable.append(f"{pointer.key} at {pointer.offset}")
+                continue
+            yield from self._taken(document)
 
     def _taken(self, document: ResultDocument) -> Iterator[ResultRecord]:
         if self._wanted.takes(document.record):
@@ -114,7 +124,7 @@ class SettledResults(_Reader):
     def look(self) -> Iterator[Records]:
         """What has settled and was not given yet, the first to settle first, some at a time."""
         begin = self.position
-        certain = _later(begin, self._desk.system.clock.now() - OVERLAP)
+        certain = _later(begin, _earlier(self._desk.system.clock.now()))
         entries = (entry for entry in self._desk.settled.since(begin) if self._is_new(entry))
         for some in _some(entries):
             yield self._records(some)
@@ -140,17 +150,19 @@ class NamedResults(_Reader):
         super().__init__(desk, wanted)
         self.left = dict.fromkeys(keys)
         self._begin: datetime | None = None
+        self._looks = 0
 
     def look(self) -> Iterator[Records]:
-        """First by the rows themselves; after that the index says which of them to read again."""
+        """First, and now and then, by the rows themselves; between that the index says which of them to read again."""
         now = self._desk.system.clock.now()
-        if self._begin is None:
+        if self._begin is None or self._looks % LOOKS_BY_INDEX == 0:
             yield from self._first()
         else:
             entries = (entry for entry in self._desk.settled.since(self._begin) if entry.key in self.left)
             for some in _some(entries):
                 yield [*self.records(self._ended([entry.key for entry in some]))]
-        self._begin = now - OVERLAP
+        self._begin = _earlier(now)
+        self._looks += 1
 
     def _first(self) -> Iterator[Records]:
         """Records in shards come last, sorted by where they lie: each shard is read once, however the tasks stand."""
@@ -179,6 +191,12 @@ def _some(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while some := list(islice(rest, AT_ONCE)):
         yield some
+
+
+def _earlier(now: datetime) -> datetime:
+    """Cut to milliseconds, as rows bear their moments."""
+    begin = now - OVERLAP
+    return begin.replace(microsecond=begin.microsecond // 1000 * 1000)
 
 
 def _later(begin: datetime | None, moment: datetime) -> datetime:

@@ -7,6 +7,7 @@ import json
 import boto3
 
 from lowtide_local.cli import results
+from lowtide_local.operate import records
 from tests.operate.conftest import DIES, names, printed
 from tests.stack.stack_cases import OPEN, low, pack, task
 
@@ -17,8 +18,8 @@ def test_the_position_of_a_call_is_where_the_next_one_goes_on(stage, lowtide):
     position = lowtide("results").err.strip().removeprefix("for the next time: --since ")
     played.play(task("second"))
     again = lowtide("results", "--since", position)
-    assert names(again) == ["first", "second"], "the last fifteen minutes come again"
-    played.stack.wait(1_000)
+    assert names(again) == ["first", "second"], "the last twenty minutes come again"
+    played.stack.wait(1_300)
     position = lowtide("results", "--since", position).err.strip().removeprefix("for the next time: --since ")
     assert names(lowtide("results", "--since", position)) == [], "and after that they do not"
     played.play(task("third"))
@@ -95,6 +96,40 @@ def test_following_ids_ends_when_each_has_its_record(stage, lowtide, monkeypatch
     ended = lowtide("results", "--ids", file, "--follow")
     assert [each["task_id"] for each in printed(ended)] == ["a", "b", "c"]
     assert ended.err == ""
+
+
+def test_following_ids_finds_what_a_release_from_before_the_index_settles(stage, lowtide, monkeypatch, tmp_path):
+    """GIVEN a task whose row has no entry in the index WHEN the rows are read again THEN its record comes."""
+    monkeypatch.setattr(records, "LOOKS_BY_INDEX", 3)
+    played = stage()
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(f"{json.dumps(task('old'))}\n")
+    dynamodb = boto3.client("dynamodb")
+
+    def settles_without_an_entry():
+        played.play(task("old"))
+        [table] = dynamodb.list_tables()["TableNames"]
+        key = {"pk": {"S": "task#old acme"}, "sk": {"S": "row"}}
+        row = dynamodb.get_item(TableName=table, Key=key)["Item"]
+        dynamodb.put_item(
+            TableName=table, Item={name: value for name, value in row.items() if not name.startswith("settled_")}
+        )
+
+    between_looks(monkeypatch, settles_without_an_entry, lambda: None, lambda: None)
+    assert names(lowtide("results", "--ids", file, "--follow")) == ["old"]
+
+
+def test_a_record_that_cannot_be_read_is_named_and_stops_none_of_its_neighbours(stage, lowtide):
+    played = stage()
+    played.play(task("call"), pack(low("l0"), low("l1")))
+    objects = played.stack.system().objects
+    [shard] = [key for key in objects.keys("results/") if b'"l0"' in objects.get(key)]
+    objects.put(shard, b"#" * len(objects.get(shard)))
+    ended = lowtide("results")
+    assert ended.code == 0
+    assert names(ended) == ["call"]
+    assert f"records that cannot be read: 2; the first is in object {shard} at 0" in ended.err
+    assert json.loads(lowtide("results", "--json").out)["unreadable"][0] == f"{shard} at 0"
 
 
 def test_a_task_that_was_redriven_has_its_next_record_too(stage, lowtide):

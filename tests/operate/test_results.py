@@ -126,8 +126,14 @@ def test_as_json_it_is_one_document(settled, lowtide):
     document = json.loads(ended.out)
     assert ended.err == ""
     assert len(document.pop("results")) == 45
-    position = utc_text(settled.stack.system().clock.now() - timedelta(minutes=15))
-    assert document == {"next_since": position, "removed": 0, "of_a_newer_release": 0, "complete": True}
+    position = utc_text(settled.stack.system().clock.now() - timedelta(minutes=20))
+    assert document == {
+        "next_since": position,
+        "removed": 0,
+        "of_a_newer_release": 0,
+        "unreadable": [],
+        "complete": True,
+    }
     empty = json.loads(lowtide("results", "--tenant", "nobody", "--json").out)
     assert (empty["results"], empty["complete"]) == ([], True)
 
