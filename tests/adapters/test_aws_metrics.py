@@ -114,6 +114,12 @@ def test_a_log_line_holds_ids_sizes_and_reasons(printed):
     assert (line["tally"], line["codes"]) == ({"answered": 3}, ["a"])
 
 
+@pytest.mark.parametrize(("event", "level"), [("message_failed", "WARNING"), ("account_refused", "ERROR")])
+def test_a_log_line_bears_the_level_of_its_event(printed, event, level):
+    printed.metrics.log(event)
+    assert [line["level"] for line in printed.lines()] == [level]
+
+
 def test_a_log_line_never_carries_a_prompt_an_answer_or_a_key(printed):
     secret = "the patient says"
     printed.metrics.log(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from lowtide_local.stack.authorization import Need
 from lowtide_local.stack.template import load
-from tests.template.conftest import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 PLACE = "eu-central-1:123456789012"
 STACK_ID = f"arn:aws:cloudformation:{PLACE}:stack/lowtide/1"

@@ -20,6 +20,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 from lowtide.core import trace
+from lowtide.core.log_levels import level_of
 from lowtide.core.masking import masked
 from lowtide.core.model import utc_text
 
@@ -76,7 +77,8 @@ class EmfMetrics:
         self._flush_if_due()
 
     def log(self, event: str, **fields: object) -> None:
-        """Withholds fields whose name says prompt, answer or key, cuts long texts, masks keys in what is left.
+        """Withholds fields whose name says prompt, answer or key, cuts long texts, masks keys in what is left. The
+        level is the event's own (core/log_levels.py).
 
         The line bears the trace of the task that is being worked on, and X-Ray's of the invocation (``xray_trace_id``,
         which powertools reads from the environment for each line).
@@ -87,7 +89,9 @@ class EmfMetrics:
         }
         if (traceparent := trace.current()) is not None:
             plain.setdefault("traceparent", traceparent)
-        self._logger.info(event, extra=plain | {"deployment": self._deployment})
+        logger = self._logger
+        write = {"INFO": logger.info, "WARNING": logger.warning, "ERROR": logger.error}[level_of(event)]
+        write(event, extra=plain | {"deployment": self._deployment})
 
     def flush(self) -> None:
         """Publishes what was counted since the last time: a line for each set of dimensions, and one more for every
