@@ -8,9 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 
+from lowtide.adapters.openai.client import OPENAI_URL
 from lowtide_local.cli.stop import Stop, usage
-
-OPENAI_URL = "https://api.openai.com/v1"
 
 _INVISIBLE = "\ufeff\u200b\u2060"
 """Characters that are copied along with a URL from a page or a document."""

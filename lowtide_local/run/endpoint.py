@@ -10,13 +10,14 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from lowtide.adapters.openai.client import OPENAI_URL
 from lowtide.adapters.openai.headers import headers_of, is_header
 from lowtide.core.errors import ConfigError, ProviderRefused, Unreachable, Unsendable
 from lowtide.core.loopback import is_loopback
 from lowtide.ports import BatchApi
 from lowtide_local.cli.stop import Stop, usage
 
-from .base_url import OPENAI_URL, BaseUrl
+from .base_url import BaseUrl
 
 TRYING_S = 5.0
 """How long a refused connection is tried again before the command fails."""

@@ -115,7 +115,7 @@ def _needs(service: str, operation: str, request: Mapping[str, Any], region: str
 
 
 def _partition_keys(asked: Any) -> frozenset[str]:
-    """Of one table's part of a BatchGetItem or a BatchWriteItem."""
+    """Return the partition keys in one table's part of a BatchGetItem or a BatchWriteItem."""
     if isinstance(asked, Mapping):
         return frozenset(key["pk"]["S"] for key in asked["Keys"])
     writes = [

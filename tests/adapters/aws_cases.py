@@ -5,11 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from lowtide.core.lanes import Lane
 from lowtide.core.parts import Lot, PartRow
+from lowtide.core.records import Pointer, Status
 from lowtide.core.task import AcceptedTask, Endpoint
+from lowtide.core.tasks import Settle
 from lowtide.core.tiers import Tier
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+SETTLE = Settle(
+    holders=frozenset({"call-1"}),
+    attempt=1,
+    status=Status.ANSWERED,
+    lane=Lane.DEFAULT,
+    pointer=Pointer(key="results/1", offset=0, length=10),
+)
+"""An answer to the first call, which lies in an object."""
 
 
 def task(number: int = 1, **changes: Any) -> AcceptedTask:

@@ -5,29 +5,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aws_cases import NOW, Calls, part, task
+from aws_cases import NOW, SETTLE, Calls, part, task
 
 from lowtide.adapters.aws import backoff
 from lowtide.adapters.aws.rows import HOLDS, MEMORY, PARTS, TASKS, DynamoRows, Kind
 from lowtide.adapters.aws.table import Table
 from lowtide.core.errors import Contended, LowtideError, NewerSchema, TooLarge, Unfinished
 from lowtide.core.holds import HoldVerdict, Lift, Place, Scope
-from lowtide.core.lanes import Lane
 from lowtide.core.parts import Close, Finish, Join, Open, PartVerdict
-from lowtide.core.records import Pointer, Status
-from lowtide.core.tasks import Accept, ClaimCall, ClaimPart, Settle, TaskState, Verdict, transition
+from lowtide.core.tasks import Accept, ClaimCall, ClaimPart, TaskState, Verdict, transition
 from lowtide.ports import Change
 from lowtide.steps.newer import known_rows, rows_or_newer
 from lowtide_local.engine.metrics import RecordedMetrics
 from tests.contract.aws import TABLE, Stand
-
-SETTLE = Settle(
-    holders=frozenset({"call-1"}),
-    attempt=1,
-    status=Status.ANSWERED,
-    lane=Lane.DEFAULT,
-    pointer=Pointer(key="results/1", offset=0, length=10),
-)
 
 
 def claim(number: int = 1, holder: str = "call-1", **changes: Any) -> ClaimCall:

@@ -7,23 +7,14 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from aws_cases import NOW, Calls, task
+from aws_cases import NOW, SETTLE, Calls, task
 
 from lowtide.adapters.aws.rows import TASKS, DynamoRows
 from lowtide.adapters.aws.settled_index import SettledIndex
-from lowtide.core.lanes import Lane
-from lowtide.core.records import Pointer, Status
-from lowtide.core.tasks import Cancel, ClaimCall, Redrive, Settle
+from lowtide.core.records import Status
+from lowtide.core.tasks import Cancel, ClaimCall, Redrive
 from lowtide.ports import Change
 from tests.contract.aws import Stand
-
-SETTLE = Settle(
-    holders=frozenset({"call-1"}),
-    attempt=1,
-    status=Status.ANSWERED,
-    lane=Lane.DEFAULT,
-    pointer=Pointer(key="results/1", offset=0, length=10),
-)
 
 
 def at(seconds: float) -> Any:

@@ -50,12 +50,14 @@ class Command:
 
 
 class NotListed(LookupError):
-    """A command whose rights nobody has written down."""
+    """A command whose rights are not written down here."""
 
 
 def commands(page: str) -> Iterator[Command]:
-    """Of a page in Markdown: in blocks of commands, and between backticks. Raises ValueError for a fence of tildes,
-    whose commands would be seen by nobody."""
+    """Find the commands of a page in Markdown: in blocks, and between backticks.
+
+    Raises ValueError for a fence of tildes, whose commands would not be found.
+    """
     if "~~~" in page:
         raise ValueError("fence blocks with backticks")
     blocks = [block.replace("\\\n", " ") for block in _BLOCK.findall(page)]

@@ -151,7 +151,7 @@ def slow_day(played):
 
 
 def strange_lines(monkeypatch):
-    """Of the provider: each output has a line more, which is about no task."""
+    """Have the provider write one line more into each output, which is about no task."""
     download, stranger = SimulatedProvider.download, request_line("nobody-1", Endpoint.CHAT, {})
 
     def with_a_stranger(provider, file_id, headers):
@@ -302,7 +302,7 @@ def compared(document: dict[str, Any], days: list[Played]) -> tuple[set[Call], s
 
 
 def nameless(grant: Grant, day: Played) -> Grant:
-    """By logical ids: each day's stack has names of its own."""
+    """Return the grant with logical ids in it: each day's stack has physical names of its own."""
     resource = grant.resource
     named = day.parameters | {name: physical.rpartition("/")[2] for name, physical in day.physical.items()}
     for name, value in sorted(named.items(), key=lambda pair: -len(pair[1])):

@@ -1,4 +1,4 @@
-"""Every event that is logged has been judged: is it news, a failure that passes, or something for somebody to do?"""
+"""Every event that is logged has a level: news, a failure that passes, or something that an operator has to do."""
 
 from __future__ import annotations
 

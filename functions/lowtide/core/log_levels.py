@@ -94,7 +94,7 @@ LISTED = _ERRORS | _WARNINGS | _NEWS
 
 
 def level_of(event: str) -> Level:
-    """Return the level at which ``event`` is logged: INFO for one that nobody has judged."""
+    """Return the level at which ``event`` is logged: INFO for an event that is not listed."""
     if event in _ERRORS:
         return "ERROR"
     return "WARNING" if event in _WARNINGS else "INFO"

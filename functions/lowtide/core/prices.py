@@ -93,7 +93,8 @@ class Period(Value):
         long = self.long_context
         above = long is not None and usage.input_tokens > long.above_input_tokens
         rate = (long.lanes if long is not None and above else self.lanes).get(lane)
-        return rate if rate is None or self._charges_writes else rate.with_free_writes()
+        wrote = usage.cache_write_tokens or usage.cache_write_12h_tokens
+        return rate.with_free_writes() if rate is not None and wrote and not self._charges_writes else rate
 
     @property
     def _charges_writes(self) -> bool:

@@ -68,26 +68,21 @@ async def _guard(response: httpx2.Response) -> None:
     vars(response)["aiter_bytes"] = bounded  # httpx2 reads every body by it, and has no bound of its own
 
 
-async def _told_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    with network_told():
-        async for chunk in chunks:
-            yield chunk
-
-
 async def _bounded(response: httpx2.Response, chunks: AsyncIterator[bytes], *, fails: bool) -> AsyncGenerator[bytes]:
     """Where it is too much, a file raises TooMuch, and of any other body the rest is left where it is."""
     got, most = 0, MOST_FILE if fails else MOST_REPLY if response.is_success else MOST_REFUSAL
     packed = response.headers.get("content-encoding", "identity")
-    async for chunk in _told_of(chunks):
-        got += len(chunk)
-        unpacks = packed != "identity" and got > max(UNMEASURED, response.num_bytes_downloaded * MOST_RATIO)
-        if got > most or unpacks or "," in packed:  # nobody packs a body twice who means it to be read
-            await response.aclose()
-            if fails:
-                raise TooMuch(f"more than {got >> 20} MiB out of {response.num_bytes_downloaded} bytes")
-            response.extensions[CUT] = got
-            return
-        yield chunk
+    with network_told():
+        async for chunk in chunks:
+            got += len(chunk)
+            unpacks = packed != "identity" and got > max(UNMEASURED, response.num_bytes_downloaded * MOST_RATIO)
+            if got > most or unpacks or "," in packed:  # nobody packs a body twice who means it to be read
+                await response.aclose()
+                if fails:
+                    raise TooMuch(f"more than {got >> 20} MiB out of {response.num_bytes_downloaded} bytes")
+                response.extensions[CUT] = got
+                return
+            yield chunk
 
 
 def _check_redirect(response: httpx2.Response) -> None:
