@@ -109,6 +109,8 @@ class Batch:
     output_ref: str | None = None
     error_ref: str | None = None
     forgotten: bool = False
+    end_told: bool = False
+    """Its end was told to the worker that looked for its submission: after that, no answer is to come."""
 
     def ends_at(self) -> datetime:
         if self.cancelled_at is not None:
@@ -119,7 +121,8 @@ class Batch:
 
     def over_at(self) -> datetime:
         """When nobody has to wait for it any longer."""
-        return self.created_at + GIVEN_UP_AFTER if self.forgotten or self.endless else self.ends_at()
+        unheard = self.forgotten and not self.end_told
+        return self.created_at + GIVEN_UP_AFTER if unheard or self.endless else self.ends_at()
 
     @property
     def endless(self) -> bool:
@@ -196,7 +199,9 @@ class ModelProvider:
         with self._wire():
             for batch in reversed(self._listed()):
                 if batch.key == key or batch.input_ref == input_ref:
-                    return self._told(batch)
+                    told = self._told(batch)
+                    batch.end_told |= told.ended
+                    return told
             return None
 
     async def get(self, provider_batch_id: str) -> ProviderBatch | None:

@@ -63,6 +63,8 @@ class Watch:
         self.batches: dict[str, BatchRow] = {}
         self.moves = 0
         """Counts changes of state: the same after a turn that had nothing to do."""
+        self.given_back = 0
+        """Claims that were taken back, because they only chose a LOW task's model."""
         self.faults: list[str] = []
 
     def look(self) -> None:
@@ -74,6 +76,8 @@ class Watch:
             before = rows.get(row.key)
             rows[row.key] = row
             self.moves += before is None or before.state is not row.state
+            if isinstance(row, TaskRow) and isinstance(before, TaskRow):
+                self.given_back += max(0, before.attempt - row.attempt)
         self.look()
 
     def ended(self) -> bool:
@@ -285,7 +289,7 @@ def _ledger(play: Play) -> Iterator[str]:
 
 def _counted(play: Play) -> Iterator[str]:
     """The metrics count everything that happened if no process died and no port raised, and never more than that."""
-    missing = uncounted(play.metrics, play.system, play.engine)
+    missing = uncounted(play.metrics, play.system, play.engine, given_back=play.watch.given_back)
     sure = not play.crashed and not play.doubtful and not play.schedule.troubles
     yield from (f"{name} lacks {amount:g}" for name, amount in missing.items() if amount < 0 or sure)
 
