@@ -34,9 +34,9 @@ class Shared:
         now = self.clock.now()
         self.asked.append((now - START).total_seconds())
         if now < self.next_at:
-            return Answer((), later=self.next_at, held=self.held)
+            return Answer((), now, later=self.next_at, held=self.held)
         self.next_at = now + self.every
-        return Answer((now,), later=self.next_at, held=self.held)
+        return Answer((now,), now, later=self.next_at, held=self.held)
 
 
 def test_a_newcomer_in_a_hurry_is_told_at_once_that_the_line_sleeps_for_longer():

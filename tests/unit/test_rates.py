@@ -13,7 +13,7 @@ from lowtide.core.outcomes import Headroom
 from lowtide.core.pace import born, transition
 from lowtide.core.pace_events import CallEnd, Ceiling, Held, PaceVerdict, Sign, Take, Tell
 from lowtide.core.pace_rows import PaceRow
-from lowtide.core.rates import BELIEVED_S, CLIMB_S, CUT, HEADROOM, per_minute
+from lowtide.core.rates import CUT, HEADROOM, climb_s, per_minute
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 KEY = "openai gpt-5-mini"
@@ -124,48 +124,18 @@ def test_where_nothing_is_known_the_rate_doubles_every_second_until_a_limit_is()
     assert per_minute(row, Ceiling(), at(3)) == 8 * per_minute(row, Ceiling(), NOW)
 
 
-def test_one_429_is_waited_out_and_a_second_soon_after_it_cuts_the_rate_once():
-    busy = transition(None, take(60, horizon_s=60.0), NOW).row
-    once = after(busy, (1, end(Sign.LIMITED, 0, retry_after_s=2.0)))
-    assert (once.not_before, per_minute(once, SIXTY, at(3))) == (at(3), 60)
-    twice = after(once, (4, end(Sign.LIMITED, 3.5, retry_after_s=1.0)))
-    assert per_minute(twice, SIXTY, at(4)) == pytest.approx(60 * CUT)
-    together = after(twice, *((4.1, end(Sign.LIMITED, 3.9)) for _ in range(20)))
-    assert (together.cut_at, together.limited, together.not_before) == (at(4), 2, at(5))
-
-
-def test_two_429s_far_apart_cut_nothing():
-    row = after(None, (0, end(Sign.LIMITED, -1)), (BELIEVED_S + 1, end(Sign.LIMITED, BELIEVED_S)))
-    assert row.peak is None
-
-
 def test_the_rate_climbs_back_by_the_same_step_every_second_and_never_above_the_ceiling():
-    busy = transition(None, take(60, horizon_s=60.0), NOW).row
-    row = after(busy, (0, end(Sign.LIMITED, -1)), (2, end(Sign.LIMITED, 1)))
-    rates = [per_minute(row, SIXTY, at(2 + CLIMB_S * quarter / 4)) for quarter in range(5)]
+    row = born(KEY, NOW).model_copy(update={"peak": 60.0, "cut_at": at(2)})
+    rates = [per_minute(row, SIXTY, at(2 + climb_s(60) * quarter / 4)) for quarter in range(5)]
     steps = [later - earlier for earlier, later in pairwise(rates)]
     assert steps == pytest.approx([60 * (1 - CUT) / 4] * 4)
     assert per_minute(row, SIXTY, at(3_600)) == 60
 
 
-def test_a_429_without_retry_after_is_waited_out_longer_each_time_until_somebody_is_answered():
-    row, waits, now = None, [], 0.0
-    for _ in range(4):
-        row = after(row, (now, end(Sign.LIMITED, now - 0.1)))
-        waits.append((row.not_before - at(now)).total_seconds())
-        now += waits[-1] + 0.2
-    assert waits == sorted(waits)
-    assert waits[-1] > 3
-    calm = after(row, (now, end(Sign.ANSWERED, now)))
-    again = after(calm, (now + 1, end(Sign.LIMITED, now + 0.5)))
-    assert (again.not_before - at(now + 1)).total_seconds() <= 1
-
-
-def test_while_a_retry_after_lasts_nobody_is_granted_a_call():
-    row = after(None, (0, end(Sign.LIMITED, -1, retry_after_s=20.0)))
-    early = transition(row, take(1), at(19))
-    assert (early.verdict, early.later, early.held) == (PaceVerdict.LATER, at(20), Held.RATE)
-    assert transition(row, take(1), at(20)).moments == (at(20),)
+def test_after_a_pause_the_rate_doubles_every_second_from_a_tenth_back_to_what_it_was():
+    row = born(KEY, NOW).model_copy(update={"resumed_at": at(10)})
+    fast = Ceiling(requests=6_000)
+    assert [per_minute(row, fast, at(10 + second)) for second in range(5)] == [600, 1_200, 2_400, 4_800, 6_000]
 
 
 def test_flex_without_capacity_rests_shortly_a_stalled_one_long_and_the_model_s_rate_stays():

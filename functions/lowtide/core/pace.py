@@ -13,12 +13,12 @@ died is gone with its moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from . import breaker, rates
-from .pace_events import CallEnd, Ceiling, Held, PaceDecision, PaceEvent, PaceVerdict, Sign, Take, Tell
+from . import breaker, cuts, rates
+from .pace_events import CallEnd, Held, PaceDecision, PaceEvent, PaceVerdict, Sign, Take, Tell
 from .pace_rows import Breaker, PaceRow
 from .past import heard
 
@@ -41,13 +41,13 @@ def transition(row: PaceRow | None, event: PaceEvent, now: datetime) -> PaceDeci
     """What ``event`` does to ``row`` at ``now``. Total; the first event makes the row."""
     before = row
     row = born(event.key, now) if row is None else row
-    row = _told(row, event.told, event.ceiling, now)
+    row = _told(row, event, now)
     match event:
         case Tell():
             verdict = PaceVerdict.REPEATED if row == before else PaceVerdict.APPLIED
             return PaceDecision(verdict, row, changed=row != before)
         case Take():
-            return _take(before, row, event, now)
+            return replace(_take(before, row, event, now), granted_at=cuts.grant_stamp(row, now))
         case _:
             assert_never(event)
 
@@ -86,21 +86,23 @@ def _later(before: PaceRow | None, row: PaceRow, until: datetime, held: Held) ->
     return PaceDecision(PaceVerdict.LATER, row, changed=row != before, later=until, held=held)
 
 
-def _told(row: PaceRow, told: Iterable[CallEnd], ceiling: Ceiling, now: datetime) -> PaceRow:
-    for end in told:
+def _told(row: PaceRow, event: PaceEvent, now: datetime) -> PaceRow:
+    for end in event.told:
         before = rates.learnt(row, end)
-        row = _ended(before, end, ceiling, now)
+        if before.requests_limit != row.requests_limit:
+            before = cuts.learnt_anew(before, now)
+        row = _ended(before, end, now)
         row = heard(before, row, end, now)
-    return row
+    return cuts.counted(row, event.told, event.begun, event.ceiling, now)
 
 
-def _ended(row: PaceRow, end: CallEnd, ceiling: Ceiling, now: datetime) -> PaceRow:
+def _ended(row: PaceRow, end: CallEnd, now: datetime) -> PaceRow:
     match end.sign:
         case Sign.ANSWERED:
             return breaker.closed_by(rates.flowing(row, end), end, now)
         case Sign.LIMITED:
             # Too fast, but there.
-            return rates.limited(breaker.closed_by(row, end, now), end, ceiling, now)
+            return breaker.closed_by(row, end, now)
         case Sign.NO_CAPACITY:
             return rates.no_flex(breaker.closed_by(row, end, now), end, now, stalled=False)
         case Sign.STALLED:

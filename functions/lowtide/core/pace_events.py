@@ -65,6 +65,14 @@ class CallEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """So many calls began whose moments were granted at ``granted_at``."""
+
+    granted_at: datetime
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ceiling:
     """What a deployment allows itself a minute; None: whatever the provider lets through."""
 
@@ -75,9 +83,9 @@ class Ceiling:
 @dataclass(frozen=True, slots=True)
 class Take:
     """Asks for a moment for each of some calls, whose estimated tokens ``tokens`` has, none further ahead than
-    ``horizon_s``. ``told`` is what calls have come to since the asker last told. ``call`` names the probe, should it
-    be one, and ``probe_s`` how long nobody else may probe then. ``flex``: on that lane. ``urgent``: ahead of
-    what has been granted to others."""
+    ``horizon_s``. ``told`` is what calls have come to since the asker last told, and ``begun`` which calls began.
+    ``call`` names the probe, should it be one, and ``probe_s`` how long nobody else may probe then. ``flex``: on that
+    lane. ``urgent``: ahead of what has been granted to others."""
 
     key: str
     call: str
@@ -86,6 +94,7 @@ class Take:
     probe_s: float
     ceiling: Ceiling = Ceiling()
     told: tuple[CallEnd, ...] = ()
+    begun: tuple[Begun, ...] = ()
     flex: bool = False
     urgent: bool = False
 
@@ -97,6 +106,7 @@ class Tell:
     key: str
     told: tuple[CallEnd, ...]
     ceiling: Ceiling = Ceiling()
+    begun: tuple[Begun, ...] = ()
 
 
 PaceEvent = Take | Tell
@@ -122,12 +132,14 @@ class Held(StrEnum):
 @dataclass(frozen=True, slots=True)
 class PaceDecision:
     """``moments``: when the first so many of the calls may begin. ``later``: when to ask for the others. ``probe``: the
-    one call granted is a probe."""
+    one call granted is a probe. ``granted_at``: the moment of the grant, after the last change of the rate, be it by a
+    millisecond."""
 
     verdict: PaceVerdict
     row: PaceRow | None
     changed: bool = False
     moments: tuple[datetime, ...] = ()
+    granted_at: datetime | None = None
     later: datetime | None = None
     held: Held | None = None
     probe: bool = False

@@ -16,6 +16,16 @@ class Breaker(StrEnum):
     """One call is out to see; its answer closes the breaker, its failure opens it again."""
 
 
+class Trial(Stored):
+    """A cut that is taken back if as large a share is refused as before. ``share``: of 429s, among so many ``calls``
+    before the cut; ``rate``: what was allowed a minute; ``guessed``: no limit had been met before."""
+
+    share: float
+    calls: int
+    rate: float
+    guessed: bool
+
+
 class PaceRow(Stored):
     """A model's (``<provider> <model>``), or one that only has a breaker: a provider's account's (``<provider>``), or
     that of the batches of a model and endpoint (``<provider> <model> <endpoint>``).
@@ -39,13 +49,33 @@ class PaceRow(Stored):
     requests_limit: float | None = None
     tokens_limit: float | None = None
     """A minute's, as the provider last told it."""
+    start: float | None = None
+    """A rate that is a guess, at ``started_at``, since when it doubles every ``doubling_s``."""
+    started_at: Utc | None = None
+    doubling_s: float = 1.0
     peak: float | None = None
     """The rate that turned out to be too high, at ``cut_at``."""
     cut_at: Utc | None = None
-    limited_at: Utc | None = None
-    limited: int = 0
-    """429s since the last answer, each of a call that began after the one before was known."""
+    trial: Trial | None = None
+    before_cuts: float | None = None
+    """The peak before the last cuts that followed each other closely."""
+    counted_since: Utc | None = None
+    begun: int = 0
+    refused: int = 0
+    """Calls granted since ``counted_since`` that began, and those of them that got a 429."""
+    refused_run: int = 0
+    """429s in a row with no other reply between them."""
+    stray: float = 0.0
+    """Share of 429s that no rate explains, when it was tried last, at ``stray_at``."""
+    stray_at: Utc | None = None
+    pauses: int = 0
+    """In a row, with no answer between them. The first began at ``stormed_at``."""
+    stormed_at: Utc | None = None
+    answered_at: Utc | None = None
+    """When a call was granted, since ``stormed_at``, that was answered."""
     not_before: Utc | None = None
+    resumed_at: Utc | None = None
+    """When the last pause ends. From then on the rate doubles every second, back to what it was."""
     flex_refused: int = 0
     """In a row: since flex last answered."""
     flex_refused_at: Utc | None = None

@@ -4,13 +4,14 @@ A call is granted a moment. The moments of all functions come from one row and a
 says, so that more functions are not more calls. A moment that nobody uses is lost, and nothing else is.
 
 The rate is a function of the last cut and of time (additive increase, multiplicative decrease): from ``CUT`` of what
-was too much back to it in ``CLIMB_S``, then slowly and then faster beyond, up to the ceiling.
+was too much back to it in ``climb_s``, then slowly and then faster beyond, up to the ceiling. What cuts it is
+core/cuts.py.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from math import exp
+from math import exp, sqrt
 
 from .model import LONGEST_S
 from .outcomes import backoff_s
@@ -42,19 +43,18 @@ EXPRESS_SHARE = 0.2
 leave what a provider allows in a burst unused; afterwards they wait for it."""
 
 CUT = 0.85
-CLIMB_S = 60.0
-"""From a cut back to the rate that was too high."""
-BELIEVED_S = 30.0
-"""A 429 cuts the rate only this soon after another: one alone may be chance, and is waited out."""
+CLIMB_S, SLOW_BELOW, SLOWEST_CLIMB = 40.0, 400.0, 2.5
+"""From a cut back to the rate that was too high; up to so many times as long below so many calls a minute."""
+
+RAMP_FROM, RAMP_S = 0.1, 4.0
+"""After a pause a tenth of the rate, which doubles every second."""
+LEAST_ON_RAMP = 12.0
 
 FADE_S = 5.0
 """The age in which a call counts a third in ``recent``."""
 REST_S = 30.0
 """After this long without a call, what was called before says nothing about now."""
 
-LIMITED_BASE_S = 1.0
-LIMITED_CAP_S = 60.0
-"""Waits after 429s that do not say how long: doubling from the one to the other. Limits are a minute's."""
 QUICK_BASE_S = 2.0
 QUICK_CAP_S = 30.0
 """Waits after flex had no capacity and said so at once: trying again is cheap."""
@@ -68,15 +68,38 @@ STALL_CAP_S = 900.0
 
 def per_minute(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
     """Calls that may begin in the minute from ``now``, if nothing changes."""
-    most = _least(ceiling.requests, _used(row.requests_limit))
+    rate = allowed(row, ceiling, now)
+    if row.resumed_at is None:
+        return rate
+    back_s = (now - row.resumed_at).total_seconds()
+    if back_s >= RAMP_S:
+        return rate
+    doubled: float = RAMP_FROM * 2.0 ** max(0.0, back_s)
+    return min(rate, max(LEAST_ON_RAMP, rate * doubled))
+
+
+def allowed(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
+    """The same, were there no pause to come back from."""
+    most = known_most(row, ceiling)
     if row.peak is None or row.cut_at is None:
         if most is not None:
             return max(LEAST_PER_MINUTE, most)
-        doubled: float = FIRST_PER_MINUTE * 2.0 ** min(20.0, _seconds(row.born_at, now))
-        return min(MOST_PER_MINUTE, doubled)
-    climbed = _seconds(row.cut_at, now) / CLIMB_S
+        started_at = row.started_at or row.born_at
+        doubled: float = 2.0 ** min(20.0, seconds_between(started_at, now) / row.doubling_s)
+        return min(MOST_PER_MINUTE, (row.start or FIRST_PER_MINUTE) * doubled)
+    climbed = seconds_between(row.cut_at, now) / climb_s(row.peak)
     share = CUT + (1 - CUT) * climbed if climbed <= 1 else 1 + (climbed - 1) ** 2
     return max(LEAST_PER_MINUTE, min(most or MOST_PER_MINUTE, row.peak * share))
+
+
+def climb_s(peak: float) -> float:
+    """How long it takes from a cut back to ``peak``: longer at a low rate, where a 429 weighs more."""
+    return CLIMB_S * min(SLOWEST_CLIMB, max(1.0, sqrt(SLOW_BELOW / peak)))
+
+
+def known_most(row: PaceRow, ceiling: Ceiling) -> float | None:
+    """What routes and the provider's headers allow a minute; None if neither says."""
+    return _least(ceiling.requests, _used(row.requests_limit))
 
 
 def tokens_per_minute(row: PaceRow, ceiling: Ceiling) -> float | None:
@@ -87,7 +110,7 @@ def tokens_per_minute(row: PaceRow, ceiling: Ceiling) -> float | None:
 def levelled(row: PaceRow, ceiling: Ceiling, now: datetime) -> PaceRow:
     """The row with what has flowed in since it was last looked at."""
     now = max(now, row.levelled_at)  # clocks differ by a little
-    passed_s = _seconds(row.levelled_at, now)
+    passed_s = seconds_between(row.levelled_at, now)
     rate, token_rate = per_minute(row, ceiling, now) / MINUTE_S, tokens_per_minute(row, ceiling)
     token_level = 0.0
     if token_rate is not None:
@@ -156,24 +179,6 @@ def learnt(row: PaceRow, end: CallEnd) -> PaceRow:
     return row.model_copy(update=changes) if changes else row
 
 
-def limited(row: PaceRow, end: CallEnd, ceiling: Ceiling, now: datetime) -> PaceRow:
-    """A 429: all wait as long as it says, and go slower where it is not alone. What was granted before it was known
-    meets the same limit and says nothing new."""
-    if row.limited_at is not None and end.granted_at <= row.limited_at:
-        return row
-    wait_s = end.retry_after_s
-    if wait_s is None:
-        wait_s = backoff_s(row.limited + 1, base_s=LIMITED_BASE_S, cap_s=LIMITED_CAP_S, seed=row.key)
-    changes: dict[str, object] = {
-        "limited": row.limited + 1,
-        "limited_at": now,
-        "not_before": now + timedelta(seconds=wait_s),
-    }
-    if row.limited_at is not None and _seconds(row.limited_at, now) <= BELIEVED_S:
-        changes |= {"peak": _base(row, ceiling, now), "cut_at": now, "level": min(row.level, 0.0)}
-    return row.model_copy(update=changes)
-
-
 def no_flex(row: PaceRow, end: CallEnd, now: datetime, *, stalled: bool) -> PaceRow:
     """Flex has no capacity: that lane rests, shortly where it said so at once, and the model's rate stays."""
     if row.flex_refused_at is not None and end.granted_at <= row.flex_refused_at:
@@ -196,20 +201,16 @@ def trying_flex(row: PaceRow, at: datetime) -> PaceRow:
 
 
 def flowing(row: PaceRow, end: CallEnd) -> PaceRow:
-    """An answer: the 429s before its call are over, and the refusals of flex where it came on flex."""
-    changes: dict[str, object] = {}
-    if row.limited and (row.limited_at is None or end.granted_at > row.limited_at):
-        changes["limited"] = 0
+    """Forget the refusals of flex at an answer that came on flex."""
     if end.flex and row.flex_refused and (row.flex_refused_at is None or end.granted_at > row.flex_refused_at):
-        changes |= {"flex_refused": 0, "flex_not_before": None}
-    return row.model_copy(update=changes) if changes else row
+        return row.model_copy(update={"flex_refused": 0, "flex_not_before": None})
+    return row
 
 
-def _base(row: PaceRow, ceiling: Ceiling, now: datetime) -> float:
-    """The rate that was too much: what was allowed, or what was really called where that was less."""
-    counted_s = FADE_S * (1 - exp(-max(1.0, _seconds(row.recent_since, now)) / FADE_S))
-    called = row.recent * exp(-_seconds(row.levelled_at, now) / FADE_S) / counted_s * MINUTE_S
-    return max(LEAST_PER_MINUTE, min(per_minute(row, ceiling, now), called))
+def called(row: PaceRow, now: datetime) -> float:
+    """Calls a minute that were granted of late."""
+    counted_s = FADE_S * (1 - exp(-max(1.0, seconds_between(row.recent_since, now)) / FADE_S))
+    return row.recent * exp(-seconds_between(row.levelled_at, now) / FADE_S) / counted_s * MINUTE_S
 
 
 def _used(limit: float | None) -> float | None:
@@ -222,5 +223,5 @@ def _least(*rates: float | None) -> float | None:
     return min((rate for rate in rates if rate is not None), default=None)
 
 
-def _seconds(since: datetime, now: datetime) -> float:
+def seconds_between(since: datetime, now: datetime) -> float:
     return max(0.0, (now - since).total_seconds())

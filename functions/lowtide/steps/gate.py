@@ -141,6 +141,7 @@ class Gate:
     async def unused(self, go: Go) -> None:
         """No call after all: somebody else may have its moment."""
         moment = go.moment
+        self._paces.model(go.task).began(moment.granted_at, -1)
         if not moment.probe and not moment.account_probe:
             go.line.give_back(moment)
         if moment.probe:
@@ -195,6 +196,7 @@ class Gate:
             if granted.held is Held.RATE and (row := self._paces.model(task).row) is not None:
                 self._waits.met(row.key, "rate_limit", row.not_before)
             return granted
+        self._paces.model(task).began(granted.granted_at)
         return Go(task, granted, line, began_at=self._began_at(granted))
 
     def _began_at(self, granted: Moment) -> datetime:

@@ -65,6 +65,7 @@ class Answer:
     """What the shared row said: moments for the first so many, and when to ask ``later`` for the others."""
 
     moments: tuple[datetime, ...]
+    granted_at: datetime
     later: datetime | None = None
     held: Held | None = None
     probe: bool = False
@@ -140,9 +141,9 @@ class Line:
     async def _ask(self) -> None:
         try:
             while self._waiting:
-                asked, now = [asker for asker, _ in self._waiting], self._clock.now()
+                asked = [asker for asker, _ in self._waiting]
                 answer = await self._take(asked[0], (*(asker.tokens for asker in asked), *self._more(asked)))
-                self._hand_out(answer, now, asked[0].permit)
+                self._hand_out(answer, asked[0].permit)
                 if not self._waiting:
                     break
                 now = self._clock.now()
@@ -181,9 +182,9 @@ class Line:
         self._used, self._asked_at = 0, now
         return (0,) * max(0, expected)
 
-    def _hand_out(self, answer: Answer, granted_at: datetime, probe: str) -> None:
+    def _hand_out(self, answer: Answer, probe: str) -> None:
         """``probe``: the name under which the row knows the probe, should this be one."""
-        probes = answer.probe or answer.account_probe
+        probes, granted_at = answer.probe or answer.account_probe, answer.granted_at
         for at in answer.moments:
             while self._waiting and self._waiting[0][1].done():  # its task was cancelled
                 self._waiting.popleft()

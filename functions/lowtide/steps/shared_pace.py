@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
+from itertools import takewhile
 from typing import assert_never
 
 from lowtide.core.breaker import answered_lately, forgives
+from lowtide.core.cuts import is_news
 from lowtide.core.errors import safely_told
-from lowtide.core.pace_events import CallEnd, Ceiling, PaceDecision, PaceEvent, PaceVerdict, Sign, Take, Tell
+from lowtide.core.pace_events import Begun, CallEnd, Ceiling, PaceDecision, PaceEvent, PaceVerdict, Sign, Take, Tell
 from lowtide.core.pace_rows import Breaker, PaceRow
 from lowtide.ports import Change, System
 
 from .line import Answer, Asker
+
+LIMITED_TOGETHER = 3
+"""429s in a row that are told at once: others may be about to run into the same."""
 
 
 class SharedPace:
@@ -25,6 +32,7 @@ class SharedPace:
         self.row: PaceRow | None = None
         self._system = system
         self._untold: list[CallEnd] = []
+        self._begun: Counter[datetime] = Counter()
         self._telling = asyncio.Lock()
 
     async def look(self) -> PaceRow | None:
@@ -42,6 +50,10 @@ class SharedPace:
         """Was a call of the model answered a moment ago, as far as this process knows?"""
         noted = any(end.sign is Sign.ANSWERED for end in self._untold)
         return noted or (self.row is not None and answered_lately(self.row, self._system.clock.now()))
+
+    def began(self, granted_at: datetime, count: int = 1) -> None:
+        """Note that a call begins whose moment was granted then; with -1, that it does not begin after all."""
+        self._begun[granted_at] += count
 
     def note(self, end: CallEnd) -> None:
         last = self._untold[-1] if self._untold else None
@@ -62,9 +74,7 @@ class SharedPace:
                 flex_back = end.flex and self.row is not None and self.row.flex_refused > 0
                 return self._probed(end) or self._learns(end) or flex_back
             case Sign.LIMITED:
-                return self._probed(end) or not (
-                    self.row and self.row.limited_at and end.granted_at <= self.row.limited_at
-                )
+                return self._probed(end) or is_news(self.row, end) or self._limited_in_a_row() >= LIMITED_TOGETHER
             case Sign.DOWN | Sign.FAILED | Sign.REFUSED:
                 return self._probed(end) or self.row is None or not forgives(self.row, end.granted_at)
             case Sign.NO_CAPACITY | Sign.STALLED | Sign.DOUBTED | Sign.CLEARED | Sign.PRESENT | Sign.ABSENT:
@@ -78,7 +88,7 @@ class SharedPace:
         row = self.row
         if not self._untold or row is None:
             return False
-        if row.failures > 0 or row.limited > 0:
+        if row.failures > 0 or row.refused_run > 0:
             return True
         return any(self._teaches(row, end) or (end.flex and row.flex_refused > 0) for end in self._untold)
 
@@ -86,10 +96,11 @@ class SharedPace:
         """What is noted meanwhile goes with it, or with the next one. Where the row cannot be written it is forgotten:
         an answer that has come must not be lost for it."""
         async with self._telling:
-            told = self._take_untold()
-            if not told:
+            if not self._untold:
                 return
-            change: Change[PaceRow, PaceEvent] = Change(self.key, Tell(self.key, told, self.ceiling), self.row)
+            told, begun = self._take_untold()
+            event = Tell(self.key, told, self.ceiling, begun)
+            change: Change[PaceRow, PaceEvent] = Change(self.key, event, self.row)
             try:
                 [decision] = await self._system.offload(lambda: self._apply(change))
             except Exception as error:  # noqa: BLE001 - whatever it is, the calls have ended
@@ -108,6 +119,7 @@ class SharedPace:
         urgent: bool = False,
     ) -> Answer:
         """Moments of this model, where the account is not refused. Raises Contended."""
+        told, begun = self._take_untold()
         event = Take(
             self.key,
             first.permit,
@@ -115,19 +127,22 @@ class SharedPace:
             horizon_s,
             first.probe_s,
             ceiling=self.ceiling,
-            told=self._take_untold(),
+            told=told,
+            begun=begun,
             flex=flex,
             urgent=urgent,
         )
         # What the account has to hear was told when it happened.
-        on_account = replace(event, key=account.key, tokens=(0,), told=(), ceiling=account.ceiling, flex=False)
+        on_account = replace(
+            event, key=account.key, tokens=(0,), told=(), begun=(), ceiling=account.ceiling, flex=False
+        )
         probes = False
         try:
             allowed = await self._system.offload(lambda: self._allowed(account, on_account))
             if allowed is not None:
                 account._saw(allowed)
                 if allowed.verdict is PaceVerdict.LATER:
-                    self._untold[:0] = event.told
+                    self._put_back(event)
                     return _answer(allowed)
                 probes = allowed.probe
             if probes:
@@ -135,7 +150,7 @@ class SharedPace:
             change: Change[PaceRow, PaceEvent] = Change(self.key, event, self.row)
             [decision] = await self._system.offload(lambda: self._apply(change))
         except Exception:
-            self._untold[:0] = event.told
+            self._put_back(event)
             if probes:
                 await account.probe_unused(first.permit)
             raise
@@ -160,9 +175,19 @@ class SharedPace:
     def _apply(self, change: Change[PaceRow, PaceEvent]) -> Sequence[PaceDecision]:
         return self._system.paces.apply([change], self._system.clock.now())
 
-    def _take_untold(self) -> tuple[CallEnd, ...]:
+    def _take_untold(self) -> tuple[tuple[CallEnd, ...], tuple[Begun, ...]]:
         told, self._untold = tuple(self._untold), []
-        return told
+        begun, self._begun = self._begun, Counter()
+        return told, tuple(Begun(granted_at, count) for granted_at, count in begun.items() if count > 0)
+
+    def _put_back(self, event: Take) -> None:
+        self._untold[:0] = event.told
+        for each in event.begun:
+            self._begun[each.granted_at] += each.count
+
+    def _limited_in_a_row(self) -> int:
+        """Untold 429s since the last call that came to something else."""
+        return sum(1 for _ in takewhile(lambda end: end.sign is Sign.LIMITED, reversed(self._untold)))
 
     def _saw(self, decision: PaceDecision) -> None:
         before, self.row = self.row, decision.row
@@ -196,4 +221,6 @@ class SharedPace:
 
 
 def _answer(decision: PaceDecision) -> Answer:
-    return Answer(decision.moments, decision.later, decision.held, probe=decision.probe)
+    if decision.granted_at is None:
+        raise AssertionError("a Take is granted at a moment")
+    return Answer(decision.moments, decision.granted_at, decision.later, decision.held, probe=decision.probe)
