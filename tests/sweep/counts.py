@@ -15,9 +15,7 @@ A_CENT_OF_A_CENT = 1e-9
 """Floating sums of money differ by less."""
 
 
-def uncounted(
-    metrics: RecordedMetrics, system: System, engine: Engine, *, given_back: int = 0
-) -> Mapping[str, float]:
+def uncounted(metrics: RecordedMetrics, system: System, engine: Engine, *, given_back: int = 0) -> Mapping[str, float]:
     """Return how much more the rows and the ledger say than each metric counted. Below zero: counted too often. Metrics
     that are right are left out. A life that was redriven was an end of its own.
 

@@ -19,6 +19,9 @@ def said(message: str, code: Any = None, kind: str | None = None, param: str | N
 
 
 ACCOUNT_CODES = [
+    "negative_account_balance",
+    "plan_upgrade_required",
+    "included_usage_exhausted",
     "quota_exceeded",
     "QuotaExceeded",
     "quota_exhausted",
@@ -191,6 +194,22 @@ ACCOUNT_SENTENCES = [
     "Missing scopes: api.files.read",
     "The security token included in the request is expired",
     "litellm.RateLimitError: RateLimitError: OpenAIException - You exceeded your current quota, please check your plan",
+    "Your organization's credit balance is too low",
+    "The organization's credit is used up",
+    "Your team's budget is exhausted",
+    "The workspace’s prepaid balance is zero",
+    "Your key's spending limit has been reached",
+    "Please add a payment method",
+    "Please add credits to continue",
+    "Your last invoice has not been paid",
+    "Your subscription has lapsed",
+    "Your remaining credits do not cover this request",
+    "The API key provided is no longer valid",
+    "Your token has been revoked",
+    "API access is not enabled for your organization",
+    "Your organization must be verified to use the API",
+    "Please upgrade your plan to continue",
+    "You have reached your monthly included usage of the Pro plan.",
 ]
 
 

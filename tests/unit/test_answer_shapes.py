@@ -18,6 +18,7 @@ ANSWERS = [
     (CHAT, {"choices": [{"message": {"role": "assistant"}, "finish_reason": "content_filter"}]}),
     (CHAT, {"choices": [{"message": {"role": "assistant", "content": None, "reasoning_content": "Hm."}}]}),
     (CHAT, {"choices": [{"message": {"content": "Hi."}}], "error": None, "object": "whatever"}),
+    (CHAT, {"choices": [{"message": {"content": "Cut off in the mid"}, "finish_reason": "error"}]}),
     (CHAT, {"choices": [{"message": {"content": "Hi."}}], "error": {"code": 0, "message": "ok"}}),
     (CHAT, {"choices": [{"message": {"content": "Hi."}}], "base_resp": {"status_code": 0}}),
     *(
@@ -38,6 +39,8 @@ NONE = [
     *((endpoint, {"id": "x", "usage": {"prompt_tokens": 3}}) for endpoint in Endpoint),
     *((CHAT, {"choices": choices}) for choices in (None, [], [None], [{}], [{"message": None}], [{"message": {}}])),
     (CHAT, {"choices": [{"text": "A completion's."}]}),
+    (CHAT, {"choices": [{"message": {"role": "assistant", "content": None}, "finish_reason": "error"}]}),
+    (CHAT, {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "error"}]}),
     (CHAT, {"choices": {"message": {"content": "Hi."}}}),
     (RESPONSES, {"output": None, "status": "completed"}),
     (RESPONSES, {"output": [], "status": "completed"}),

@@ -217,6 +217,39 @@ def test_a_server_that_refuses_our_service_tier_refuses_the_lane_and_not_the_tas
 
 
 @pytest.mark.parametrize(
+    ("lane", "status", "message"),
+    [
+        (Lane.FLEX, 400, "Flex processing is not available for this model"),
+        (Lane.FLEX, 400, "serviceTier: Unknown field"),
+        (Lane.FLEX, 422, "This project may not use flex mode"),
+        (Lane.PRIORITY, 403, "Your key does not have access to the priority tier"),
+    ],
+)
+def test_a_server_that_speaks_of_the_lane_refuses_the_lane_and_not_the_task(lane, status, message):
+    outcome = judge(Response(status, {"error": {"message": message}}), lane)
+    assert isinstance(outcome, Again)
+    assert (outcome.lane_fault, outcome.counts) == (LaneFault.UNKNOWN, False)
+
+
+def test_a_prompt_that_speaks_of_the_lane_is_not_the_provider():
+    body = {"error": {"message": "Invalid prompt: 'is flex processing cheap?'", "param": "messages"}}
+    assert isinstance(judge(Response(400, body), Lane.FLEX), Bury)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_flex_that_is_exhausted_is_without_capacity_and_no_try(status):
+    outcome = judge(Response(status, {"error": {"code": "flex_capacity_exhausted", "message": "No."}}), Lane.FLEX)
+    assert isinstance(outcome, Again)
+    assert (outcome.lane_fault, outcome.counts) == (LaneFault.NO_CAPACITY, False)
+
+
+def test_a_line_without_an_answer_and_without_an_error_may_have_been_billed():
+    outcome = judge_line(None, None, None)
+    assert isinstance(outcome, Again)
+    assert outcome.unsure
+
+
+@pytest.mark.parametrize(
     "body", [{"detail": "no such model"}, {"message": "no such model"}, {"error": "no such model"}]
 )
 def test_the_reason_is_read_from_wherever_a_server_says_it(body):

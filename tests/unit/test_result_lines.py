@@ -99,6 +99,12 @@ def test_a_whole_line_is_read_whole():
         beside(response="ok", result=True, status_code=200, request_id="req_1", body=BODY),
         beside(response="done", result=WHOLE["response"]),
         RAW.replace(b'"custom_id"', b'"customId"'),
+        RAW.replace(b'"custom_id"', b'"customID"'),
+        b'{"results":[' + RAW + b"]}",
+        response(body=[BODY]),
+        response(body=json.dumps(json.dumps(BODY))),
+        line(response={"code": 200, "request_id": "req_1", "data": BODY}),
+        line(response={"statusCode": "200", "request_id": "req_1", "body": BODY}),
         b'{"object":"list","data":[' + RAW + b"]}",
         line(error=""),
         line(error={}),
@@ -135,6 +141,12 @@ def test_an_id_that_is_a_number_is_its_text(custom_id):
     got = parse_result_line(line(custom_id))
     assert got is not None
     assert got.custom_id == "7"
+
+
+def test_an_answer_as_the_lines_output_is_an_answer():
+    found = parse_result_line(beside(output=BODY))
+    assert found is not None
+    assert found.response == Response(200, BODY)
 
 
 def test_an_answer_in_place_of_its_response_is_an_answer():

@@ -203,6 +203,12 @@ def test_a_failure_of_a_batch_is_told_apart_by_its_code():
     assert failed("EmptyFile") is Fault.BATCH
     assert failed("rate_limit_exceeded") is Fault.NOW
     assert failed("server_error") is failed("internal_error") is failed() is Fault.PROVIDER
+    assert failed("invalid_request", "The input file could not be downloaded") is Fault.BATCH
+    assert failed("invalid_request", "Failed to fetch the input file") is Fault.BATCH
+    for code in ("unknown", "batch_failed", "batch_processing_failed", "unexpected_error", "processing_error"):
+        assert failed(code) is failed(code, "Something went wrong") is Fault.PROVIDER
+        assert failed(code, "The model gpt-x does not exist") is failed(code, "Line 3 is no JSON") is Fault.ITEM
+    assert failed("server_error", "x", "line") is Fault.PROVIDER
     assert failed("mismatched_model") is failed("invalid_request") is failed("service_tier_unknown") is Fault.ITEM
 
 
@@ -224,10 +230,14 @@ def test_a_refused_upload_or_creation_is_told_apart_by_its_status(fault, statuse
 def test_there_is_no_capacity_in_two_ways():
     assert no_capacity(error_of(498, None))
     assert no_capacity(error_of(429, openai("No.", "resource_unavailable")))
+    assert no_capacity(error_of(503, openai("No.", "flex_capacity_exhausted")))
     assert not no_capacity(error_of(429, openai("No.", "rate_limit_exceeded")))
 
 
 PIECES = [
+    "?key=",
+    "account=",
+    "key=0&",
     "insufficient ",
     "your account ",
     "is ",

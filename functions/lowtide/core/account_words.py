@@ -40,7 +40,8 @@ _CODE = _any(
     r"insufficient_(\w+_)?(quota|balance|credits?|funds|scopes?|permissions?)|quota_(is_)?not_enough",
     r"(exceeded|pre_consume)_(current_|token_)?quota",
     rf"(^|_)({_MONEY})_(\w+_)?({_SPENT})(_|$)",
-    rf"(^|_)(no|out_of|low|negative|zero|over|exceeded|add|need)_(more_)?({_MONEY})(_|$)",
+    rf"(^|_)(no|out_of|low|negative|zero|over|exceeded|add|need)_((more|account|user|credit|current)_)?({_MONEY})(_|$)",
+    r"(^|_)(plan|subscription|account)_upgrade_(required|needed)|upgrade_(your_)?(plan|subscription|account)",
     r"(spend|spending|usage|cost|monthly|hard|soft|billing)_((?!rate)\w+_)?(limit|cap|allowance)(_|$)",
     r"max(imum)?_(spend|usage)|(^|_)(billing|arrears?|arrearage|overdue|past_due|unpaid|delinquent)(_|$)",
     r"(^|_)(payments?|invoices?)_(\w+_)?(required|overdue|failed|due|method|declined|missing|pending|unpaid|past)",
@@ -64,7 +65,7 @@ _CODE = _any(
     r"^(service|api)_(disabled|not_enabled)$|blocked_api_access",
 )
 _WEAK_CODE = _any(
-    r"(^|_)quotas?(_|$)|(^|_)free_(tier|trial|plan|quota)",
+    r"(^|_)quotas?(_|$)|(^|_)free_(tier|trial|plan|quota)|(^|_)usage_(exhausted|depleted|exceeded|used_up)(_|$)",
     r"^trial_|(^|_)trial_(\w+_)?(expired|ended|over|limit|exceeded)",
     r"(^|_)(plan|account|key|subscription|organi[sz]ation|team|project|workspace)_((?!token|enqueued)\w+_)?"
     r"(limit|cap)_?(reached|exceeded|hit)?$",
@@ -81,16 +82,16 @@ _PACE_CODE = _any(
 )
 
 _GAP = (
-    r"(?:[= ](?!(?:models?|content|prompts?|inputs?|images?|messages?|requests?|tools?|rates?|tokens?)\b)[^ ]+){0,5}?"
+    r"(?:[= ](?!(?:models?|content|prompts?|inputs?|images?|messages?|requests?|tools?|rates?|tokens?)\b)[^ =]+){0,5}?"
 )
 _OWNER = (
     r"(?:account|organi[sz]ation|project|team|tenant|workspace|customer|consumer|subscription|plan|membership"
-    r"|(?:(?:api|access|virtual|subscription) )?key)"
+    r"|(?:(?:api|access|virtual|subscription) )?key)(?:['’]s)?"
 )
 _STATE = (
     r"(?:not active|inactive|deactivated|disabled|suspended|restricted(?! to)|blocked|expired|overdue|past due"
     r"|in arrears|archived|revoked|terminated|frozen|locked|banned|closed|cancell?ed|flagged|delinquent|on hold|paused"
-    r"|unverified|reported as leaked|leaked|compromised|not in good standing)"
+    r"|unverified|reported as leaked|leaked|compromised|not in good standing|lapsed|no longer (?:valid|active))"
 )
 _LIMITS = r"(?:limit|cap|allowance)s?"
 _OF_MONEY = (
@@ -114,6 +115,8 @@ _SAID = _any(
     rf"{_OWNER}{_GAP} (?:(?:is|are|was|has been|have been) (?:\w+ )?)?{_STATE}(?!\w)",
     rf"(?:{_OWNER}{_GAP} )?{_OF_MONEY}(?: \(?[^ .;:]+){{0,4}}? {_GONE}\b",
     rf"(?:{_OWNER}{_GAP} )?(?:is |has |have |was |either )*{_GONE} (?:[\w'-]+ ){{0,5}}?{_OF_MONEY}",
+    rf"(?:{_OWNER}{_GAP} )?{_OF_MONEY} (?:do not|does not|don't|doesn't|cannot|can't|will not|won't) cover\b",
+    r"(?:add|buy|purchase) (?:more |some |additional )?(?:credits|funds)\b",
     r"exceededbudget|(?:crossed|over) budget|(?:requires|need|needs) more credits|more credits are required",
     r"(?:doesn't|does not|don't|do not) have (?:any|enough|sufficient) (?:credits?|balance|funds)",
     r"no credits?(?: (?:left|remaining|available)|\W*$)|(?:user|token|key|account) quota is not enough",
@@ -122,21 +125,28 @@ _SAID = _any(
     r"(?:no|missing) (?:valid |active |default )*(?:payment method|credit card|billing \w+)"
     r"(?: (?:on|found|attached|is|has|available|set|linked|registered|added)\b|\W*$|[.,!;])",
     r"(?:unpaid|overdue|outstanding) (?:payment|balance|bill|invoice|debt)s?|inactive subscription",
-    r"invoices?(?: \w+){0,3}? (?:unpaid|overdue|past due)",
+    r"(?:(?:last|latest|previous|current|most recent) )?invoices?(?: \w+){0,3}? (?:unpaid|overdue|past due|not paid|not"
+    r" been paid)",
     r"(?:top up|recharge|refill) (?:your|the) (?:account|balance|wallet|credits?)",
     r"(?:access denied, please make sure your )?account is in good standing",
     r"access(?: to (?:the|this|our) \w+)? (?:was|has been|is) (?:terminated|revoked|suspended|banned)",
     r"(?:missing|lacks?|insufficient) (?:the )?(?:required )?(?:scopes?\b|data action)",
     r"(?:[^ ]+ ){0,4}lacks the required (?:data action|role|scope)",
     r"(?:invalid|incorrect|expired|revoked) api key|api key (?:is )?(?:not valid|invalid|expired|missing|revoked)",
-    r"(?:security |access )?token (?:included in the request )?(?:is |has )?(?:expired|revoked)",
+    r"(?:security |access |api |auth |bearer )?token (?:included in the request )?(?:is |has |has been |was )?"
+    r"(?:expired|revoked)\b",
+    rf"(?:api )?access is (?:not enabled|not activated|disabled) (?:for|on) (?:your|this) {_OWNER}",
+    rf"{_OWNER} must be verified (?:to|before) (?:use|using|access|accessing) (?:the|this|our) api\b",
     r"[\w ]{0,40}api has not been used in project|(?:identity|customer|phone) verification (?:is )?required",
     r"余额(?:不足|为零|已用[尽完])|欠费|额度(?:不足|已?用[尽完])|账[户号].{0,4}(?:冻结|封禁|停用)",
 )
 _WEAK_SAID = _any(
     rf"(?:{_OWNER}{_GAP} )?(?:[\w-]+ ){{0,2}}?{_OF_TRIAL}(?: (?!per\b)\w+){{0,5}}? (?:{_GONE}|limited)\b",
     rf"(?:{_OWNER}{_GAP} )?(?:is |has |have )*{_GONE} (?:[\w'-]+ ){{0,5}}?{_OF_TRIAL}",
-    r"(?:are )?using a trial key",
+    r"(?:add|provide|update|link|enter) (?:an? |your )?(?:\w+ )?(?:payment method|credit card|billing details)\b(?! to"
+    r" your account)",
+    r"(?:are )?using a trial key|upgrade (?:your|the) (?:plan|subscription|account)\b",
+    r"(?:reached|exceeded|used up|exhausted) (?:your|the) (?:\w+ )?(?:included|monthly) usage\b",
 )
 """Sentences that may also speak of a pace: OpenAI says some of an empty account, Gemini of calls per minute."""
 _PLACES = rf"(?:{_PLACE})"

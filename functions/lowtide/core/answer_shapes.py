@@ -10,6 +10,9 @@ from typing import Any
 
 from .task import Endpoint
 
+_SAID = ("content", "tool_calls", "function_call", "refusal", "audio")
+"""Fields of a message that a sender can use."""
+
 
 def what_is_missing(body: Any, endpoint: Endpoint) -> str | None:
     """Say in a few words what ``body`` lacks to be an answer. Return None if it is one."""
@@ -17,7 +20,10 @@ def what_is_missing(body: Any, endpoint: Endpoint) -> str | None:
         return "it is no JSON object"
     match endpoint:
         case Endpoint.CHAT:
-            return None if any(_has(choice, "message") for choice in _list(body, "choices")) else "it has no message"
+            choices = [choice for choice in _list(body, "choices") if _has(choice, "message")]
+            if choices and all(_failed(choice) for choice in choices):
+                return "its generation ended in an error"
+            return None if choices else "it has no message"
         case Endpoint.RESPONSES:
             # A response that was cut off may have an empty output. It was paid for all the same.
             cut = body.get("status") == "incomplete" and isinstance(body.get("output"), list)
@@ -30,6 +36,11 @@ def _has(choice: Any, name: str) -> bool:
     """Is there an object that is not empty? A filtered answer may be just ``{"role": "assistant"}``."""
     inner = choice.get(name) if isinstance(choice, dict) else None
     return isinstance(inner, dict) and bool(inner)
+
+
+def _failed(choice: dict[str, Any]) -> bool:
+    """Did the server behind a router fail before it said anything? OpenRouter says so with this finish reason."""
+    return choice.get("finish_reason") == "error" and not any(choice["message"].get(name) for name in _SAID)
 
 
 def _vector(item: Any) -> bool:

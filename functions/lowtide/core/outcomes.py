@@ -5,6 +5,7 @@ A real-time reply and a line of a batch's output are judged by the same table (w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -13,6 +14,7 @@ from typing import Any, assert_never
 from .account_words import names_account
 from .answer_shapes import what_is_missing
 from .lanes import Lane
+from .own_words import own_words
 from .provider_errors import ProviderError, error_inside, error_of, wait_told
 from .provider_words import any_text, code_text, message_text
 from .task import Endpoint
@@ -116,7 +118,7 @@ _FAILED_FOR_A_WHILE = frozenset(
 )
 _FAILED_FOR_GOOD = ("invalid_", "image_", "unsupported_", "empty_", "data_residency_")
 """How the codes of a failed response begin that no repetition mends. Source: openai 3.x, its ResponseError."""
-_LANE_FIELD = "service_tier"
+_LANE_FIELD = re.compile(r"service_?tier", re.IGNORECASE)
 TIMEOUT = "timeout"
 """The ``fault`` of a call that took all its time."""
 KEY_UNREADABLE = "key_unreadable"
@@ -208,7 +210,7 @@ def _judged_error(error: ProviderError, response: Response, lane: Lane) -> Outco
     told_to_wait = response.retry_after_s is not None
     fault = fault_of_request(error, told_to_wait=told_to_wait)
     at_fault = fault in (Fault.ITEM, Fault.UNNAMED)
-    if at_fault and lane in (Lane.FLEX, Lane.PRIORITY) and _LANE_FIELD in any_text(response.body):
+    if at_fault and lane in (Lane.FLEX, Lane.PRIORITY) and _names_lane(error, response, lane):
         # The field that we added is at fault, not the task: this server or this model does not know the lane.
         return Again(code, message, counts=False, lane_fault=LaneFault.UNKNOWN)
     match fault:
@@ -218,7 +220,8 @@ def _judged_error(error: ProviderError, response: Response, lane: Lane) -> Outco
             full = LaneFault.NO_CAPACITY if lane is Lane.FLEX and no_capacity(error) else None
             return Again(code, message, counts=error.status in _TRIED_STATUSES, lane_fault=full, delay_s=delay_s)
         case Fault.PROVIDER:
-            return Again(code, message, delay_s=delay_s)
+            full = LaneFault.NO_CAPACITY if lane is Lane.FLEX and no_capacity(error) else None
+            return Again(code, message, counts=full is None, lane_fault=full, delay_s=delay_s)
         case Fault.UNNAMED:
             return Again(code, message, counts=False, delay_s=delay_s, doubt=True)
         case Fault.ITEM:
@@ -227,6 +230,13 @@ def _judged_error(error: ProviderError, response: Response, lane: Lane) -> Outco
             raise AssertionError("a request is no batch")
         case _:
             assert_never(fault)
+
+
+def _names_lane(error: ProviderError, response: Response, lane: Lane) -> bool:
+    """Does the refusal speak of the lane that was asked for: its field, or in the provider's own words its name?"""
+    if _LANE_FIELD.search(any_text(response.body)):
+        return True
+    return re.search(rf"\b{lane.value} (processing|tier|mode|lane|requests?)\b", own_words(error)) is not None
 
 
 def judge_line(
@@ -247,7 +257,8 @@ def judge_line(
         return Again(code, message, counts=False)
     error = error_inside({"error": {"code": error_code, "type": error_type, "message": error_message}})
     if error is None:
-        return Again(code, message)
+        # A line without an answer and without an error may have been billed.
+        return Again(code, message, unsure=True)
     if error.status is None and not of_account(error):
         return Again(code_text(error.code or code), message)
     told = replace(error, code=error.code or error.type or code, message=error.message or message)

@@ -20,16 +20,21 @@ from .provider_words import code_text
 
 _ANSWERS = ("choices", "output", "data")
 """Fields of an answer's body, one for each endpoint. They tell an answer where the status is missing."""
+_STATUS_NAMES = ("status_code", "status", "statusCode", "code")
+_WRAPPED = 2
+"""Times that a body may be written as a text, or into a list, of its own."""
 _STATUS = re.compile(r"\s*(\d{3})(?!\d)")
 _STATUSES = range(100, 600)
 _OK = 200
 _SUCCESS = range(200, 300)
-_IDS = ("custom_id", "customId", "custom-id")
-_RESPONSES = ("response", "result")
+_IDS = ("custom_id", "customId", "customID", "custom-id", "CustomId")
+_RESPONSES = ("response", "result", "output")
+_PAGES = ("data", "results", "lines", "items")
+"""Fields that list the lines, where a whole page of them stands in one object."""
 _IN_PLACE = frozenset({"status_code", "body"})
 """Fields of a response. Some servers write them into the line itself."""
-_ID = re.compile(rb'"custom[_-]?[iI]d"')
-_NAMED = re.compile(rb'"custom[_-]?[iI]d"\s*:\s*(?:"([^"\\]{1,200})"|(\d{1,20}))')
+_ID = re.compile(rb'"[cC]ustom[_-]?(?:[iI]d|ID)"')
+_NAMED = re.compile(rb'"[cC]ustom[_-]?(?:[iI]d|ID)"\s*:\s*(?:"([^"\\]{1,200})"|(\d{1,20}))')
 _NAMED_WITHIN = 100_000
 """Bytes of an unreadable line that are searched for its task's id."""
 _LONGEST_HELD = 50_000_000
@@ -159,8 +164,10 @@ def _strictly(raw: bytes) -> ResultLine | None:
 def _each(values: Iterable[Any]) -> Iterator[Any]:
     """Return the values, and in place of a page of lines the lines that it lists."""
     for value in values:
-        page = value.get("data") if isinstance(value, dict) and not any(name in value for name in _IDS) else None
-        yield from page if isinstance(page, list) and page else [value]
+        pages: list[Any] = []
+        if isinstance(value, dict) and not any(name in value for name in _IDS):
+            pages = [page for name in _PAGES if isinstance(page := value.get(name), list) and page]
+        yield from pages[0] if pages else [value]
 
 
 def _line(value: Any) -> ResultLine | None:
@@ -182,8 +189,9 @@ def _line(value: Any) -> ResultLine | None:
         read = _response(response)
         told = code is not None or message is not None
         if read is None and not told:
-            body = _given(response.get("body"))
-            code, message, kind = _error(_at(body, "error") or response.get("error"))
+            body = _body(response)
+            beside = response if "message" in response else None
+            code, message, kind = _error(_at(body, "error") or response.get("error") or beside)
         if read is not None and not read.body and told:
             # The sentence stands beside an empty response: it is the response's.
             read = None if read.status in _SUCCESS else _saying(read, code, message, kind)
@@ -193,15 +201,28 @@ def _line(value: Any) -> ResultLine | None:
 
 def _response(response: dict[str, Any]) -> Response | None:
     """Return the response, or None where it has no status and is no answer either."""
-    body = _given(response.get("body"))
-    status = _status(response.get("status_code", response.get("status")))
+    body = _body(response)
+    status = next((found for name in _STATUS_NAMES if (found := _status(response.get(name))) is not None), None)
     if status is None:
         # The body itself in place of the response, or a response without its status.
-        body = body if "body" in response else response
+        body = response if body is None else body
         if not _answers(body):
             return None
         status = _OK
     return Response(status=status, body=body, request_id=_text(response.get("request_id")))
+
+
+def _body(response: dict[str, Any]) -> Any:
+    """Return the body, however it is wrapped: as a JSON text, also of a JSON text, or as a list of one."""
+    body = response.get("body")
+    if body is None and not isinstance(response.get("data"), list):
+        body = response.get("data")
+    for _ in range(_WRAPPED):
+        if isinstance(body, str) and body.startswith('"'):
+            with suppress(ValueError):
+                body = value_of(body)
+        body = _alone(body)
+    return body
 
 
 def _saying(response: Response, code: str | None, message: str | None, kind: str | None) -> Response:
@@ -235,7 +256,7 @@ def _error(value: Any) -> tuple[str | None, str | None, str | None]:
         case None | "" | False | []:
             return None, None, None
         case dict():
-            code = next((value[name] for name in ("code", "type", "status") if value.get(name)), None)
+            code = next((value[name] for name in ("code", "type", "status", "status_code") if value.get(name)), None)
             told = next((value[name] for name in ("message", "detail", "msg", "error") if value.get(name)), None)
             return _said(code), _said(told), _text(value.get("type"))
         case _:

@@ -37,10 +37,10 @@ _UNNAMED_STATUSES = frozenset({403, 404, 405, 407, 410, 412, 451})
 _NOW_STATUSES = frozenset({408, 409, 423, 425, 429, 498})
 _CAPACITY_EXCEEDED = 498
 """Groq's status for flex without capacity. Source: its guide to flex processing."""
-_NO_CAPACITY = frozenset({"resource_unavailable", "capacity_exceeded"})
+_NO_CAPACITY = re.compile(r"^(flex_)?(resource|capacity)_(unavailable|exceeded|exhausted|insufficient)$|^no_capacity$")
 _NOW_WORDS = re.compile(
-    r"^slow_down$|^resource_(exhausted|unavailable)$|^capacity_exceeded$|rate_?limit|too_many_(requests|tokens)|throttl"
-    r"|^request(s)?_limit_(exceeded|reached)$|concurren\w*_(limit|exceeded)|_per_(second|minute|hour|day)(_|$)"
+    r"^slow_down$|^(flex_)?(resource|capacity)_(exhausted|unavailable|exceeded|insufficient)$|rate_?limit|too_many_(requests|tokens)|throttl"
+    r"|^request(s)?_limit_(exceeded|reached)$|concurren\w*_(limit|exceeded)|^(active_)?batch(es)?_limit_(exceeded|reached)$|_per_(second|minute|hour|day)(_|$)"
 )
 _PROVIDER_WORDS = re.compile(
     r"^(server|internal|service_(?!tier)|system_error|http_5|timeout|overloaded|upstream|backend|bad_gateway|gateway)"
@@ -53,6 +53,8 @@ _PROVIDER_SAID = re.compile(
     r"(loading|starting|warming up|overloaded|unavailable|busy)\b|no connected db|failed dependency|bad gateway"
 )
 """First words with which a server speaks of itself, whatever its status."""
+_OWN_FAILURES = frozenset({"server_error", "internal_error", "internal_server_error"})
+"""Codes of the provider's own failure. In the errors of a failed batch a field beside them says no more."""
 _PROVIDER_STATUSES = frozenset({HTTPStatus.FAILED_DEPENDENCY})
 """Statuses below 500 that are the provider's: TGI says 424 where its own engine fails."""
 
@@ -88,10 +90,16 @@ _LINE_WORDS = re.compile(
     r"(^|_)(jsonl?|lines?|pars(e|er|ing)|encoding|utf_?8|custom_ids?)(_|$)|(^|_)(image|audio|video|pdf|file_search)(_|$)"
     r"|file_(is_)?(too_large|too_big|too_long|size)|context_window"
 )
+_SAYS_NOTHING = re.compile(
+    r"^(unknown|unspecified|other|general|failed|failure|error|exception|unexpected|batch|batch_failed|processing)"
+    r"(_(processing|failed|failure|error|exception))*$"
+)
+"""Codes of a failed batch that name neither a line nor a reason. Halves of the file would fail the same way."""
 _LINE_SAID = re.compile(r"\b(lines?|row|request) (number |no\.? |#)?\d+")
 """Codes and sentences that speak of some line of the file, or of its size. Halves of the file find the line."""
 _BATCH_SAID = re.compile(
-    r"(cannot|could not|can't|unable to) find (the )?(input )?file|no such file|file .{0,80}not found"
+    r"(cannot|could not|can't|unable to|failed to) (find|download|fetch|open|access) (the )?(input )?file|no such file"
+    r"|file .{0,80}not found|file (could not|cannot|can't) be (found|downloaded|fetched|opened|accessed)"
 )
 _NO_SUCH_DOOR = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 _KEY_STATUSES = frozenset({401, 402, 403, 407})
@@ -136,7 +144,7 @@ def fault_of_batch(error: ProviderError) -> Fault:
     if _names_batch(error) or status in _NO_SUCH_DOOR:
         return Fault.BATCH
     if status is None:
-        return Fault.ITEM if words(error) else Fault.PROVIDER
+        return Fault.PROVIDER if _says_nothing(error) else Fault.ITEM
     return Fault.ITEM if names_item(error) or _names_line(error) else Fault.UNNAMED
 
 
@@ -155,7 +163,7 @@ def only_forbidden(error: ProviderError) -> bool:
 
 def no_capacity(error: ProviderError) -> bool:
     """Does the lane that was asked for have no capacity?"""
-    return error.status == _CAPACITY_EXCEEDED or not _NO_CAPACITY.isdisjoint(words(error))
+    return error.status == _CAPACITY_EXCEEDED or any(_NO_CAPACITY.search(word) for word in words(error))
 
 
 def names_item(error: ProviderError) -> bool:
@@ -171,7 +179,7 @@ def _coded_item(error: ProviderError) -> bool:
 
 def _speaks_of_itself(error: ProviderError) -> bool:
     """Does the provider say that it failed itself, whatever the status? A field or content at fault decides first."""
-    if error.param:
+    if error.param and (error.status is not None or _OWN_FAILURES.isdisjoint(words(error))):
         return False
     if any(_PROVIDER_WORDS.search(word) for word in words(error)):
         return True
@@ -219,6 +227,13 @@ def _names_batch(error: ProviderError) -> bool:
     if _names_line(error):
         return False
     return any(_BATCH_WORDS.search(word) for word in words(error)) or _BATCH_SAID.search(_said(error)) is not None
+
+
+def _says_nothing(error: ProviderError) -> bool:
+    """Does the error of a failed batch name neither a line nor a reason?"""
+    if error.param or names_item(error) or _names_line(error):
+        return False
+    return all(_SAYS_NOTHING.match(word) for word in words(error))
 
 
 def _names_line(error: ProviderError) -> bool:
