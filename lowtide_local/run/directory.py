@@ -27,6 +27,7 @@ from .reading import DATABASE, STATE
 GO_ON = "What was done is kept: repeat the command when that is mended"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
 
+_NAMES = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch"}
 _RESTING = (BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING)
 
 
@@ -130,13 +131,26 @@ def _claim(engine: Engine, out: Path, mark: str) -> None:
             engine.meta.set("deployment", f"run-{uuid4().hex[:12]}")
     elif before != mark:
         differing = _differing(before, mark)
-        raise usage(f"{out} holds a run with another {differing}; repeat that command, or give another --out")
+        if differing == ["base_url"] and _bought_nothing(engine):
+            # The address was wrong, and has been mended.
+            with engine.transaction():
+                engine.meta.set("fingerprint", mark)
+            return
+        named = " and ".join(_NAMES[key] for key in differing)
+        raise usage(f"{out} holds a run with another {named}; repeat that command, or give another --out")
 
 
-def _differing(before: str, now: str) -> str:
-    names = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch"}
+def _differing(before: str, now: str) -> list[str]:
     first, second = orjson.loads(before), orjson.loads(now)
-    return " and ".join(names[key] for key in second if first.get(key) != second[key])
+    return [key for key in second if first.get(key) != second[key]]
+
+
+def _bought_nothing(engine: Engine) -> bool:
+    """Has no provider taken anything of this run: no file, no batch, no call that may have been answered?"""
+    untouched = (BatchState.SEALED, BatchState.UPLOADING)
+    if any(row.state not in untouched or row.input_ref is not None for row in engine.batches.scan()):
+        return False
+    return all(row.state in (TaskState.QUEUED, TaskState.STAGED) and not row.repaid for row in engine.tasks.scan())
 
 
 @contextmanager

@@ -221,6 +221,17 @@ def test_another_input_endpoint_or_kind_of_run_in_the_same_directory_is_refused(
     assert result_files(out) == before
 
 
+@pytest.mark.parametrize("options", [(), ("--no-batch",)])
+def test_a_wrong_address_that_took_nothing_is_mended_in_the_same_directory(provider, tmp_path, options):
+    tasks = write_tasks(tmp_path / "tasks.jsonl", [task("a"), batch_line("b")])
+    out = tmp_path / "out"
+    wrong = provider.run(tasks, out, "--base-url", provider.url + "/nowhere", *options)
+    assert wrong.code in (1, 2)
+    mended = provider.run(tasks, out, *options)
+    assert mended.code == 0
+    assert set(records(out)) == {"a", "b"}
+
+
 def test_a_directory_with_other_peoples_files_is_as_good_as_any(provider, tmp_path):
     tasks = write_tasks(tmp_path / "tasks.jsonl", [task("a")])
     (tmp_path / "notes.txt").write_text("mine")
