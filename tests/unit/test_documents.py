@@ -10,6 +10,7 @@ import pytest
 from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core import documents
 from lowtide.core.acceptance import accept
+from lowtide.core.charges import Seller
 from lowtide.core.documents import Try
 from lowtide.core.jsontext import DEEPEST
 from lowtide.core.lanes import Lane
@@ -19,7 +20,7 @@ from lowtide.core.tasks import Strikes
 
 SENT = datetime(2026, 11, 2, 12, tzinfo=UTC)
 NOW = SENT + timedelta(seconds=40)
-PRICES = shipped_prices()
+SELLER = Seller(shipped_prices())
 MESSAGE = {"task_id": "a", "type": "content_generation", "payload": {"text": "Hello"}, "tags": {"team": "growth"}}
 TASK = accept(MESSAGE, origin="m/0", sent_at=SENT, routes=shipped_routes())
 FIRST = Try(1, Lane.BATCH, "why", Strikes(), batch_id="batch_1")
@@ -28,7 +29,7 @@ USAGE = {"prompt_tokens": 1_000, "completion_tokens": 500}
 
 def answer(body: object = None, attempt: Try = FIRST, now: datetime = NOW) -> ResultDocument:
     body = {"usage": USAGE, "choices": []} if body is None else body
-    return documents.answered(TASK, attempt, Response(200, body, "req_1"), PRICES, now)
+    return documents.answered(TASK, attempt, Response(200, body, "req_1"), SELLER, now)
 
 
 def test_an_answer_is_priced_on_its_lane_with_the_list_price_beside_it():

@@ -10,6 +10,7 @@ import pytest
 import lowtide
 from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.acceptance import accept, queue_for, with_model
+from lowtide.core.charges import Seller
 from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.lanes import Lane
 from lowtide.core.model import usd_text
@@ -44,7 +45,7 @@ def taken(kind="document_analysis", routes=ROUTES, **payload):
 
 
 def found(task, routes=ROUTES):
-    return ask_or_choose(task, 1, NOW, routes, PRICES)
+    return ask_or_choose(task, 1, NOW, routes, lambda _: Seller(PRICES))
 
 
 def with_auto(**changes):
@@ -78,7 +79,7 @@ ASKED_USD = (120 * rate(SIMPLE).input + 1 * rate(SIMPLE).output) / 1_000_000
 
 
 def heard(response) -> Reply:
-    return reply(taken(), asked(), response, PRICES, NOW)
+    return reply(taken(), asked(), response, Seller(PRICES), NOW)
 
 
 def test_no_shipped_type_is_auto():
@@ -175,7 +176,7 @@ def test_one_of_the_three_words_is_believed(text):
 
 def test_a_question_asked_off_peak_costs_what_calls_cost_then():
     hours = {"from": "2020-01-01", "opens": "00:00", "closes": "23:59", "discount": "0.5", "lanes": ["default"]}
-    answer = reply(taken(), asked(), said("simple"), PRICES, NOW, (OffPeak.model_validate(hours),))
+    answer = reply(taken(), asked(), said("simple"), Seller(PRICES, (OffPeak.model_validate(hours),)), NOW)
     assert answer.spent_usd == ASKED_USD / 2
 
 
@@ -211,7 +212,7 @@ def test_a_profile_that_is_not_allowed_here_is_standard():
     task = taken(routes=routes)
     question = found(task, routes)
     assert isinstance(question, Question)
-    assert reply(task, question, said("simple"), PRICES, NOW).choice.profile == "standard"
+    assert reply(task, question, said("simple"), Seller(PRICES), NOW).choice.profile == "standard"
 
 
 def test_a_low_task_without_a_model_goes_with_normal_and_with_one_into_a_batch():

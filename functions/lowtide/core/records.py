@@ -22,6 +22,10 @@ def _none(tokens: int) -> bool:
     return tokens == 0
 
 
+def _absent(text: str | None) -> bool:
+    return text is None
+
+
 class Usage(Stored):
     """Tokens that the provider billed. ``input_tokens`` includes those read from its cache and those written to it.
 
@@ -80,6 +84,8 @@ class ResultRecord(Stored):
     finished_at: Utc
     deadline_met: bool
     route: str
+    unpriced: str | None = Field(default=None, exclude_if=_absent)
+    """Why the answer has no price, in one of the words of ``Unpriced``. A record of a priced one has no such field."""
 
 
 class LetterError(Stored):

@@ -1,0 +1,127 @@
+"""What an answer is charged: the lane and the tokens that it names, at the prices of the provider that sold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from .lanes import ASKED_LANES, Lane
+from .offpeak import OffPeak, discount
+from .prices import PriceTable
+from .records import Usage
+from .reported_usage import reports_usage, usage_of
+from .routes import ProviderSpec
+from .task import Endpoint
+
+SERVICE_TIERS = {**ASKED_LANES, "auto": Lane.DEFAULT}
+"""Lanes by the ``service_tier`` of an answer. ``ultrafast`` is dearer than priority, and no lane of its own."""
+
+_UNPRICED_TIERS = frozenset({"ultrafast"})
+_OPENAI_HOST = "api.openai.com"
+
+
+class Unpriced(StrEnum):
+    """Why a charge has no price."""
+
+    NO_USAGE = "no_usage"
+    UNKNOWN_TIER = "unknown_tier"
+    NO_MODEL_PRICE = "no_model_price"
+    NO_LANE_PRICE = "no_lane_price"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """``cost_usd`` is None where ``unpriced`` says why. ``list_usd`` and ``batch_usd`` are what the same tokens cost on
+    the default lane and in a batch."""
+
+    lane: Lane
+    usage: Usage
+    cost_usd: Decimal | None
+    list_usd: Decimal | None
+    batch_usd: Decimal | None
+    unpriced: Unpriced | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """A provider as the one that is paid. ``openai``: it is OpenAI itself, whose every service tier is known."""
+
+    prices: PriceTable
+    off_peak: Sequence[OffPeak] = ()
+    openai: bool = True
+
+    def price(self, model: str, lane: Lane, usage: Usage, at: datetime) -> Decimal | None:
+        """Return what ``usage`` costs that is ordered ``at``, in US dollars, off-peak discount included. None: it has
+        no known price."""
+        listed = self._price(model, lane, usage, at.date())
+        return None if listed is None else listed * (1 - discount(self.off_peak, lane, at))
+
+    def charge(self, body: Any, endpoint: Endpoint, model: str, asked: Lane, at: datetime) -> Charge:
+        """Return what an answer costs that was ordered ``at``, from ``model`` on the lane ``asked``."""
+        usage, lane, day = usage_of(body, endpoint), billed_lane(body, asked), at.date()
+        listed = batched = cost = unpriced = None
+        if not reports_usage(body, endpoint):
+            unpriced = Unpriced.NO_USAGE
+        else:
+            listed = self._price(model, Lane.DEFAULT, usage, day)
+            batched = self._price(model, Lane.BATCH, usage, day)
+            unpriced = self._unpriced(body, model, asked)
+        if unpriced is None and (cost := self.price(model, lane, usage, at)) is None:
+            unpriced = Unpriced.NO_LANE_PRICE
+        return Charge(lane, usage, cost, listed, batched, unpriced)
+
+    def _price(self, model: str, lane: Lane, usage: Usage, on: date) -> Decimal | None:
+        return self.prices.cost(model, lane, usage, on)
+
+    def _unpriced(self, body: Any, model: str, asked: Lane) -> Unpriced | None:
+        tier = None if asked is Lane.BATCH else _tier(body)
+        if tier is not None and tier not in SERVICE_TIERS and self.openai:
+            return Unpriced.UNKNOWN_TIER
+        if not self.prices.knows(model):
+            return Unpriced.NO_MODEL_PRICE
+        return Unpriced.NO_LANE_PRICE if tier in _UNPRICED_TIERS else None
+
+
+def seller(spec: ProviderSpec | None, shipped: PriceTable) -> Seller:
+    """Return the seller behind a provider of routes.toml. None: it is not there any more."""
+    if spec is None:
+        return Seller(shipped)
+    return Seller(shipped, spec.off_peak, openai=is_openai_host(_host(spec.base_url)))
+
+
+def is_openai_host(host: str) -> bool:
+    """Is it OpenAI's own API, or one of its regions (``eu.api.openai.com``)?"""
+    return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
+
+
+def billed_lane(body: Any, asked: Lane) -> Lane:
+    """Return the lane that is billed: what the answer says it was served on.
+
+    Priority falls back to default under load, and says so; an answer that names no tier comes from a server that has
+    none, which grants no discount. A word that is not known (``on_demand``, ``standard``) grants none either, and hides
+    no surcharge. A batch is billed as a batch whatever its lines say.
+    """
+    if asked is Lane.BATCH:
+        return asked
+    tier = _tier(body)
+    if tier is None:
+        return Lane.DEFAULT
+    return SERVICE_TIERS.get(tier, Lane.DEFAULT if asked is Lane.FLEX else asked)
+
+
+def _tier(body: Any) -> str | None:
+    """Return the service tier that an answer names, or None."""
+    tier = body.get("service_tier") if isinstance(body, dict) else None
+    return (tier.strip().lower() or None) if isinstance(tier, str) else None
+
+
+@lru_cache(maxsize=64)
+def _host(base_url: str | None) -> str:
+    """Return the host of a base URL; None is OpenAI's own."""
+    return _OPENAI_HOST if base_url is None else (urlsplit(base_url).hostname or "").removesuffix(".")

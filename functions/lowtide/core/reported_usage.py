@@ -1,0 +1,60 @@
+"""What an answer says that it used, in the words of each endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .records import Usage
+from .task import Endpoint
+
+_MOST_TOKENS = 10**9
+"""Hundreds of times what any model reads at once: a server that tells of more is mistaken."""
+
+_COUNTS: dict[Endpoint, tuple[str, str | None]] = {
+    Endpoint.CHAT: ("prompt_tokens", "completion_tokens"),
+    Endpoint.RESPONSES: ("input_tokens", "output_tokens"),
+    Endpoint.EMBEDDINGS: ("prompt_tokens", None),
+}
+"""What each endpoint calls its tokens in ``usage``: read, and written where it writes."""
+
+
+def usage_of(body: Any, endpoint: Endpoint) -> Usage:
+    """The tokens that an answer's body reports. What is absent or is no count is zero; never raises."""
+    usage = _object(body, "usage")
+    read, written = _COUNTS[endpoint]
+    tokens_in = _number(usage.get(read)) or 0
+    details = _object(usage, f"{read}_details")
+    cached = min(_number(details.get("cached_tokens")) or 0, tokens_in)
+    kept = _object(details, "cache_write_tokens_details")
+    long, short = (_number(kept.get(f"ttl_{kept_for}_tokens")) or 0 for kept_for in ("12h", "30m"))
+    # How long they are kept is said by responses alone, and there not always.
+    stored = min(tokens_in - cached, max(_number(details.get("cache_write_tokens")) or 0, long + short))
+    long = min(long, stored)
+    return Usage(
+        input_tokens=tokens_in,
+        cached_input_tokens=cached,
+        cache_write_tokens=stored - long,
+        cache_write_12h_tokens=long,
+        output_tokens=0 if written is None else _number(usage.get(written)) or 0,
+    )
+
+
+def reports_usage(body: Any, endpoint: Endpoint) -> bool:
+    """Does the answer say what it used, in numbers? One that does not has no price: a cost of 0 would be a guess."""
+    usage = _object(body, "usage")
+    read, written = _COUNTS[endpoint]
+    return _number(usage.get(read)) is not None and (written is None or _number(usage.get(written)) is not None)
+
+
+def _object(value: Any, key: str) -> dict[str, Any]:
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _number(value: Any) -> int | None:
+    """A count of tokens as servers write it, 12, 12.0 or "12"; None for what is no count, or more than there can be."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(_MOST_TOKENS)):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_TOKENS:
+        return None
+    return int(value) if value == int(value) else None
