@@ -72,6 +72,7 @@ def build(
         sources=tuple(source for source, _ in read),
         models=models,
         snapshots=tuple(name for name in dated if SNAPSHOT.sub("", name) in models),
+        aliases={name: entry["alias_of"] for name, entry in listed["models"].items() if "alias_of" in entry},
         shutdown_dates=_ends(listed["models"], ends),
     )
     return table, notes

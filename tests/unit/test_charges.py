@@ -118,3 +118,50 @@ def test_openai_is_known_by_its_host(base_url, openai):
 
 def test_a_price_is_exact():
     assert charge(answer(), Lane.DEFAULT).cost_usd == Decimal("0.0002") / 2 + Decimal("0.00015")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "billed"),
+    [
+        # the pin: a model that is priced and is another one
+        ("gpt-6.1-sol", "gpt-6-luna", "gpt-6-luna"),
+        ("gpt-6-luna", "gpt-6.1-sol", "gpt-6.1-sol"),
+        ("gpt-5", "gpt-5.1", "gpt-5.1"),
+        ("gpt-6-luna", "openai/gpt-6.1-sol", "openai/gpt-6.1-sol"),
+        # itself, its alias, its snapshot
+        ("gpt-6-luna", "gpt-6-luna", "gpt-6-luna"),
+        ("openai/gpt-6-luna", "gpt-6-luna", "openai/gpt-6-luna"),
+        ("gpt-5.6", "gpt-5.6-sol", "gpt-5.6"),
+        ("gpt-5.6-sol", "gpt-5.6", "gpt-5.6-sol"),
+        ("gpt-5.4-mini", "gpt-5.4-mini-2026-03-17", "gpt-5.4-mini"),
+        ("gpt-5.4-mini-2026-03-17", "gpt-5.4-mini", "gpt-5.4-mini-2026-03-17"),
+        # a snapshot with a price of its own costs that price
+        ("gpt-4o", "gpt-4o-2024-05-13", "gpt-4o-2024-05-13"),
+        ("gpt-4o-2024-05-13", "gpt-4o", "gpt-4o-2024-05-13"),
+        # what has no price names nothing
+        ("gpt-6-luna", "gpt-6-luna-9999-99-99", "gpt-6-luna"),
+        ("gpt-6-luna", "llama-4", "gpt-6-luna"),
+        ("gpt-6-luna", "", "gpt-6-luna"),
+        ("gpt-6-luna", None, "gpt-6-luna"),
+        ("gpt-6-luna", ["gpt-6.1-sol"], "gpt-6-luna"),
+        ("ft:gpt-4o:acme::1", "ft:gpt-4o:acme::1", "ft:gpt-4o:acme::1"),
+    ],
+)
+def test_the_model_that_the_answer_names_is_billed_where_it_is_another_one(asked, named, billed):
+    found = charge(answer(model=named), model=asked)
+    assert found.model == billed
+    if PRICES.knows(billed):
+        assert found.cost_usd == OPENAI.price(billed, Lane.DEFAULT, found.usage, NOW)
+        assert found.list_usd == found.cost_usd
+
+
+@pytest.mark.parametrize(("names_models", "billed"), [(True, "gpt-6-luna"), (False, "my-deployment")])
+def test_a_name_of_the_users_own_is_the_model_behind_it_where_the_providers_prices_say_so(names_models, billed):
+    azure = Seller(PRICES, openai=False, names_models=names_models)
+    found = charge(answer(model="gpt-6-luna"), sold_by=azure, model="my-deployment")
+    assert (found.model, found.unpriced) == (billed, None if names_models else "no_model_price")
+
+
+def test_a_batch_line_is_billed_for_the_model_that_it_names():
+    found = charge(answer(model="gpt-6.1-sol"), Lane.BATCH)
+    assert found.cost_usd == listed(Lane.BATCH, "gpt-6.1-sol")

@@ -49,6 +49,13 @@ def test_what_failed_attempts_cost_is_in_the_cost_and_not_in_the_list_price():
     assert dearer.list_cost_usd == answer().record.list_cost_usd
 
 
+def test_a_record_says_when_another_model_was_billed():
+    record = answer({"usage": USAGE, "model": "gpt-6.1-sol"}).record
+    assert (record.model, record.model_asked) == ("gpt-6.1-sol", TASK.model)
+    assert record.route == "why; billed as gpt-6.1-sol"
+    assert set(answer().record.model_dump()).isdisjoint({"model_asked", "unpriced"})
+
+
 def test_a_late_answer_is_an_answer_that_missed_its_deadline():
     assert answer(now=TASK.deadline_at).record.deadline_met
     assert not answer(now=TASK.deadline_at + timedelta(milliseconds=1)).record.deadline_met

@@ -37,9 +37,10 @@ class Unpriced(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """``cost_usd`` is None where ``unpriced`` says why. ``list_usd`` and ``batch_usd`` are what the same tokens cost on
-    the default lane and in a batch."""
+    """``model`` is the one that was billed. ``cost_usd`` is None where ``unpriced`` says why. ``list_usd`` and
+    ``batch_usd`` are what the same tokens cost on the default lane and in a batch."""
 
+    model: str
     lane: Lane
     usage: Usage
     cost_usd: Decimal | None
@@ -50,11 +51,14 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Seller:
-    """A provider as the one that is paid. ``openai``: it is OpenAI itself, whose every service tier is known."""
+    """A provider as the one that is paid. ``openai``: it is OpenAI itself, whose every service tier is known.
+    ``names_models``: where an answer names a model of ``prices``, that is the one which is billed, whatever name it was
+    asked by (a deployment of Azure's)."""
 
     prices: PriceTable
     off_peak: Sequence[OffPeak] = ()
     openai: bool = True
+    names_models: bool = True
 
     def price(self, model: str, lane: Lane, usage: Usage, at: datetime) -> Decimal | None:
         """Return what ``usage`` costs that is ordered ``at``, in US dollars, off-peak discount included. None: it has
@@ -64,6 +68,7 @@ class Seller:
 
     def charge(self, body: Any, endpoint: Endpoint, model: str, asked: Lane, at: datetime) -> Charge:
         """Return what an answer costs that was ordered ``at``, from ``model`` on the lane ``asked``."""
+        model = self.billed_model(body, model)
         usage, lane, day = usage_of(body, endpoint), billed_lane(body, asked), at.date()
         listed = batched = cost = unpriced = None
         if not reports_usage(body, endpoint):
@@ -74,7 +79,19 @@ class Seller:
             unpriced = self._unpriced(body, model, asked)
         if unpriced is None and (cost := self.price(model, lane, usage, at)) is None:
             unpriced = Unpriced.NO_LANE_PRICE
-        return Charge(lane, usage, cost, listed, batched, unpriced)
+        return Charge(model, lane, usage, cost, listed, batched, unpriced)
+
+    def billed_model(self, body: Any, asked: str) -> str:
+        """Return the model that is billed: the one that the answer names, where that has a price and is neither the
+        asked one nor another name of it. A snapshot with a price of its own is itself."""
+        named = body.get("model") if isinstance(body, dict) else None
+        if not isinstance(named, str) or not self.prices.knows(named):
+            return asked
+        if not self.prices.knows(asked):
+            return named if self.names_models else asked
+        if self.prices.family(named) == self.prices.family(asked) and not self.prices.has_own_price(named):
+            return asked
+        return named
 
     def _price(self, model: str, lane: Lane, usage: Usage, on: date) -> Decimal | None:
         return self.prices.cost(model, lane, usage, on)
@@ -92,7 +109,8 @@ def seller(spec: ProviderSpec | None, shipped: PriceTable) -> Seller:
     """Return the seller behind a provider of routes.toml. None: it is not there any more."""
     if spec is None:
         return Seller(shipped)
-    return Seller(shipped, spec.off_peak, openai=is_openai_host(_host(spec.base_url)))
+    openai = is_openai_host(_host(spec.base_url))
+    return Seller(shipped, spec.off_peak, openai=openai, names_models=openai)
 
 
 def is_openai_host(host: str) -> bool:

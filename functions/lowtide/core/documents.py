@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from .charges import Seller
+from .charges import Charge, Seller
 from .jsontext import DEEPEST, layers
 from .lanes import Lane
 from .masking import masked, masked_in
@@ -72,7 +73,8 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, seller: Selle
         tags=task.tags,
         tier=task.tier,
         lane=charge.lane,
-        model=task.model,
+        model=charge.model,
+        model_asked=None if charge.model == task.model else task.model,
         status=Status.ANSWERED,
         attempts=attempt.number,
         batch_id=attempt.batch_id,
@@ -83,9 +85,17 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, seller: Selle
         accepted_at=task.accepted_at,
         finished_at=now,
         deadline_met=now <= task.deadline_at,
-        route=attempt.reason if not premium or premium < 0 else f"{attempt.reason}; ${usd_text(premium)} over a batch",
+        route="; ".join(_route(attempt, task, charge, premium)),
     )
     return ResultDocument(record=record, premium_usd=premium)
+
+
+def _route(attempt: Try, task: AcceptedTask, charge: Charge, premium: Decimal | None) -> Iterator[str]:
+    yield attempt.reason
+    if charge.model != task.model:
+        yield f"billed as {charge.model}"
+    if premium and premium > 0:
+        yield f"${usd_text(premium)} over a batch"
 
 
 def _premium(cost: Decimal | None, batched: Decimal | None) -> Decimal:

@@ -94,6 +94,7 @@ class PriceTable(Value):
     """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read.
 
     ``snapshots``: the dated names that there are, which cost what their model does, unless ``models`` has them too.
+    ``aliases``: other names of a model.
     ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``.
     """
 
@@ -101,6 +102,7 @@ class PriceTable(Value):
     sources: tuple[Source, ...]
     models: dict[str, tuple[Period, ...]]
     snapshots: tuple[str, ...] = ()
+    aliases: dict[str, str] = Field(default_factory=dict)
     shutdown_dates: dict[str, date] = Field(default_factory=dict)
 
     @classmethod
@@ -118,6 +120,17 @@ class PriceTable(Value):
 
     def knows(self, model: str) -> bool:
         return bool(self._periods(model))
+
+    def family(self, model: str) -> str:
+        """Return the model behind a snapshot, an alias or a router's spelling of it."""
+        name = model.removeprefix(PREFIX)
+        name = SNAPSHOT.sub("", name) if name in self.snapshots else name
+        return self.aliases.get(name, name)
+
+    def has_own_price(self, model: str) -> bool:
+        """Is it a snapshot that does not cost what its family does?"""
+        name = model.removeprefix(PREFIX)
+        return name in self.models and SNAPSHOT.search(name) is not None
 
     def shutdown_date(self, model: str) -> date | None:
         """Return the day on which the provider shuts ``model`` down. ``None``: no day was announced, or it is unknown.

@@ -84,6 +84,8 @@ class ResultRecord(Stored):
     finished_at: Utc
     deadline_met: bool
     route: str
+    model_asked: str | None = Field(default=None, exclude_if=_absent)
+    """The model that the task asked for, where the provider billed another one, which is then ``model``."""
     unpriced: str | None = Field(default=None, exclude_if=_absent)
     """Why the answer has no price, in one of the words of ``Unpriced``. A record of a priced one has no such field."""
 
