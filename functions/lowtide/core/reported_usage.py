@@ -46,6 +46,12 @@ def reports_usage(body: Any, endpoint: Endpoint) -> bool:
     return _number(usage.get(read)) is not None and (written is None or _number(usage.get(written)) is not None)
 
 
+def ran(body: Any, endpoint: Endpoint) -> bool:
+    """Does the answer report tokens, so that a model ran and is billed? Servers write zeros where none did."""
+    usage = usage_of(body, endpoint)
+    return reports_usage(body, endpoint) and bool(usage.input_tokens or usage.output_tokens)
+
+
 def _object(value: Any, key: str) -> dict[str, Any]:
     inner = value.get(key) if isinstance(value, dict) else None
     return inner if isinstance(inner, dict) else {}
