@@ -207,6 +207,37 @@ def test_a_question_that_fails_is_not_asked_again(response, unsure):
     assert answer.choice.question_id is None
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"usage": None},
+        {"usage": {"prompt_tokens": 120}},
+        {"service_tier": "flex_2"},
+        {"service_tier": "ultrafast"},
+        {"model": SIMPLE, "usage": {"prompt_tokens": 120, "completion_tokens": "one"}},
+    ],
+)
+@pytest.mark.parametrize("word", ["simple", "perhaps"])
+def test_a_question_whose_price_is_not_known_was_billed_all_the_same(fields, word):
+    response = said(word)
+    answer = heard(Response(200, response.body | fields))
+    assert (answer.spent_usd, answer.unpriced, answer.unsure) == (0, True, False)
+    assert answer.choice.question_id == asked().call_id
+    assert "was asked (price unknown)" in answer.choice.reason
+
+
+def test_a_question_to_a_model_without_a_price_was_billed_all_the_same():
+    answer = reply(taken(), Question("our-own", {}, "id"), said("simple"), Seller(PRICES), NOW)
+    assert (answer.spent_usd, answer.unpriced, answer.choice.question_id) == (0, True, "id")
+
+
+def test_a_reply_that_failed_at_work_and_says_what_it_used_was_billed():
+    usage = {"prompt_tokens": 120, "completion_tokens": 1}
+    answer = heard(Response(200, {"choices": [], "error": {"code": 502, "message": "No."}, "usage": usage}))
+    assert (answer.spent_usd, answer.unpriced, answer.unsure) == (ASKED_USD, False, False)
+    assert (answer.choice.profile, answer.choice.question_id) == ("standard", asked().call_id)
+
+
 def test_a_profile_that_is_not_allowed_here_is_standard():
     routes = with_limits(models=frozenset({STANDARD, COMPLEX}))
     task = taken(routes=routes)

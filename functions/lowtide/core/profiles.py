@@ -8,12 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from .charges import Seller, Unpriced
+from .charges import Seller
 from .choice import choose
 from .jsontext import canonical
 from .lanes import Lane
 from .model import usd_text
-from .outcomes import Again, Answered, Response, judge
+from .outcomes import Again, Answered, Bury, Response, judge
 from .prompts import CHARS_PER_TOKEN, request_body
 from .records import Usage
 from .routes import PROFILES, STANDARD, Routes
@@ -42,10 +42,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a question came to. ``spent_usd`` was billed for it; ``unsure``: it may have been, and brought no answer."""
+    """What a question came to. ``spent_usd`` was billed for it; ``unpriced``: it was billed, at a price that is not
+    known; ``unsure``: it may have been, and brought no answer."""
 
     choice: ModelChoice
     spent_usd: Decimal = Decimal(0)
+    unpriced: bool = False
     unsure: bool = False
 
 
@@ -88,19 +90,18 @@ def reply(
     """Total: what is no answer, or none of the candidates in one word, is ``standard``. Nothing is asked twice.
     ``seller``: the provider that was asked."""
     outcome = judge(response, Lane.DEFAULT, Endpoint.CHAT)
-    if not isinstance(outcome, Answered):
+    answered = isinstance(outcome, Answered)
+    if not answered and not (isinstance(outcome, Again | Bury) and outcome.billed):
         reason = f"auto: {STANDARD}, as {question.model} did not answer"
         unsure = isinstance(outcome, Again) and outcome.unsure
         return Reply(_choice(task, STANDARD, reason), unsure=unsure)
-    spent_usd, billed = Decimal(0), None
-    charge = seller.charge(response.body, Endpoint.CHAT, question.model, Lane.DEFAULT, asked_at)
-    if charge.unpriced is not Unpriced.NO_USAGE:
-        spent_usd, billed = charge.cost_usd or Decimal(0), question.call_id
-    said = _said(response.body)
-    told = f"{question.model} was asked (${usd_text(spent_usd)})"
-    if said in _candidates(task):
-        return Reply(_choice(task, said, f"auto: {said}, {told}", billed), spent_usd)
-    return Reply(_choice(task, STANDARD, f"auto: {STANDARD}, {told} and gave no profile to be had", billed), spent_usd)
+    cost = seller.charge(response.body, Endpoint.CHAT, question.model, Lane.DEFAULT, asked_at).cost_usd
+    told = f"{question.model} was asked ({'price unknown' if cost is None else f'${usd_text(cost)}'})"
+    profile = _said(response.body) if answered else ""
+    if profile not in _candidates(task):
+        profile, told = STANDARD, f"{told} and gave no profile to be had"
+    choice = _choice(task, profile, f"auto: {profile}, {told}", question.call_id)
+    return Reply(choice, cost or Decimal(0), unpriced=cost is None)
 
 
 def question_id(tenant: str, task_id: str, attempt: int) -> str:

@@ -63,7 +63,7 @@ class Asker:
         onward = Onward.BATCH if queue_for(decided) is Tier.LOW else Onward.CALL
         if onward is Onward.CALL and row.choice is not None:
             return Chosen(decided, row)
-        event = Choose(row.holder, row.attempt, made.choice, onward, made.spent_usd, int(made.unsure))
+        event = Choose(row.holder, row.attempt, made.choice, onward, made.spent_usd, int(made.unsure), made.unpriced)
         decision = await self._rows(Change(task.key, event, row))
         if decision.verdict not in (Verdict.APPLIED, Verdict.REPEATED) or decision.row is None:
             return Lost(decision.row)
