@@ -12,7 +12,7 @@ from typing import Any
 
 from lowtide.core.errors import LowtideError
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import SNAPSHOT, LongContext, Period, PriceTable, Rate, Source
+from lowtide.core.prices import SNAPSHOT, LongContext, Period, PriceTable, Rate, Source, ToolFee
 
 from .sources import LONG_ABOVE, Context, Quotes
 
@@ -73,6 +73,7 @@ def build(
         models=models,
         snapshots=tuple(name for name in dated if SNAPSHOT.sub("", name) in models),
         aliases={name: entry["alias_of"] for name, entry in listed["models"].items() if "alias_of" in entry},
+        tool_fees={kind: ToolFee.model_validate(fee) for kind, fee in listed.get("tool_fees", {}).items()},
         shutdown_dates=_ends(listed["models"], ends),
     )
     return table, notes

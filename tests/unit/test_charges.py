@@ -165,3 +165,80 @@ def test_a_name_of_the_users_own_is_the_model_behind_it_where_the_providers_pric
 def test_a_batch_line_is_billed_for_the_model_that_it_names():
     found = charge(answer(model="gpt-6.1-sol"), Lane.BATCH)
     assert found.cost_usd == listed(Lane.BATCH, "gpt-6.1-sol")
+
+
+def responded(*items, tools=None, model="gpt-4o"):
+    usage = {"input_tokens": 1_000, "output_tokens": 100}
+    return {"model": model, "usage": usage, "output": [*items, {"type": "message"}], "tools": tools or []}
+
+
+def called(kind, **fields):
+    return {"type": kind, "status": "completed", **fields}
+
+
+SEARCH = called("web_search_call", action={"type": "search", "query": "tides"})
+TOKENS = Decimal("0.0035")
+
+
+def tooled(body, asked=Lane.DEFAULT, model="gpt-4o"):
+    return charge(body, asked, model=model, endpoint=Endpoint.RESPONSES)
+
+
+@pytest.mark.parametrize(
+    ("items", "fees"),
+    [
+        # the pin: two searches at $10 a thousand
+        ([SEARCH, SEARCH], "0.02"),
+        ([called("web_search_call")], "0.01"),
+        ([called("file_search_call", queries=["a", "b"])], "0.0025"),
+        ([SEARCH, called("file_search_call"), called("function_call")], "0.0125"),
+        ([called("web_search_call", action={"type": "open_page", "url": "https://a.example"})], "0"),
+        ([SEARCH, called("web_search_call", action={"type": "find_in_page"})], "0.01"),
+        ([called(kind) for kind in ("function_call", "custom_tool_call", "mcp_call", "computer_call")], "0"),
+        ([called("shell_call", environment={"type": "local"}), called("local_shell_call")], "0"),
+        ([None, "web_search_call", {"type": None}, {"type": ["web_search_call"]}], "0"),
+    ],
+)
+def test_calls_of_hosted_tools_cost_their_fee_beside_the_tokens(items, fees):
+    found = tooled(responded(*items))
+    assert (found.cost_usd, found.list_usd, found.unpriced) == (TOKENS + Decimal(fees),) * 2 + (None,)
+
+
+def test_a_batch_halves_the_tokens_and_not_the_fees():
+    found = tooled(responded(SEARCH, SEARCH), Lane.BATCH)
+    assert (found.cost_usd, found.list_usd) == (TOKENS / 2 + Decimal("0.02"), Decimal("0.0235"))
+    assert found.tool_calls == {"web_search_call": 2}
+
+
+@pytest.mark.parametrize(
+    ("items", "tools", "model"),
+    [
+        ([called("code_interpreter_call")], None, "gpt-4o"),
+        ([SEARCH, called("code_interpreter_call")], None, "gpt-4o"),
+        ([called("image_generation_call")], None, "gpt-4o"),
+        ([called("shell_call", environment={"type": "container_reference"})], None, "gpt-4o"),
+        ([called("never_heard_of_call")], None, "gpt-4o"),
+        ([SEARCH], [{"type": "web_search_preview"}], "gpt-4o"),
+        ([SEARCH], [{"type": "web_search_preview_2025_03_11"}, {"type": "function"}], "gpt-4o"),
+        ([SEARCH], None, "gpt-4.1-mini"),
+        ([SEARCH], None, "gpt-4o-mini-2024-07-18"),
+    ],
+)
+@pytest.mark.parametrize("asked", [Lane.DEFAULT, Lane.BATCH])
+def test_a_call_whose_fee_is_not_known_leaves_the_answer_without_a_price(items, tools, model, asked):
+    found = tooled(responded(*items, tools=tools, model=model), asked, model)
+    assert (found.cost_usd, found.list_usd, found.unpriced) == (None, None, "tool_calls")
+
+
+def test_the_search_tool_itself_beside_its_preview_is_the_one_that_is_priced():
+    found = tooled(responded(SEARCH, tools=[{"type": "web_search"}, {"type": "web_search_preview"}, None, "tool"]))
+    assert found.cost_usd == TOKENS + Decimal("0.01")
+
+
+@pytest.mark.parametrize("body", [None, {"output": "web_search_call"}, {"output": [SEARCH]}])
+def test_an_answer_that_cannot_be_read_has_no_price_whatever_it_called(body):
+    assert tooled(body).unpriced == "no_usage"
+
+
+def test_a_chat_has_no_such_calls():
+    assert charge(answer(output=[SEARCH])).cost_usd == listed()

@@ -53,7 +53,19 @@ def test_a_record_says_when_another_model_was_billed():
     record = answer({"usage": USAGE, "model": "gpt-6.1-sol"}).record
     assert (record.model, record.model_asked) == ("gpt-6.1-sol", TASK.model)
     assert record.route == "why; billed as gpt-6.1-sol"
-    assert set(answer().record.model_dump()).isdisjoint({"model_asked", "unpriced"})
+    assert set(answer().record.model_dump()).isdisjoint({"model_asked", "unpriced", "tool_calls"})
+
+
+def test_a_record_counts_the_calls_of_hosted_tools():
+    body = {"model": "gpt-4o", "input": "?"}
+    raw = {"task_id": "b", "type": "email_draft", "request": {"url": "/v1/responses", "body": body}}
+    task = accept(raw, origin="m/1", sent_at=SENT, routes=shipped_routes())
+    calls = [{"type": "web_search_call"}, {"type": "web_search_call"}]
+    said = {"model": "gpt-4o", "usage": {"input_tokens": 1_000, "output_tokens": 100}, "output": calls}
+    record = documents.answered(task, Try(1, Lane.DEFAULT, "why", Strikes()), Response(200, said), SELLER, NOW).record
+    assert (record.cost_usd, record.tool_calls) == (Decimal("0.0235"), {"web_search_call": 2})
+    again = ResultDocument.model_validate_json(ResultDocument(record=record).model_dump_json()).record
+    assert again.tool_calls == record.tool_calls
 
 
 def test_a_late_answer_is_an_answer_that_missed_its_deadline():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from .lanes import ASKED_LANES, Lane
 from .offpeak import OffPeak, discount
 from .prices import PriceTable
 from .records import Usage
-from .reported_usage import reports_usage, usage_of
+from .reported_usage import reports_usage, tool_calls, usage_of
 from .routes import ProviderSpec
 from .task import Endpoint
 
@@ -32,13 +32,14 @@ class Unpriced(StrEnum):
     NO_USAGE = "no_usage"
     UNKNOWN_TIER = "unknown_tier"
     NO_MODEL_PRICE = "no_model_price"
+    TOOL_CALLS = "tool_calls"
     NO_LANE_PRICE = "no_lane_price"
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
     """``model`` is the one that was billed. ``cost_usd`` is None where ``unpriced`` says why. ``list_usd`` and
-    ``batch_usd`` are what the same tokens cost on the default lane and in a batch."""
+    ``batch_usd`` are what the same tokens and ``tool_calls`` cost on the default lane and in a batch."""
 
     model: str
     lane: Lane
@@ -46,6 +47,7 @@ class Charge:
     cost_usd: Decimal | None
     list_usd: Decimal | None
     batch_usd: Decimal | None
+    tool_calls: Mapping[str, int]
     unpriced: Unpriced | None = None
 
 
@@ -70,16 +72,17 @@ class Seller:
         """Return what an answer costs that was ordered ``at``, from ``model`` on the lane ``asked``."""
         model = self.billed_model(body, model)
         usage, lane, day = usage_of(body, endpoint), billed_lane(body, asked), at.date()
-        listed = batched = cost = unpriced = None
-        if not reports_usage(body, endpoint):
-            unpriced = Unpriced.NO_USAGE
-        else:
-            listed = self._price(model, Lane.DEFAULT, usage, day)
-            batched = self._price(model, Lane.BATCH, usage, day)
-            unpriced = self._unpriced(body, model, asked)
-        if unpriced is None and (cost := self.price(model, lane, usage, at)) is None:
-            unpriced = Unpriced.NO_LANE_PRICE
-        return Charge(model, lane, usage, cost, listed, batched, unpriced)
+        calls = tool_calls(body, endpoint)
+        fees = self.prices.fees(model, calls)
+        cost = _sum(self.price(model, lane, usage, at), fees)
+        listed = _sum(self._price(model, Lane.DEFAULT, usage, day), fees)
+        batched = _sum(self._price(model, Lane.BATCH, usage, day), fees)
+        why = self._unpriced(body, endpoint, model, asked)
+        if why is None and cost is None:
+            why = Unpriced.TOOL_CALLS if fees is None else Unpriced.NO_LANE_PRICE
+        if why is Unpriced.NO_USAGE:
+            listed = batched = None
+        return Charge(model, lane, usage, None if why else cost, listed, batched, calls, why)
 
     def billed_model(self, body: Any, asked: str) -> str:
         """Return the model that is billed: the one that the answer names, where that has a price and is neither the
@@ -96,7 +99,9 @@ class Seller:
     def _price(self, model: str, lane: Lane, usage: Usage, on: date) -> Decimal | None:
         return self.prices.cost(model, lane, usage, on)
 
-    def _unpriced(self, body: Any, model: str, asked: Lane) -> Unpriced | None:
+    def _unpriced(self, body: Any, endpoint: Endpoint, model: str, asked: Lane) -> Unpriced | None:
+        if not reports_usage(body, endpoint):
+            return Unpriced.NO_USAGE
         tier = None if asked is Lane.BATCH else _tier(body)
         if tier is not None and tier not in SERVICE_TIERS and self.openai:
             return Unpriced.UNKNOWN_TIER
@@ -111,6 +116,10 @@ def seller(spec: ProviderSpec | None, shipped: PriceTable) -> Seller:
         return Seller(shipped)
     openai = is_openai_host(_host(spec.base_url))
     return Seller(shipped, spec.off_peak, openai=openai, names_models=openai)
+
+
+def _sum(tokens_usd: Decimal | None, fees_usd: Decimal | None) -> Decimal | None:
+    return None if tokens_usd is None or fees_usd is None else tokens_usd + fees_usd
 
 
 def is_openai_host(host: str) -> bool:

@@ -81,6 +81,7 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, seller: Selle
         usage=charge.usage,
         cost_usd=None if cost is None or before is None else cost + before,
         list_cost_usd=charge.list_usd,
+        tool_calls=dict(charge.tool_calls),
         unpriced=charge.unpriced,
         accepted_at=task.accepted_at,
         finished_at=now,

@@ -7,6 +7,7 @@ numbers come from. What is not in the table has no price: ``None``, never a gues
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -90,11 +91,18 @@ class Source(Value):
     version: str
 
 
+class ToolFee(Value):
+    """US dollars for a call of a hosted tool beside its tokens. ``not_for``: models whose calls cost something else."""
+
+    usd: Usd
+    not_for: tuple[str, ...] = ()
+
+
 class PriceTable(Value):
     """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read.
 
     ``snapshots``: the dated names that there are, which cost what their model does, unless ``models`` has them too.
-    ``aliases``: other names of a model.
+    ``aliases``: other names of a model. ``tool_fees``: by the type of the item that stands for a call in a response.
     ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``.
     """
 
@@ -103,6 +111,7 @@ class PriceTable(Value):
     models: dict[str, tuple[Period, ...]]
     snapshots: tuple[str, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
+    tool_fees: dict[str, ToolFee] = Field(default_factory=dict)
     shutdown_dates: dict[str, date] = Field(default_factory=dict)
 
     @classmethod
@@ -126,6 +135,16 @@ class PriceTable(Value):
         name = model.removeprefix(PREFIX)
         name = SNAPSHOT.sub("", name) if name in self.snapshots else name
         return self.aliases.get(name, name)
+
+    def fees(self, model: str, calls: Mapping[str, int]) -> Decimal | None:
+        """Return what calls of hosted tools cost, in US dollars. None: one of them has no known price."""
+        total = Decimal(0)
+        for kind, count in calls.items():
+            fee = self.tool_fees.get(kind)
+            if fee is None or self.family(model) in fee.not_for:
+                return None
+            total += count * fee.usd
+        return total
 
     def has_own_price(self, model: str) -> bool:
         """Is it a snapshot that does not cost what its family does?"""

@@ -18,6 +18,19 @@ _COUNTS: dict[Endpoint, tuple[str, str | None]] = {
 """What each endpoint calls its tokens in ``usage``: read, and written where it writes."""
 
 
+_FREE_CALLS = frozenset(
+    {
+        *("function_call", "custom_tool_call", "local_shell_call", "apply_patch_call"),
+        *("mcp_call", "computer_call", "tool_search_call"),
+    }
+)
+"""Items of a response that are run by the caller, or cost nothing but their tokens."""
+_WEB_SEARCH, _PREVIEW = "web_search_call", "web_search_preview_call"
+_NO_SEARCH = frozenset({"open_page", "find_in_page", "find"})
+"""Actions of a web search call that look at what a search has found. Only a search is billed. Source: the provider's
+guide to web search."""
+
+
 def usage_of(body: Any, endpoint: Endpoint) -> Usage:
     """The tokens that an answer's body reports. What is absent or is no count is zero; never raises."""
     usage = _object(body, "usage")
@@ -50,6 +63,38 @@ def ran(body: Any, endpoint: Endpoint) -> bool:
     """Does the answer report tokens, so that a model ran and is billed? Servers write zeros where none did."""
     usage = usage_of(body, endpoint)
     return reports_usage(body, endpoint) and bool(usage.input_tokens or usage.output_tokens)
+
+
+def tool_calls(body: Any, endpoint: Endpoint) -> dict[str, int]:
+    """Count the calls of hosted tools in a response, by the type of their items. A web search with the tool's preview
+    has a type of its own, because it has a price of its own."""
+    output = body.get("output") if isinstance(body, dict) and endpoint is Endpoint.RESPONSES else None
+    counts: dict[str, int] = {}
+    for item in output if isinstance(output, list) else ():
+        kind = item.get("type") if isinstance(item, dict) else None
+        if not isinstance(kind, str) or not kind.endswith("_call") or kind in _FREE_CALLS or _costs_nothing(kind, item):
+            continue
+        name = _PREVIEW if kind == _WEB_SEARCH and _is_preview(body) else kind
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _costs_nothing(kind: str, item: dict[str, Any]) -> bool:
+    """Does this call cost nothing: a shell of the caller's own, or a look at what a web search has found?"""
+    match kind:
+        case "shell_call":
+            return _object(item, "environment").get("type") == "local"
+        case "web_search_call":
+            return _object(item, "action").get("type") in _NO_SEARCH
+        case _:
+            return False
+
+
+def _is_preview(body: dict[str, Any]) -> bool:
+    tools = body.get("tools")
+    named = [_object({"tool": tool}, "tool").get("type") for tool in tools] if isinstance(tools, list) else []
+    searching = [name for name in named if isinstance(name, str) and name.startswith("web_search")]
+    return bool(searching) and all(name.startswith("web_search_preview") for name in searching)
 
 
 def _object(value: Any, key: str) -> dict[str, Any]:
