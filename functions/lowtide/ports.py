@@ -454,7 +454,9 @@ class System:
     callbacks: Callbacks
     metrics: Metrics
     offload: Offload
+    own_prices: Mapping[str, PriceTable] = field(default_factory=dict)
+    """The deployment's price tables, by their paths."""
 
     def seller(self, provider: str) -> Seller:
         """Return what this provider's answers are priced by."""
-        return seller(self.routes.providers.get(provider), self.prices)
+        return seller(self.routes.providers.get(provider), self.prices, self.own_prices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import orjson
 from rich.console import Console
 
 from lowtide.adapters.shipped import routes_text
+from lowtide.core.charges import NOTHING_PRICED, seller
 from lowtide.core.errors import ConfigError
 from lowtide.core.overlays import Change, LineFault, Overlay, read_overlay
+from lowtide.core.routes import NO_PRICES, OPENAI_PRICES, Routes
 from lowtide.core.toml_lines import MOST_CHARACTERS
 from lowtide.core.wording import path
 
@@ -80,6 +83,7 @@ def _document(read: Overlay, text: str) -> dict[str, Any]:
         ],
         "faults": [{"line": fault.line, "message": fault.problem} for fault in read.faults],
         "without_effect": [{"line": each.line, "message": each.problem} for each in read.without_effect],
+        "warnings": [] if read.routes is None else warnings(read.routes),
         "bytes": len(text.encode()),
         "fits": _fits(text),
     }
@@ -102,7 +106,24 @@ def _show(read: Overlay, text: str, out: Console) -> None:
     if read.routes is not None:
         count = f"{len(read.changes)} changes" if len(read.changes) > 1 else "1 change"
         say(f"good: {count if read.changes else 'nothing changes'}, version {read.routes.version}")
+        for warning in warnings(read.routes):
+            say(f"warning: {warning}")
         say(f"{len(text.encode())} bytes: fits {_PLACES[_fits(text)]}")
+
+
+def warnings(routes: Routes) -> list[str]:
+    """Return what is no fault of the file, and costs money or hides what it costs."""
+    return list(_without_prices(routes))
+
+
+def _without_prices(routes: Routes) -> Iterator[str]:
+    for name, spec in routes.providers.items():
+        if spec.prices is None and seller(spec, NOTHING_PRICED).source.table == NO_PRICES:
+            yield (
+                f"providers.{name} has no prices: nothing that it answers is priced, and nothing saved. "
+                f'Where it bills as OpenAI does, give prices = "{OPENAI_PRICES}"; where not, '
+                f'prices = {{ path = "prices.json" }}; prices = "{NO_PRICES}" says that this is meant'
+            )
 
 
 _PLACES = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 
 from lowtide.adapters.shipped import shipped_routes
+from lowtide.core.routes import OPENAI_PRICES
 from lowtide.ports import Outgoing, System
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.crashes import Crash
@@ -131,7 +132,8 @@ class _Play:
         return assemble(
             engine,
             clock=self._clock,
-            routes=shipped_routes(),
+            # It bills as OpenAI does, and is not OpenAI.
+            routes=shipped_routes().at("http://provider/v1", OPENAI_PRICES),
             metrics=self._metrics,
             deployment="demo",
             base_url="http://provider/v1",

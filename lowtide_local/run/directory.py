@@ -39,7 +39,9 @@ def fingerprint(
         while block := file.read(1 << 20):
             digest.update(block)
             told(file.tell(), whole)
-    return orjson.dumps({"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}).decode()
+    mark = {"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}
+    # A run of an earlier release has none.
+    return orjson.dumps(mark | ({} if endpoint.prices is None else {"prices": endpoint.prices})).decode()
 
 
 @contextmanager
@@ -134,9 +136,9 @@ def _claim(engine: Engine, out: Path, mark: str) -> None:
 
 
 def _differing(before: str, now: str) -> str:
-    names = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch"}
+    names = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch", "prices": "--prices"}
     first, second = orjson.loads(before), orjson.loads(now)
-    return " and ".join(names[key] for key in second if first.get(key) != second[key])
+    return " and ".join(names[key] for key in names if first.get(key) != second.get(key))
 
 
 @contextmanager

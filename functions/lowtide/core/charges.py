@@ -8,20 +8,23 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from .lanes import ASKED_LANES, Lane
+from .loopback import is_loopback
 from .offpeak import OffPeak, discount
 from .prices import PriceTable
 from .records import Usage
 from .reported_usage import reports_usage, tool_calls, usage_of
-from .routes import ProviderSpec
+from .routes import NO_PRICES, OPENAI_PRICES, OwnPrices, ProviderSpec
 from .task import Endpoint
 
 SERVICE_TIERS = {**ASKED_LANES, "auto": Lane.DEFAULT}
 """Lanes by the ``service_tier`` of an answer. ``ultrafast`` is dearer than priority, and no lane of its own."""
 
+NOTHING_PRICED = PriceTable(generated_at=date.min, sources=(), models={})
 _UNPRICED_TIERS = frozenset({"ultrafast"})
 _OPENAI_HOST = "api.openai.com"
 
@@ -29,6 +32,8 @@ _OPENAI_HOST = "api.openai.com"
 class Unpriced(StrEnum):
     """Why a charge has no price."""
 
+    FOREIGN_PROVIDER = "foreign_provider"
+    """It is not known at what prices this provider sells."""
     NO_USAGE = "no_usage"
     UNKNOWN_TIER = "unknown_tier"
     NO_MODEL_PRICE = "no_model_price"
@@ -52,15 +57,47 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceSource:
+    """Which price table, read on which day, was used. ``assumed``: it is OpenAI's, and the provider is not OpenAI."""
+
+    table: str
+    generated_at: date | None
+    assumed: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the receipt has it."""
+        day = None if self.generated_at is None else self.generated_at.isoformat()
+        return {"table": self.table, "generated_at": day, "assumed": self.assumed}
+
+    def __str__(self) -> str:
+        if self.generated_at is None:
+            return "none known for this provider"
+        assumed = ", though this provider is not OpenAI" if self.assumed else ""
+        return f"{self.table}, of {self.generated_at.isoformat()}{assumed}"
+
+
+@dataclass(frozen=True, slots=True)
 class Seller:
     """A provider as the one that is paid. ``openai``: it is OpenAI itself, whose every service tier is known.
     ``names_models``: where an answer names a model of ``prices``, that is the one which is billed, whatever name it was
-    asked by (a deployment of Azure's)."""
+    asked by (a deployment of Azure's). ``table`` is the name of ``prices``; NO_PRICES where it is not known at what
+    prices this provider sells."""
 
     prices: PriceTable
     off_peak: Sequence[OffPeak] = ()
     openai: bool = True
     names_models: bool = True
+    table: str = OPENAI_PRICES
+
+    @property
+    def source(self) -> PriceSource:
+        """Whose prices these are."""
+        known = self.table != NO_PRICES and bool(self.prices.models)
+        return PriceSource(
+            table=self.table,
+            generated_at=self.prices.generated_at if known else None,
+            assumed=self.table == OPENAI_PRICES and not self.openai,
+        )
 
     def price(self, model: str, lane: Lane, usage: Usage, at: datetime) -> Decimal | None:
         """Return what ``usage`` costs that is ordered ``at``, in US dollars, off-peak discount included. None: it has
@@ -100,6 +137,8 @@ class Seller:
         return self.prices.cost(model, lane, usage, on)
 
     def _unpriced(self, body: Any, endpoint: Endpoint, model: str, asked: Lane) -> Unpriced | None:
+        if not self.prices.models:
+            return Unpriced.FOREIGN_PROVIDER
         if not reports_usage(body, endpoint):
             return Unpriced.NO_USAGE
         tier = None if asked is Lane.BATCH else _tier(body)
@@ -110,12 +149,25 @@ class Seller:
         return Unpriced.NO_LANE_PRICE if tier in _UNPRICED_TIERS else None
 
 
-def seller(spec: ProviderSpec | None, shipped: PriceTable) -> Seller:
-    """Return the seller behind a provider of routes.toml. None: it is not there any more."""
+def seller(
+    spec: ProviderSpec | None, shipped: PriceTable, own: Mapping[str, PriceTable] = MappingProxyType({})
+) -> Seller:
+    """Return the seller behind a provider of routes.toml. None: it is not there any more. ``own``: the deployment's
+    price tables by their paths, as far as they could be read."""
     if spec is None:
-        return Seller(shipped)
-    openai = is_openai_host(_host(spec.base_url))
-    return Seller(shipped, spec.off_peak, openai=openai, names_models=openai)
+        return Seller(NOTHING_PRICED, openai=False, names_models=False, table=NO_PRICES)
+    host = _host(spec.base_url)
+    openai = is_openai_host(host)
+    match spec.prices:
+        case OwnPrices(path=path):
+            name, table = path, own.get(path, NOTHING_PRICED)
+        case None if not openai and not is_loopback(host):
+            name, table = NO_PRICES, NOTHING_PRICED
+        case "none":
+            name, table = NO_PRICES, NOTHING_PRICED
+        case _:
+            name, table = OPENAI_PRICES, shipped
+    return Seller(table, spec.off_peak, openai=openai, names_models=openai or spec.prices is not None, table=name)
 
 
 def _sum(tokens_usd: Decimal | None, fees_usd: Decimal | None) -> Decimal | None:

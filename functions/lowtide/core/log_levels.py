@@ -20,6 +20,7 @@ _ERRORS = frozenset(
         "events_dropped",
         "not_preserved",
         "orphan_stays",
+        "prices_unread",
         "reply_dropped",
         "result_file_given_up",
         "routes_refused",
