@@ -43,11 +43,12 @@ def build(
     on: date,
     ends: Mapping[str, date] = MappingProxyType({}),
     dated: Iterable[str] = (),
+    regional: Mapping[str, Decimal] = MappingProxyType({}),
 ) -> tuple[PriceTable, list[str]]:
     """The table, and a line for each price that rests on one source or on a rule alone.
 
     ``ends``: the days on which models are shut down, of which the catalogue's models and their snapshots are kept.
-    ``dated``: names of snapshots, of which likewise. Raises UnsettledPricesError.
+    ``dated``: names of snapshots, of which likewise. ``regional``: by model. Raises UnsettledPricesError.
     """
     read = list(sources)
     notes: list[str] = []
@@ -73,6 +74,7 @@ def build(
         models=models,
         snapshots=tuple(name for name in dated if SNAPSHOT.sub("", name) in models),
         aliases={name: entry["alias_of"] for name, entry in listed["models"].items() if "alias_of" in entry},
+        regional={name: times for name, times in regional.items() if name in models and times != 1},
         tool_fees={kind: ToolFee.model_validate(fee) for kind, fee in listed.get("tool_fees", {}).items()},
         shutdown_dates=_ends(listed["models"], ends),
     )

@@ -47,7 +47,8 @@ def charge(sold_by: Seller, body=BODY, model="gpt-6-luna", asked=Lane.DEFAULT):
 )
 def test_openais_hosts_are_charged_at_openais_prices(base_url):
     found = sold(base_url)
-    assert found.source.document() == {"table": "openai", "generated_at": "2026-11-30", "assumed": False}
+    document = {"table": "openai", "generated_at": "2026-11-30", "assumed": False}
+    assert document.items() <= found.source.document().items()
     assert charge(found).cost_usd is not None
 
 
@@ -160,3 +161,66 @@ def test_the_shipped_table_is_a_table_of_that_form(tmp_path):
     file = tmp_path / "prices.json"
     file.write_text(PRICES.model_dump_json(by_alias=True))
     assert own_prices(str(file)) == PRICES
+
+
+WRITTEN = {
+    "model": "gpt-6-sol",
+    "usage": {"input_tokens": 10_000, "output_tokens": 10, "input_tokens_details": {"cache_write_tokens": 10_000}},
+}
+
+
+def written(base_url, asked=Lane.DEFAULT, **fields):
+    sold_by = sold(base_url)
+    return sold_by.charge(WRITTEN | fields, Endpoint.RESPONSES, "gpt-6-sol", asked, NOW)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        *(f"https://{region}.api.openai.com/v1" for region in ("us", "eu", "au", "in", "jp", "ae", "new-one")),
+        "https://EU.API.OpenAI.com:443/v1",
+        "https://eu.api.openai.com./v1/",
+    ],
+)
+def test_a_region_costs_a_tenth_more_and_its_list_price_too(base_url):
+    assert written(base_url).cost_usd == written(base_url).list_usd == Decimal("0.02761")
+    assert written(base_url, Lane.BATCH).cost_usd == Decimal("0.013805")
+
+
+@pytest.mark.parametrize(
+    "base_url", ["https://api.openai.com/v1", "http://localhost/v1", "https://API.openai.com:443/v1"]
+)
+def test_elsewhere_there_is_no_surcharge(base_url):
+    assert written(base_url).cost_usd == Decimal("0.0251")
+
+
+@pytest.mark.parametrize(
+    ("model", "times"),
+    [
+        ("gpt-5.4", "1.1"),  # released on 5 March 2026
+        ("gpt-5.4-mini-2026-03-17", "1.1"),
+        ("gpt-5.6", "1.1"),
+        ("openai/gpt-6-luna", "1.1"),
+        ("gpt-5.2", "1"),
+        ("gpt-4o", "1"),
+        ("gpt-4o-2024-05-13", "1"),
+        ("text-embedding-3-small", "1"),
+    ],
+)
+def test_models_that_are_older_than_the_surcharge_do_not_pay_it(model, times):
+    here, there = sold("https://api.openai.com/v1"), sold("https://eu.api.openai.com/v1")
+    body = BODY | {"model": model}
+    plain = charge(here, body, model).cost_usd
+    assert charge(there, body, model).cost_usd == plain * Decimal(times)
+
+
+def test_the_fees_of_tools_have_no_surcharge():
+    tokens = written("https://eu.api.openai.com/v1").cost_usd
+    fees = written("https://eu.api.openai.com/v1", output=[{"type": "web_search_call"}]).cost_usd - tokens
+    assert fees == Decimal("0.01")
+
+
+def test_a_receipt_says_which_region_was_paid_for():
+    assert sold("https://EU.api.openai.com/v1").source.document()["region"] == "eu"
+    assert "region" not in sold("https://api.openai.com/v1").source.document()
+    assert str(sold("https://eu.api.openai.com/v1").source) == "openai, of 2026-11-30, in the region eu"

@@ -63,24 +63,28 @@ class PriceSource:
     table: str
     generated_at: date | None
     assumed: bool
+    region: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as the receipt has it."""
         day = None if self.generated_at is None else self.generated_at.isoformat()
-        return {"table": self.table, "generated_at": day, "assumed": self.assumed}
+        region = {} if self.region is None else {"region": self.region}
+        return {"table": self.table, "generated_at": day, "assumed": self.assumed, **region}
 
     def __str__(self) -> str:
         if self.generated_at is None:
             return "none known for this provider"
         assumed = ", though this provider is not OpenAI" if self.assumed else ""
-        return f"{self.table}, of {self.generated_at.isoformat()}{assumed}"
+        region = "" if self.region is None else f", in the region {self.region}"
+        return f"{self.table}, of {self.generated_at.isoformat()}{region}{assumed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Seller:
     """A provider as the one that is paid. ``openai``: it is OpenAI itself, whose every service tier is known.
     ``names_models``: where an answer names a model of ``prices``, that is the one which is billed, whatever name it was
-    asked by (a deployment of Azure's). ``table`` is the name of ``prices``; NO_PRICES where it is not known at what
+    asked by (a deployment of Azure's). ``region``: the one that OpenAI's host names, where requests are processed at a
+    surcharge. ``table`` is the name of ``prices``; NO_PRICES where it is not known at what
     prices this provider sells."""
 
     prices: PriceTable
@@ -88,6 +92,7 @@ class Seller:
     openai: bool = True
     names_models: bool = True
     table: str = OPENAI_PRICES
+    region: str | None = None
 
     @property
     def source(self) -> PriceSource:
@@ -97,6 +102,7 @@ class Seller:
             table=self.table,
             generated_at=self.prices.generated_at if known else None,
             assumed=self.table == OPENAI_PRICES and not self.openai,
+            region=self.region if known else None,
         )
 
     def price(self, model: str, lane: Lane, usage: Usage, at: datetime) -> Decimal | None:
@@ -134,7 +140,7 @@ class Seller:
         return named
 
     def _price(self, model: str, lane: Lane, usage: Usage, on: date) -> Decimal | None:
-        return self.prices.cost(model, lane, usage, on)
+        return self.prices.cost(model, lane, usage, on, in_region=self.region is not None)
 
     def _unpriced(self, body: Any, endpoint: Endpoint, model: str, asked: Lane) -> Unpriced | None:
         if not self.prices.models:
@@ -167,7 +173,14 @@ def seller(
             name, table = NO_PRICES, NOTHING_PRICED
         case _:
             name, table = OPENAI_PRICES, shipped
-    return Seller(table, spec.off_peak, openai=openai, names_models=openai or spec.prices is not None, table=name)
+    return Seller(
+        table,
+        spec.off_peak,
+        openai=openai,
+        names_models=openai or spec.prices is not None,
+        table=name,
+        region=host.removesuffix(_OPENAI_HOST).removesuffix(".") or None if openai else None,
+    )
 
 
 def _sum(tokens_usd: Decimal | None, fees_usd: Decimal | None) -> Decimal | None:

@@ -102,7 +102,8 @@ class PriceTable(Value):
     """Models and their periods, oldest first. ``generated_at`` is the day on which the sources were read.
 
     ``snapshots``: the dated names that there are, which cost what their model does, unless ``models`` has them too.
-    ``aliases``: other names of a model. ``tool_fees``: by the type of the item that stands for a call in a response.
+    ``regional``: what each price is multiplied by where OpenAI processes a request in one region. ``aliases``: other
+    names of a model. ``tool_fees``: by the type of the item that stands for a call in a response.
     ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``.
     """
 
@@ -111,6 +112,7 @@ class PriceTable(Value):
     models: dict[str, tuple[Period, ...]]
     snapshots: tuple[str, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
+    regional: dict[str, Decimal] = Field(default_factory=dict)
     tool_fees: dict[str, ToolFee] = Field(default_factory=dict)
     shutdown_dates: dict[str, date] = Field(default_factory=dict)
 
@@ -119,12 +121,14 @@ class PriceTable(Value):
         """From the bytes of ``prices.json``. Raises pydantic's ValidationError."""
         return cls.model_validate_json(data)
 
-    def cost(self, model: str, lane: Lane, usage: Usage, on: date) -> Decimal | None:
+    def cost(self, model: str, lane: Lane, usage: Usage, on: date, *, in_region: bool = False) -> Decimal | None:
         """US dollars, unrounded. ``None``: no known price for this model, on this lane, on that day."""
         for period in reversed(self._periods(model)):
             if period.starts <= on:
                 rate = period.rate(lane, usage)
-                return None if rate is None else rate.of(usage)
+                cost = None if rate is None else rate.of(usage)
+                times = self.regional.get(self.family(model), Decimal(1)) if in_region else Decimal(1)
+                return None if cost is None else cost * times
         return None
 
     def knows(self, model: str) -> bool:
