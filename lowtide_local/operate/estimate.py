@@ -28,6 +28,7 @@ from lowtide.core.prompts import request_body
 from lowtide.core.records import Usage
 from lowtide.core.rescues import BATCH_PRIOR, Margins, seal_by
 from lowtide.core.routes import Routes
+from lowtide.core.shutdowns import shutdown
 from lowtide.core.task import AcceptedTask, Endpoint
 from lowtide.core.tasks import Strikes
 from lowtide.core.tiers import Tier
@@ -77,6 +78,8 @@ class Share:
 @dataclass(slots=True)
 class Estimate:
     by_lane_and_model: dict[tuple[Lane, str], Share] = field(default_factory=lambda: defaultdict(Share))
+    warnings: dict[str, str] = field(default_factory=dict)
+    """Of models that are shut down soon, or were, by model."""
 
     def add(
         self, tasks: Iterable[AcceptedTask], routes: Routes, seller: Callable[[str], Seller], now: datetime
@@ -84,6 +87,8 @@ class Estimate:
         """Each on the lane that it would go on first, in the hour in which it would, at its provider's prices."""
         for task in tasks:
             lane, at = _bought(task, routes, now)
+            if (ends := shutdown(seller(task.provider).prices, task.model, now.date())) is not None:
+                self.warnings[task.model] = ends.told(now.date())
             self.by_lane_and_model[lane, task.model].add(_of(task, lane, seller(task.provider), at))
 
     @property
@@ -96,9 +101,10 @@ class Estimate:
     def document(self) -> dict[str, Any]:
         shares = sorted(self.by_lane_and_model.items())
         return self.total.document() | {
+            "warnings": [self.warnings[model] for model in sorted(self.warnings)],
             "by_lane_and_model": [
                 {"lane": lane.value, "model": model, **share.document()} for (lane, model), share in shares
-            ]
+            ],
         }
 
 

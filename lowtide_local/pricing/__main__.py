@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lowtide_local.report.files import write_json
 
-from .sources import from_genai, from_litellm, regional, shutdown_dates, snapshots
+from .sources import from_genai, from_litellm, regional, shutdown_dates, snapshots, successors
 from .table import UnsettledPricesError, build, catalogue
 
 OUT = Path("functions/lowtide/prices.json")
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ends=shutdown_dates(args.litellm),
             dated=snapshots(args.litellm),
             regional=regional(args.litellm),
+            successors=successors(args.litellm),
         )
     except (UnsettledPricesError, OSError, ValueError, ModuleNotFoundError) as error:
         sys.stderr.write(f"{error}\n")

@@ -56,6 +56,16 @@ def shutdown_dates(path: Path) -> dict[str, date]:
     }
 
 
+def successors(path: Path) -> dict[str, str]:
+    """Read from LiteLLM's table which model replaces one of OpenAI's that is shut down."""
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    return {
+        name: entry["successor_model"]
+        for name, entry in table.items()
+        if entry.get("litellm_provider") == "openai" and entry.get("successor_model")
+    }
+
+
 def regional(path: Path) -> dict[str, Decimal]:
     """Read from LiteLLM's table what processing in one region multiplies the prices of OpenAI's models by.
 

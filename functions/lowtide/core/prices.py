@@ -104,7 +104,8 @@ class PriceTable(Value):
     ``snapshots``: the dated names that there are, which cost what their model does, unless ``models`` has them too.
     ``regional``: what each price is multiplied by where OpenAI processes a request in one region. ``aliases``: other
     names of a model. ``tool_fees``: by the type of the item that stands for a call in a response.
-    ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``.
+    ``shutdown_dates``: the day on which the provider shuts a model down, where one was announced by ``generated_at``;
+    ``successors``: the models that replace these.
     """
 
     generated_at: date
@@ -115,6 +116,7 @@ class PriceTable(Value):
     regional: dict[str, Decimal] = Field(default_factory=dict)
     tool_fees: dict[str, ToolFee] = Field(default_factory=dict)
     shutdown_dates: dict[str, date] = Field(default_factory=dict)
+    successors: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, data: bytes) -> PriceTable:
@@ -162,6 +164,11 @@ class PriceTable(Value):
         """
         name = model.removeprefix(PREFIX)
         return self.shutdown_dates.get(name) or self.shutdown_dates.get(SNAPSHOT.sub("", name))
+
+    def successor(self, model: str) -> str | None:
+        """Return the model that replaces one that is shut down, or None."""
+        name = model.removeprefix(PREFIX)
+        return self.successors.get(name) or self.successors.get(SNAPSHOT.sub("", name))
 
     def _periods(self, model: str) -> tuple[Period, ...]:
         """A snapshot with a price of its own has that one; any other that is known costs what its family does."""
