@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.shipped import routes_text, shipped_prices
-from lowtide.core.charges import NOTHING_PRICED, seller
+from lowtide.core.charges import NOTHING_PRICED, Seller, seller
 from lowtide.core.errors import ConfigError
 from lowtide.core.overlays import Change, LineFault, Overlay, read_overlay
 from lowtide.core.prices import PriceTable
@@ -117,7 +117,13 @@ def _show(read: Overlay, text: str, out: Console) -> None:
 
 def warnings(routes: Routes, prices: PriceTable, today: date) -> list[str]:
     """Return what is no fault of the file, and costs money or hides what it costs."""
-    return [*_without_prices(routes), *_shutdowns(routes, prices, today)]
+    return [*_without_prices(routes), *_shutdowns(routes, prices, today), *_stale(prices, today)]
+
+
+def _stale(prices: PriceTable, today: date) -> Iterator[str]:
+    source = Seller(prices).source
+    if source.stale(today):
+        yield f"prices: {source.told(today)}"
 
 
 def _today() -> date:

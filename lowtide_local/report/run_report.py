@@ -91,7 +91,7 @@ class RunReport:
         """Return receipt.json."""
         batches = [story.batch for story in self.batches]
         document = self.receipt.document(batches, reconciled=self.reconciled)
-        return document if self.prices is None else document | {"prices": self.prices.document()}
+        return document if self.prices is None else document | {"prices": self.prices.document(self.finished_at.date())}
 
     @property
     def reconciled(self) -> bool:

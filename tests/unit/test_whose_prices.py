@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,8 +14,10 @@ from lowtide.core.lanes import Lane
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 from lowtide.core.task import Endpoint
+from lowtide_local.cli.config import warnings
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+TODAY = NOW.date()
 PRICES = shipped_prices()
 BODY = {"model": "gpt-6-luna", "usage": {"prompt_tokens": 1_000, "completion_tokens": 300}}
 OWN = PriceTable.model_validate(
@@ -36,6 +38,11 @@ def charge(sold_by: Seller, body=BODY, model="gpt-6-luna", asked=Lane.DEFAULT):
     return sold_by.charge(body, Endpoint.CHAT, model, asked, NOW)
 
 
+def used(sold_by: Seller) -> tuple[object, ...]:
+    document = sold_by.source.document(TODAY)
+    return tuple(document[name] for name in ("table", "generated_at", "assumed", "stale"))
+
+
 @pytest.mark.parametrize(
     "base_url",
     [
@@ -47,8 +54,7 @@ def charge(sold_by: Seller, body=BODY, model="gpt-6-luna", asked=Lane.DEFAULT):
 )
 def test_openais_hosts_are_charged_at_openais_prices(base_url):
     found = sold(base_url)
-    document = {"table": "openai", "generated_at": "2026-11-30", "assumed": False}
-    assert document.items() <= found.source.document().items()
+    assert used(found) == ("openai", "2026-11-30", False, False)
     assert charge(found).cost_usd is not None
 
 
@@ -64,7 +70,12 @@ def test_openais_hosts_are_charged_at_openais_prices(base_url):
 )
 def test_this_machine_is_charged_at_openais_prices_and_says_that_they_are_assumed(base_url):
     found = sold(base_url)
-    assert found.source.document() == {"table": "openai", "generated_at": "2026-11-30", "assumed": True}
+    assert found.source.document(TODAY) == {
+        "table": "openai",
+        "generated_at": "2026-11-30",
+        "assumed": True,
+        "stale": False,
+    }
     assert charge(found).cost_usd == charge(Seller(PRICES)).cost_usd
 
 
@@ -82,14 +93,19 @@ def test_this_machine_is_charged_at_openais_prices_and_says_that_they_are_assume
 )
 def test_elsewhere_nothing_is_priced_and_nothing_is_saved(base_url):
     found = sold(base_url)
-    assert found.source.document() == {"table": "none", "generated_at": None, "assumed": False}
+    assert used(found) == ("none", None, False, False)
     made = charge(found, asked=Lane.BATCH)
     assert (made.cost_usd, made.list_usd, made.unpriced) == (None, None, "foreign_provider")
 
 
 def test_a_deployment_that_says_openai_is_charged_so_and_says_that_it_is_assumed():
     azure = sold("https://acme.openai.azure.com/openai/v1", "openai")
-    assert azure.source.document() == {"table": "openai", "generated_at": "2026-11-30", "assumed": True}
+    assert azure.source.document(TODAY) == {
+        "table": "openai",
+        "generated_at": "2026-11-30",
+        "assumed": True,
+        "stale": False,
+    }
     named = charge(azure, model="my-deployment")
     assert (named.model, named.cost_usd) == ("gpt-6-luna", charge(Seller(PRICES)).cost_usd)
 
@@ -106,7 +122,12 @@ def test_openai_itself_may_be_left_unpriced():
 @pytest.mark.parametrize("base_url", ["https://llm.example/v1", "http://localhost/v1"])
 def test_a_table_of_ones_own_prices_what_it_has(base_url):
     found = sold(base_url, shipped_own("mine.json"), {"mine.json": OWN})
-    assert found.source.document() == {"table": "mine.json", "generated_at": "2026-10-01", "assumed": False}
+    assert found.source.document(TODAY) == {
+        "table": "mine.json",
+        "generated_at": "2026-10-01",
+        "assumed": False,
+        "stale": True,
+    }
     made = charge(found, BODY | {"model": "gpt-oss"}, "gpt-oss")
     assert made.cost_usd == Decimal("0.0016")
     assert charge(found).unpriced == "no_model_price", "which OpenAI's table has"
@@ -122,7 +143,12 @@ def overlaid(line: str) -> str:
 
 def test_a_table_that_could_not_be_read_prices_nothing():
     found = sold("https://llm.example/v1", shipped_own("mine.json"))
-    assert found.source.document() == {"table": "mine.json", "generated_at": None, "assumed": False}
+    assert found.source.document(TODAY) == {
+        "table": "mine.json",
+        "generated_at": None,
+        "assumed": False,
+        "stale": False,
+    }
     assert charge(found).unpriced == "foreign_provider"
 
 
@@ -221,6 +247,20 @@ def test_the_fees_of_tools_have_no_surcharge():
 
 
 def test_a_receipt_says_which_region_was_paid_for():
-    assert sold("https://EU.api.openai.com/v1").source.document()["region"] == "eu"
-    assert "region" not in sold("https://api.openai.com/v1").source.document()
-    assert str(sold("https://eu.api.openai.com/v1").source) == "openai, of 2026-11-30, in the region eu"
+    assert sold("https://EU.api.openai.com/v1").source.document(TODAY)["region"] == "eu"
+    assert "region" not in sold("https://api.openai.com/v1").source.document(TODAY)
+    assert sold("https://eu.api.openai.com/v1").source.told(TODAY) == "openai, of 2026-11-30, in the region eu"
+
+
+@pytest.mark.parametrize(("days", "stale"), [(-28, False), (0, False), (30, False), (31, True), (400, True)])
+def test_prices_are_stale_after_thirty_days_and_the_receipt_says_so(days, stale):
+    source, day = Seller(PRICES).source, PRICES.generated_at + timedelta(days=days)
+    assert source.document(day)["stale"] is stale
+    assert ("older than 30 days" in source.told(day)) is stale
+    assert any(each.startswith("prices: ") for each in warnings(shipped_routes(), PRICES, day)) is stale
+
+
+def test_prices_that_are_not_known_are_not_stale():
+    source = sold("https://llm.example/v1").source
+    assert source.document(TODAY + timedelta(days=400))["stale"] is False
+    assert source.told(TODAY) == "none known for this provider"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -25,6 +25,8 @@ SERVICE_TIERS = {**ASKED_LANES, "auto": Lane.DEFAULT}
 """Lanes by the ``service_tier`` of an answer. ``ultrafast`` is dearer than priority, and no lane of its own."""
 
 NOTHING_PRICED = PriceTable(generated_at=date.min, sources=(), models={})
+FRESH_FOR = timedelta(days=30)
+"""OpenAI changed prices three times in four weeks of 2026."""
 _UNPRICED_TIERS = frozenset({"ultrafast"})
 _OPENAI_HOST = "api.openai.com"
 
@@ -65,18 +67,30 @@ class PriceSource:
     assumed: bool
     region: str | None = None
 
-    def document(self) -> dict[str, Any]:
-        """Return it as the receipt has it."""
+    def stale(self, on: date) -> bool:
+        """Is the table so old on this day that prices may have changed since?"""
+        return self.generated_at is not None and on - self.generated_at > FRESH_FOR
+
+    def document(self, on: date) -> dict[str, Any]:
+        """Return it as the receipt of this day has it."""
         day = None if self.generated_at is None else self.generated_at.isoformat()
         region = {} if self.region is None else {"region": self.region}
-        return {"table": self.table, "generated_at": day, "assumed": self.assumed, **region}
+        return {
+            "table": self.table,
+            "generated_at": day,
+            "assumed": self.assumed,
+            "stale": self.stale(on),
+            **region,
+        }
 
-    def __str__(self) -> str:
+    def told(self, on: date) -> str:
+        """Say it in one line."""
         if self.generated_at is None:
             return "none known for this provider"
         assumed = ", though this provider is not OpenAI" if self.assumed else ""
         region = "" if self.region is None else f", in the region {self.region}"
-        return f"{self.table}, of {self.generated_at.isoformat()}{region}{assumed}"
+        old = f"; older than {FRESH_FOR.days} days, bring lowtide up to date" if self.stale(on) else ""
+        return f"{self.table}, of {self.generated_at.isoformat()}{region}{assumed}{old}"
 
 
 @dataclass(frozen=True, slots=True)
