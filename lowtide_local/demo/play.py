@@ -40,6 +40,7 @@ PACE = Pace(assemble_s=300, poll_s=120, watch_s=60)
 RESTART_S = 20
 """How long the process is down after a kill."""
 
+PROVIDER = "http://provider/v1"
 TITLE = "A day with lowtide, simulated"
 
 
@@ -133,10 +134,10 @@ class _Play:
             engine,
             clock=self._clock,
             # It bills as OpenAI does, and is not OpenAI.
-            routes=shipped_routes().at("http://provider/v1", OPENAI_PRICES),
+            routes=shipped_routes().at(PROVIDER, OPENAI_PRICES),
             metrics=self._metrics,
             deployment="demo",
-            base_url="http://provider/v1",
+            base_url=PROVIDER,
             api_key="simulated",
             http_client=self._http,
         )

@@ -15,7 +15,8 @@ from lowtide.core.documents import Try
 from lowtide.core.jsontext import DEEPEST
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import LaneFault, Response
-from lowtide.core.records import ResultDocument, Status
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import ResultDocument, ResultRecord, Status
 from lowtide.core.tasks import Strikes
 
 SENT = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -132,3 +133,11 @@ def test_only_attempts_that_count_are_strikes():
     stalled = documents.struck(refused, later, counts=False, lane_fault=LaneFault.STALLED)
     unknown = documents.struck(stalled, later, counts=False, lane_fault=LaneFault.UNKNOWN)
     assert (unknown.failures, unknown.flex_refusals, unknown.flex_stalls, unknown.lane_unknown) == (1, 1, 1, True)
+
+
+def test_a_record_of_the_last_release_is_read_and_written_back_as_it_was():
+    known = answer().record.model_dump_json()
+    written = known.replace('"route":"why"', '"route":"why","later":{"a":[1]}')
+    for text in (known, written):
+        assert ResultRecord.model_validate_json(text).model_dump_json() == text
+    assert Receipt.of(ResultRecord.model_validate_json(known)) == Receipt.of(answer().record)
