@@ -145,7 +145,7 @@ class Seller:
         """Return the model that is billed: the one that the answer names, where that has a price and is neither the
         asked one nor another name of it. A snapshot with a price of its own is itself."""
         named = body.get("model") if isinstance(body, dict) else None
-        if not isinstance(named, str) or not self.prices.knows(named):
+        if not isinstance(named, str) or named == asked or not self.prices.knows(named):
             return asked
         if not self.prices.knows(asked):
             return named if self.names_models else asked

@@ -152,7 +152,9 @@ def judge(response: Response, lane: Lane, endpoint: Endpoint | None = None) -> O
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
     if status in _OK:
         outcome = _judged_answer(response, lane, endpoint)
-        return outcome if endpoint is None or not ran(response.body, endpoint) else _paid_for(outcome)
+        if isinstance(outcome, Answered) or endpoint is None or not ran(response.body, endpoint):
+            return outcome
+        return _paid_for(outcome)
     return _judged_error(error_of(status, response.body), response, lane)
 
 
