@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 from .core import batches, holds, pace_events, parts, tasks
 from .core.admission import Level
 from .core.batches import BatchRow, ProviderBatch
+from .core.charges import Seller, seller
 from .core.dead import DeadFilter
 from .core.holds import HoldRow
 from .core.lanes import Lane
@@ -453,3 +454,9 @@ class System:
     callbacks: Callbacks
     metrics: Metrics
     offload: Offload
+    own_prices: Mapping[str, PriceTable] = field(default_factory=dict)
+    """The deployment's price tables, by their paths."""
+
+    def seller(self, provider: str) -> Seller:
+        """Return what this provider's answers are priced by."""
+        return seller(self.routes.providers.get(provider), self.prices, self.own_prices)

@@ -33,11 +33,11 @@ from lowtide.adapters.aws.table import Table
 from lowtide.adapters.aws.webhook_ids import DynamoWebhookIds
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.library_logs import switch_off
-from lowtide.adapters.shipped import routes_text, shipped_prices, shipped_routes
+from lowtide.adapters.shipped import own_prices, routes_text, shipped_prices, shipped_routes
 from lowtide.core.envelopes import no_records
 from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
-from lowtide.core.routes import ProviderSpec, Routes
+from lowtide.core.routes import OwnPrices, ProviderSpec, Routes
 from lowtide.ports import AnswerApi, BatchApi, Callbacks, Clock, Events, Message, Metrics, Offload, System
 from lowtide.settings import Settings, variable
 from lowtide.steps.admit import Door
@@ -192,6 +192,7 @@ class _Wired:
         switch_off()
         self._aws = boto3.session.Session()
         self._providers: dict[tuple[str, ProviderSpec], _Provider] = {}
+        self._tables: dict[str, PriceTable | None] = {}
 
     def system(self) -> System:
         settings, routes, table, sqs = self.settings, self._routes(), self._table, self._sqs
@@ -221,6 +222,7 @@ class _Wired:
             callbacks=self._callbacks,
             metrics=self._metrics,
             offload=self.outside.offload,
+            own_prices=self._own_prices(routes),
         )
 
     def door(self) -> Door:
@@ -256,6 +258,17 @@ class _Wired:
     @cached_property
     def _prices(self) -> PriceTable:
         return shipped_prices()
+
+    def _own_prices(self, routes: Routes) -> Mapping[str, PriceTable]:
+        """Price tables in files beside the code. A table that cannot be used leaves its provider without prices."""
+        paths = {spec.prices.path for spec in routes.providers.values() if isinstance(spec.prices, OwnPrices)}
+        for path in paths - self._tables.keys():
+            try:
+                self._tables[path] = own_prices(path)
+            except ConfigError as error:
+                self._metrics.log("prices_unread", reason=str(error))
+                self._tables[path] = None
+        return {path: table for path in paths if (table := self._tables[path]) is not None}
 
     @cached_property
     def _metrics(self) -> Metrics:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 
-from lowtide.adapters.shipped import routes_text
+from lowtide.adapters.clock import WallClock
+from lowtide.adapters.shipped import routes_text, shipped_prices
+from lowtide.core.charges import NOTHING_PRICED, Seller, seller
 from lowtide.core.errors import ConfigError
 from lowtide.core.overlays import Change, LineFault, Overlay, read_overlay
+from lowtide.core.prices import PriceTable
+from lowtide.core.routes import AUTO, NO_PRICES, OPENAI_PRICES, Routes
+from lowtide.core.shutdowns import shutdown
 from lowtide.core.toml_lines import MOST_CHARACTERS
 from lowtide.core.wording import path
 
@@ -80,6 +87,7 @@ def _document(read: Overlay, text: str) -> dict[str, Any]:
         ],
         "faults": [{"line": fault.line, "message": fault.problem} for fault in read.faults],
         "without_effect": [{"line": each.line, "message": each.problem} for each in read.without_effect],
+        "warnings": [] if read.routes is None else warnings(read.routes, shipped_prices(), _today()),
         "bytes": len(text.encode()),
         "fits": _fits(text),
     }
@@ -102,7 +110,50 @@ def _show(read: Overlay, text: str, out: Console) -> None:
     if read.routes is not None:
         count = f"{len(read.changes)} changes" if len(read.changes) > 1 else "1 change"
         say(f"good: {count if read.changes else 'nothing changes'}, version {read.routes.version}")
+        for warning in warnings(read.routes, shipped_prices(), _today()):
+            say(f"warning: {warning}")
         say(f"{len(text.encode())} bytes: fits {_PLACES[_fits(text)]}")
+
+
+def warnings(routes: Routes, prices: PriceTable, today: date) -> list[str]:
+    """Return what is no fault of the file, and costs money or hides what it costs."""
+    return [*_without_prices(routes), *_shutdowns(routes, prices, today), *_stale(prices, today)]
+
+
+def _stale(prices: PriceTable, today: date) -> Iterator[str]:
+    source = Seller(prices).source
+    if source.stale(today):
+        yield f"prices: {source.told(today)}"
+
+
+def _today() -> date:
+    return WallClock().now().date()
+
+
+def _shutdowns(routes: Routes, prices: PriceTable, today: date) -> Iterator[str]:
+    """Models that the routes choose by themselves, or allow. What [models] says of one is only asked where a task names
+    it."""
+    named = {f"profiles.{profile}": routes.named(profile) for profile in routes.profiles}
+    named |= {"auto.model": routes.named(routes.auto.model)} if routes.auto.model not in routes.profiles else {}
+    for kind, spec in routes.types.items():
+        if spec.model is not None and spec.model != AUTO and spec.model not in routes.profiles:
+            named[f"types.{kind}.model"] = spec.model
+    named |= {f"models.{name}.fallback": spec.fallback for name, spec in routes.models.items() if spec.fallback}
+    named |= {f"limits.models ({name})": name for name in sorted(routes.limits.models or ())}
+    for place, model in named.items():
+        sold_by = seller(routes.providers[routes.model(model).provider], prices)
+        if sold_by.table == OPENAI_PRICES and (ends := shutdown(prices, model, today)) is not None:
+            yield f"{place}: {ends.told(today)}"
+
+
+def _without_prices(routes: Routes) -> Iterator[str]:
+    for name, spec in routes.providers.items():
+        if spec.prices is None and seller(spec, NOTHING_PRICED).source.table == NO_PRICES:
+            yield (
+                f"providers.{name} has no prices: nothing that it answers is priced, and nothing saved. "
+                f'Where it bills as OpenAI does, give prices = "{OPENAI_PRICES}"; where not, '
+                f'prices = {{ path = "prices.json" }}; prices = "{NO_PRICES}" says that this is meant'
+            )
 
 
 _PLACES = {

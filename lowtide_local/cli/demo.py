@@ -38,7 +38,7 @@ def demo_command(*, tasks: int | None, seed: int, engine: EngineName, as_json: b
         day = _play(engine, count, seed, watch)
     report = day.report
     if as_json:
-        document = report.receipt.document([story.batch for story in report.batches], reconciled=report.reconciled)
+        document = report.receipt_document()
         sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         console.print("[bold]What went wrong on purpose[/]")

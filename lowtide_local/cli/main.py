@@ -85,6 +85,13 @@ def run(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Records, receipt and state go here.")],
     base_url: Annotated[str | None, typer.Option("--base-url", help="Else OPENAI_BASE_URL, else OpenAI's.")] = None,
     *,
+    prices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openai|none|FILE",
+            help="Whose prices the receipt uses. Default: OpenAI's for its own hosts and for this machine, else none.",
+        ),
+    ] = None,
     no_batch: Annotated[bool, typer.Option("--no-batch", help="Answer LOW tasks on real-time lanes.")] = False,
     json: Json = False,
 ) -> None:
@@ -94,7 +101,7 @@ def run(
     """
     from .run import run_command  # noqa: PLC0415
 
-    raise typer.Exit(run_command(tasks, out, base_url, batch=not no_batch, as_json=json))
+    raise typer.Exit(run_command(tasks, out, base_url, batch=not no_batch, prices=prices, as_json=json))
 
 
 @app.command()

@@ -98,6 +98,8 @@ def _show(found: Preview, out: Console) -> None:
             out.print(f"{total.unlimited} set no limit on their answer: what it will cost is in no sum")
         if total.unpriced:
             out.print(f"{total.unpriced} have no known price and are in no sum")
+        for warning in found.estimate.document()["warnings"]:
+            out.print(f"warning: {escape(warning)}", soft_wrap=True)
         if found.unsent:
             out.print(
                 f"{found.unsent} were redriven before and not taken up since: they are sent again, and answered once"

@@ -20,7 +20,9 @@ from .stop import ExitCode
 from .summary import print_summary
 
 
-def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as_json: bool) -> ExitCode:
+def run_command(
+    tasks: Path, out: Path, base_url: str | None, *, batch: bool, prices: str | None, as_json: bool
+) -> ExitCode:
     def kept() -> str:
         if (out / STATE / DATABASE).exists():
             return f"what was done is kept in {out}: repeat the command to go on"
@@ -28,7 +30,7 @@ def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as
 
     with Interruptible(kept, command_line()) as signals:
         check_input(tasks, out)
-        endpoint = Endpoint.of(base_url)
+        endpoint = Endpoint.of(base_url, prices=prices)
         # The pipeline takes half a second to load: what is wrong with the command is told before.
         from lowtide_local.run.command import run  # noqa: PLC0415
 
@@ -37,7 +39,7 @@ def run_command(tasks: Path, out: Path, base_url: str | None, *, batch: bool, as
                 looking.notice(endpoint.note)
             report = signals.run(run(tasks, out, endpoint, batch=batch, onlooker=looking, at_once=signals.at_once))
         if as_json:
-            document = report.receipt.document([story.batch for story in report.batches], reconciled=report.reconciled)
+            document = report.receipt_document()
             sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
         else:
             print_summary(report)

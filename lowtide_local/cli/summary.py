@@ -39,6 +39,8 @@ def print_summary(report: RunReport, console: Console | None = None) -> None:
         out.print(_dead(report), "")
     out.print(_receipt(report), "")
     out.print(_counts(report), soft_wrap=True)
+    if report.prices is not None:
+        out.print(f"prices: {escape(report.prices.told(report.finished_at.date()))}", soft_wrap=True)
     for check in report.checks:
         mark = "[green]holds[/]" if check.held else "[bold red]FAILS[/]"
         out.print(f"{mark}  {escape(check.name)} [dim]({escape(check.detail)})[/]", soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 
 from lowtide.adapters.shipped import shipped_routes
+from lowtide.core.routes import OPENAI_PRICES
 from lowtide.ports import Outgoing, System
 from lowtide_local.engine.clock import VirtualClock, run_virtual
 from lowtide_local.engine.crashes import Crash
@@ -39,6 +40,7 @@ PACE = Pace(assemble_s=300, poll_s=120, watch_s=60)
 RESTART_S = 20
 """How long the process is down after a kill."""
 
+PROVIDER = "http://provider/v1"
 TITLE = "A day with lowtide, simulated"
 
 
@@ -131,10 +133,11 @@ class _Play:
         return assemble(
             engine,
             clock=self._clock,
-            routes=shipped_routes(),
+            # It bills as OpenAI does, and is not OpenAI.
+            routes=shipped_routes().at(PROVIDER, OPENAI_PRICES),
             metrics=self._metrics,
             deployment="demo",
-            base_url="http://provider/v1",
+            base_url=PROVIDER,
             api_key="simulated",
             http_client=self._http,
         )

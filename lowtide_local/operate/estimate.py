@@ -8,7 +8,7 @@ limit, at the first try.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,18 +16,19 @@ from typing import Any
 
 from lowtide.core.acceptance import queue_for
 from lowtide.core.bodies import TOKEN_LIMITS
+from lowtide.core.charges import Seller
 from lowtide.core.choice import choose
 from lowtide.core.history import Eta
 from lowtide.core.lanes import Lane
 from lowtide.core.later import waits_until
 from lowtide.core.lines import input_tokens, request_line
 from lowtide.core.model import usd_text
-from lowtide.core.offpeak import OffPeak, next_open, price_at
-from lowtide.core.prices import PriceTable
+from lowtide.core.offpeak import next_open
 from lowtide.core.prompts import request_body
 from lowtide.core.records import Usage
 from lowtide.core.rescues import BATCH_PRIOR, Margins, seal_by
 from lowtide.core.routes import Routes
+from lowtide.core.shutdowns import shutdown
 from lowtide.core.task import AcceptedTask, Endpoint
 from lowtide.core.tasks import Strikes
 from lowtide.core.tiers import Tier
@@ -77,12 +78,18 @@ class Share:
 @dataclass(slots=True)
 class Estimate:
     by_lane_and_model: dict[tuple[Lane, str], Share] = field(default_factory=lambda: defaultdict(Share))
+    warnings: dict[str, str] = field(default_factory=dict)
+    """Of models that are shut down soon, or were, by model."""
 
-    def add(self, tasks: Iterable[AcceptedTask], routes: Routes, prices: PriceTable, now: datetime) -> None:
-        """Each on the lane that it would go on first, in the hour in which it would."""
+    def add(
+        self, tasks: Iterable[AcceptedTask], routes: Routes, seller: Callable[[str], Seller], now: datetime
+    ) -> None:
+        """Each on the lane that it would go on first, in the hour in which it would, at its provider's prices."""
         for task in tasks:
             lane, at = _bought(task, routes, now)
-            self.by_lane_and_model[lane, task.model].add(_of(task, lane, prices, at, routes.off_peak(task.provider)))
+            if (ends := shutdown(seller(task.provider).prices, task.model, now.date())) is not None:
+                self.warnings[task.model] = ends.told(now.date())
+            self.by_lane_and_model[lane, task.model].add(_of(task, lane, seller(task.provider), at))
 
     @property
     def total(self) -> Share:
@@ -94,9 +101,10 @@ class Estimate:
     def document(self) -> dict[str, Any]:
         shares = sorted(self.by_lane_and_model.items())
         return self.total.document() | {
+            "warnings": [self.warnings[model] for model in sorted(self.warnings)],
             "by_lane_and_model": [
                 {"lane": lane.value, "model": model, **share.document()} for (lane, model), share in shares
-            ]
+            ],
         }
 
 
@@ -112,13 +120,13 @@ def _bought(task: AcceptedTask, routes: Routes, now: datetime) -> tuple[Lane, da
     return choose(task, Strikes(), at, routes).lane, at
 
 
-def _of(task: AcceptedTask, lane: Lane, prices: PriceTable, at: datetime, off_peak: Sequence[OffPeak]) -> Share:
+def _of(task: AcceptedTask, lane: Lane, seller: Seller, at: datetime) -> Share:
     body = request_body(task)
     tokens = input_tokens(body, len(request_line("", task.endpoint, body)))
     limit = _output_limit(task, body)
-    least = price_at(at, off_peak, prices, task.model, lane, Usage(input_tokens=tokens))
+    least = seller.price(task.model, lane, Usage(input_tokens=tokens), at)
     at_most = Usage(input_tokens=tokens, output_tokens=limit or 0)
-    most = price_at(at, off_peak, prices, task.model, lane, at_most)
+    most = seller.price(task.model, lane, at_most, at)
     return Share(
         tasks=1,
         input_tokens=tokens,

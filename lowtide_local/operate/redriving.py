@@ -47,7 +47,7 @@ def preview(desk: Desk, wanted: Sequence[Name] | DeadFilter, limit: int | None) 
             continue
         made.names.append(name)
         made.unsent += planned.row.redriving
-        made.estimate.add([planned.task], system.routes, system.prices, now)
+        made.estimate.add([planned.task], system.routes, system.seller, now)
     return made
 
 

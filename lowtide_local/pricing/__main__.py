@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lowtide_local.report.files import write_json
 
-from .sources import from_genai, from_litellm, shutdown_dates, snapshots
+from .sources import from_genai, from_litellm, regional, shutdown_dates, snapshots, successors
 from .table import UnsettledPricesError, build, catalogue
 
 OUT = Path("functions/lowtide/prices.json")
@@ -31,7 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         sources = [from_litellm(args.litellm, args.litellm_version), from_genai()]
-        table, notes = build(catalogue(), sources, args.on, shutdown_dates(args.litellm), snapshots(args.litellm))
+        table, notes = build(
+            catalogue(),
+            sources,
+            args.on,
+            ends=shutdown_dates(args.litellm),
+            dated=snapshots(args.litellm),
+            regional=regional(args.litellm),
+            successors=successors(args.litellm),
+        )
     except (UnsettledPricesError, OSError, ValueError, ModuleNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -26,6 +26,7 @@ class Context(StrEnum):
 Quotes = dict[tuple[Lane, Context], Rate]
 """What one source says of one model."""
 
+REGIONAL = "regional_processing_uplift_multiplier_"
 LITELLM_LANES = {Lane.DEFAULT: "", Lane.BATCH: "_batches", Lane.FLEX: "_flex", Lane.PRIORITY: "_priority"}
 LITELLM_CONTEXTS = {Context.SHORT: "", Context.LONG: "_above_272k_tokens"}
 GENAI_LANES = {"flex": Lane.FLEX, "priority": Lane.PRIORITY, "batch": Lane.BATCH}
@@ -53,6 +54,33 @@ def shutdown_dates(path: Path) -> dict[str, date]:
         for name, entry in table.items()
         if entry.get("litellm_provider") == "openai" and entry.get("deprecation_date")
     }
+
+
+def successors(path: Path) -> dict[str, str]:
+    """Read from LiteLLM's table which model replaces one of OpenAI's that is shut down."""
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    return {
+        name: entry["successor_model"]
+        for name, entry in table.items()
+        if entry.get("litellm_provider") == "openai" and entry.get("successor_model")
+    }
+
+
+def regional(path: Path) -> dict[str, Decimal]:
+    """Read from LiteLLM's table what processing in one region multiplies the prices of OpenAI's models by.
+
+    Raises ValueError where regions differ: the price table has one number for all.
+    """
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text(), parse_float=Decimal, parse_int=Decimal)
+    found: dict[str, Decimal] = {}
+    for name, entry in table.items():
+        if entry.get("litellm_provider") == "openai":
+            times = {value for key, value in entry.items() if key.startswith(REGIONAL)}
+            if len(times) > 1:
+                raise ValueError(f"{name}: regions differ in price, and the table has one number for all")
+            if times:
+                found[name] = times.pop()
+    return found
 
 
 def snapshots(path: Path) -> list[str]:

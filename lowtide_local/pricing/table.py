@@ -12,7 +12,7 @@ from typing import Any
 
 from lowtide.core.errors import LowtideError
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import SNAPSHOT, LongContext, Period, PriceTable, Rate, Source
+from lowtide.core.prices import SNAPSHOT, LongContext, Period, PriceTable, Rate, Source, ToolFee
 
 from .sources import LONG_ABOVE, Context, Quotes
 
@@ -43,11 +43,14 @@ def build(
     on: date,
     ends: Mapping[str, date] = MappingProxyType({}),
     dated: Iterable[str] = (),
+    regional: Mapping[str, Decimal] = MappingProxyType({}),
+    successors: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[PriceTable, list[str]]:
     """The table, and a line for each price that rests on one source or on a rule alone.
 
     ``ends``: the days on which models are shut down, of which the catalogue's models and their snapshots are kept.
-    ``dated``: names of snapshots, of which likewise. Raises UnsettledPricesError.
+    ``dated``: names of snapshots, of which likewise. ``regional`` and
+    ``successors``: by model; the catalogue's successor comes first. Raises UnsettledPricesError.
     """
     read = list(sources)
     notes: list[str] = []
@@ -72,7 +75,11 @@ def build(
         sources=tuple(source for source, _ in read),
         models=models,
         snapshots=tuple(name for name in dated if SNAPSHOT.sub("", name) in models),
+        aliases={name: entry["alias_of"] for name, entry in listed["models"].items() if "alias_of" in entry},
+        regional={name: times for name, times in regional.items() if name in models and times != 1},
+        tool_fees={kind: ToolFee.model_validate(fee) for kind, fee in listed.get("tool_fees", {}).items()},
         shutdown_dates=_ends(listed["models"], ends),
+        successors=_successors(listed["models"], ends, successors),
     )
     return table, notes
 
@@ -82,6 +89,12 @@ def _ends(listed: Mapping[str, Any], ends: Mapping[str, date]) -> dict[str, date
     kept = {name: day for name, day in ends.items() if name in listed or SNAPSHOT.sub("", name) in listed}
     behind = {name: entry["alias_of"] for name, entry in listed.items() if "alias_of" in entry}
     return {name: ends[model] for name, model in behind.items() if model in ends} | dict(sorted(kept.items()))
+
+
+def _successors(listed: Mapping[str, Any], ends: Mapping[str, date], named: Mapping[str, str]) -> dict[str, str]:
+    """Of the catalogue's models that end: the successor that the catalogue names or, without one, the source's."""
+    found = {name: str(entry.get("successor") or named.get(name)) for name, entry in listed.items() if name in ends}
+    return {name: successor for name, successor in found.items() if successor in listed}
 
 
 def _agreed(model: str, said: Mapping[str, Quotes], notes: list[str], faults: list[str]) -> Quotes:

@@ -93,7 +93,10 @@ def _headline(report: RunReport, money: Money) -> str:
     if receipt.unpriced:
         label = f"{count(receipt.unpriced, 'task')} without a known price" + (f"; the others: {label}" if known else "")
     whole = bar(receipt.cost_usd, receipt.list_cost_usd, label, width=WHOLE_WIDTH)
-    return f'<section class="headline">\n<dl>\n{cards}</dl>\n{whole}\n<p class="legend">{label}</p>\n</section>\n'
+    told = None if report.prices is None else report.prices.told(report.finished_at.date())
+    prices = "" if told is None else f'<p class="legend">Prices: {escape(told)}</p>\n'
+    legend = f'<p class="legend">{label}</p>\n{prices}'
+    return f'<section class="headline">\n<dl>\n{cards}</dl>\n{whole}\n{legend}</section>\n'
 
 
 def _lanes(report: RunReport, money: Money) -> str:

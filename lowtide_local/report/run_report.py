@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from lowtide.core.charges import PriceSource
 from lowtide.core.receipts import BatchLine, Receipt
 
 
@@ -69,7 +71,7 @@ class RunReport:
     """``finished_at`` is aware; ``versions`` says what ran (``lowtide``, ``prices``, ``python``, …).
 
     ``unpriced`` counts tasks without a known price by lane, tier and model, under the receipt's names for these.
-    ``refused`` are the first of the lines that became no task.
+    ``refused`` are the first of the lines that became no task. ``prices``: whose were used.
     """
 
     title: str
@@ -83,6 +85,13 @@ class RunReport:
     unchecked: Sequence[NotChecked] = ()
     unpriced: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     refused: Sequence[RefusedLine] = ()
+    prices: PriceSource | None = None
+
+    def receipt_document(self) -> dict[str, Any]:
+        """Return receipt.json."""
+        batches = [story.batch for story in self.batches]
+        document = self.receipt.document(batches, reconciled=self.reconciled)
+        return document if self.prices is None else document | {"prices": self.prices.document(self.finished_at.date())}
 
     @property
     def reconciled(self) -> bool:

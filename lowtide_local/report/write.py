@@ -16,5 +16,4 @@ def write_report(path: Path, report: RunReport) -> None:
 
 def write_receipt(path: Path, report: RunReport) -> None:
     """receipt.json. Raises OSError."""
-    batches = [story.batch for story in report.batches]
-    write_json(path, report.receipt.document(batches, reconciled=report.reconciled))
+    write_json(path, report.receipt_document())

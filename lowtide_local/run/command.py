@@ -18,12 +18,13 @@ import httpx2
 from lowtide.adapters.clock import WallClock
 from lowtide.adapters.openai.batches import OpenAIBatches
 from lowtide.adapters.openai.client import build_client, build_http_client, is_openai_url
-from lowtide.adapters.shipped import shipped_routes
+from lowtide.adapters.shipped import own_prices, shipped_routes
 from lowtide.core.acceptance import accept
 from lowtide.core.batches import NOT_ASKED_FOR
 from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.jsontext import decode
-from lowtide.core.routes import Routes
+from lowtide.core.prices import PriceTable
+from lowtide.core.routes import NO_PRICES, OPENAI_PRICES, OwnPrices, Prices, Routes
 from lowtide.ports import System
 from lowtide.steps.sweep import sweep
 from lowtide_local.cli.stop import Stop, usage
@@ -70,9 +71,10 @@ async def run(
     """Raises Stop where it cannot begin or go on; then what was done is kept in ``out``. OSError where the records
     cannot be written. ``at_once`` is put around work that awaits nothing for long."""
     clock = WallClock()
+    own = _own_prices(endpoint)
     with at_once():
         mark = directory.fingerprint(tasks, endpoint, batch=batch, told=_telling(onlooker, f"looking at {tasks.name}"))
-    routes = _routes(batch=batch)
+    routes = _routes(batch=batch).at(endpoint.base_url, _prices(endpoint))
     if not is_openai_url(endpoint.base_url):
         routes = routes.without_cache_keys()
     # Nothing is made in DIR before the endpoint has answered; a run that is over needs no endpoint.
@@ -81,8 +83,9 @@ async def run(
     with directory.opened(out, mark, clock) as engine:
         contact = Contact(endpoint.base_url, onlooker.notice, partial(_is_waiting_for_batch, engine))
         async with _http_client(endpoint) as http_client:
-            system = _system(engine, endpoint, routes, contact, http_client)
+            system = replace(_system(engine, endpoint, routes, contact, http_client), own_prices=own)
             if directory.finished_at(engine) is None:
+                _tell_prices(system, endpoint, onlooker)
                 engine.void_leases()
                 directory.lift_rest(engine)
                 await _work(system, engine, tasks, contact, onlooker)
@@ -112,6 +115,34 @@ def _routes(*, batch: bool) -> Routes:
         }
     )
     return patient if batch else patient.without_batch()
+
+
+def _own_prices(endpoint: Endpoint) -> Mapping[str, PriceTable]:
+    """Return the price table that the command names, by its path."""
+    if endpoint.prices in (None, OPENAI_PRICES, NO_PRICES):
+        return {}
+    path = str(endpoint.prices)
+    try:
+        return {path: own_prices(path)}
+    except ConfigError as error:
+        raise usage(f"--prices: {error}") from None
+
+
+def _prices(endpoint: Endpoint) -> Prices:
+    match endpoint.prices:
+        case "openai" | "none" | None as known:
+            return known
+        case path:
+            return OwnPrices(path=path)
+
+
+def _tell_prices(system: System, endpoint: Endpoint, onlooker: Onlooker) -> None:
+    """Say at the start that the receipt will have no dollars, while it can still be helped."""
+    if endpoint.prices is None and system.seller(next(iter(system.routes.providers))).source.table == NO_PRICES:
+        onlooker.notice(
+            f"it is not known at what prices {endpoint.base_url} sells: nothing is priced, and nothing is saved on the "
+            "receipt. Where it bills as OpenAI does, give --prices openai; where it does not, --prices FILE"
+        )
 
 
 def _http_client(endpoint: Endpoint) -> httpx2.AsyncClient:

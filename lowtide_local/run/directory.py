@@ -27,7 +27,7 @@ from .reading import DATABASE, STATE
 GO_ON = "What was done is kept: repeat the command when that is mended"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
 
-_NAMES = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch"}
+_NAMES = {"input": "input file", "base_url": "--base-url", "batch": "--no-batch", "prices": "--prices"}
 _RESTING = (BatchState.SEALED, BatchState.UPLOADING, BatchState.SUBMITTING)
 
 
@@ -40,7 +40,9 @@ def fingerprint(
         while block := file.read(1 << 20):
             digest.update(block)
             told(file.tell(), whole)
-    return orjson.dumps({"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}).decode()
+    mark = {"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}
+    # A run of an earlier release has none.
+    return orjson.dumps(mark | ({} if endpoint.prices is None else {"prices": endpoint.prices})).decode()
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def _claim(engine: Engine, out: Path, mark: str) -> None:
 
 def _differing(before: str, now: str) -> list[str]:
     first, second = orjson.loads(before), orjson.loads(now)
-    return [key for key in second if first.get(key) != second[key]]
+    return [key for key in _NAMES if first.get(key) != second.get(key)]
 
 
 def _bought_nothing(engine: Engine) -> bool:

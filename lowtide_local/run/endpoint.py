@@ -30,13 +30,15 @@ class Endpoint:
     """Where a run's requests go, and the key that they carry.
 
     ``base_url`` may be shown and kept. ``query`` goes with every request and may hold a secret. ``note`` says what was
-    made of the URL that was given.
+    made of the URL that was given. ``prices``: whose its answers are charged at, or the file of a table; None where
+    nothing was said.
     """
 
     base_url: str
     api_key: str
     query: str = ""
     note: str | None = None
+    prices: str | None = None
 
     @property
     def address(self) -> str:
@@ -48,14 +50,16 @@ class Endpoint:
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @classmethod
-    def of(cls, base_url: str | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
+    def of(
+        cls, base_url: str | None, environment: Mapping[str, str] = os.environ, *, prices: str | None = None
+    ) -> Endpoint:
         """Raises Stop where the URL is none, where a key is needed and there is none, and where the environment holds
         what no header can carry."""
         if base_url is not None:
             at = BaseUrl.of(base_url, "--base-url")
         else:
             at = BaseUrl.of(environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL, "OPENAI_BASE_URL")
-        made = cls(at.url, environment.get("OPENAI_API_KEY", "").strip(), at.query, at.note)
+        made = cls(at.url, environment.get("OPENAI_API_KEY", "").strip(), at.query, at.note, prices)
         if not is_header(made.api_key):
             raise usage("OPENAI_API_KEY is no key: it holds characters that no header can carry; copy it again")
         if not made.api_key and not made.local:

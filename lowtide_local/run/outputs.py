@@ -32,7 +32,8 @@ FIRST_REFUSED = 5
 def report_of(
     system: System, engine: Engine, title: str, billed: Sequence[BilledLine] | str, tick: Tick = silent
 ) -> RunReport:
-    """Add up the run. ``billed`` is the provider's bill, or why there is none."""
+    """Add up the run. ``billed`` is the provider's bill, or why there is none. One endpoint answers for all providers,
+    so that they have the same prices."""
     summed = figures(system, engine, tick)
     told = None if isinstance(billed, str) else billed
     return RunReport(
@@ -46,6 +47,7 @@ def report_of(
         versions={"lowtide": __version__, "python": platform.python_version(), "routes": system.routes.version},
         unchecked=unchecked(engine, billed),
         unpriced=summed.unpriced,
+        prices=system.seller(next(iter(system.routes.providers))).source,
         refused=[
             RefusedLine(each["line"], each["error"]["code"], each["error"]["message"])
             for each in islice(refusals(engine), FIRST_REFUSED)

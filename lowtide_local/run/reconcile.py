@@ -12,7 +12,6 @@ from typing import Any
 from lowtide.core.batches import ProviderBatch
 from lowtide.core.lanes import Lane
 from lowtide.core.model import usd_text
-from lowtide.core.offpeak import price_at
 from lowtide.core.receipts import Receipt
 from lowtide.core.records import Status, Usage
 from lowtide.core.result_files import lost
@@ -214,8 +213,8 @@ def _dollars(system: System, ours: Collection[str], billed: Sequence[BilledLine]
 
 
 def _price(system: System, line: BilledLine) -> Decimal | None:
-    windows = system.routes.off_peak(system.routes.model(line.model).provider)
-    return price_at(line.at, windows, system.prices, line.model, line.lane, line.usage)
+    seller = system.seller(system.routes.model(line.model).provider)
+    return seller.price(line.model, line.lane, line.usage, line.at)
 
 
 def _digest(ours: str) -> str:

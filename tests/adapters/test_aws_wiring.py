@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from datetime import date
 from importlib.resources import files
 
 import httpx2
@@ -14,9 +15,11 @@ from lowtide import wiring
 from lowtide.adapters.aws.events import BusEvents, NoEvents
 from lowtide.adapters.aws.secrets import ProviderKeys
 from lowtide.adapters.clock import WallClock
+from lowtide.adapters.shipped import routes_text, shipped_prices
 from lowtide.core.errors import Busy, ConfigError
 from lowtide.core.lanes import Lane
 from lowtide.core.outward import Event, EventKind
+from lowtide.core.routes import Routes
 from lowtide.core.task import Endpoint
 from lowtide.core.tasks import Accept
 from lowtide.core.tiers import Tier
@@ -92,6 +95,31 @@ def test_every_port_is_wired_to_its_own_place(settings, aws):
     assert aws.dynamodb.scan(TableName=TABLE)["Items"][0]["pk"] == {"S": "task#t_1 acme"}
     assert system.deployment == "shop"
     assert isinstance(system.clock, WallClock)
+
+
+def with_prices(path) -> Routes:
+    """The shipped routes, with OpenAI's prices in a file of the deployment's own."""
+    mine = f'[providers.openai]\nprices = {{ path = "{path}" }}\n'
+    return Routes.load(routes_text().replace("[providers.openai]\n", mine, 1))
+
+
+def test_a_deployments_own_price_table_is_read_from_its_file(settings, tmp_path, monkeypatch):
+    table = shipped_prices().model_copy(update={"generated_at": date(2026, 10, 1)})
+    (tmp_path / "mine.json").write_text(table.model_dump_json(by_alias=True))
+    monkeypatch.setattr(wiring, "shipped_routes", lambda: with_prices(tmp_path / "mine.json"))
+    source = wiring.system(settings).seller("openai").source
+    assert (source.table, source.generated_at) == (str(tmp_path / "mine.json"), date(2026, 10, 1))
+
+
+def test_a_price_table_that_cannot_be_read_leaves_its_provider_without_prices_and_says_so_once(
+    settings, tmp_path, monkeypatch, provider
+):
+    monkeypatch.setattr(wiring, "shipped_routes", lambda: with_prices(tmp_path / "none.json"))
+    metrics = RecordedMetrics()
+    with wiring.rehearsal(Outside(http_client=provider.client, threads=1, metrics=metrics)):
+        for _ in range(3):
+            assert wiring.system(settings).seller("openai").source.generated_at is None
+    assert metrics.events() == ["prices_unread"]
 
 
 def test_events_and_callbacks_go_where_the_deployment_names_somebody_and_nowhere_else(settings):

@@ -65,6 +65,27 @@ def test_everything_that_is_wrong_is_told_with_its_line_and_fails(tmp_path):
     assert not document["good"]
 
 
+GROQ = '[providers.groq]\nbase_url = "https://api.groq.com/openai/v1"\nkey = "groq"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        (GROQ, True),
+        (GROQ + 'prices = "none"\n', False),
+        (GROQ + 'prices = { path = "groq.json" }\n', False),
+        (OURS, False),
+        (GROQ.replace("https://api.groq.com/openai", "http://localhost:8000"), False),
+    ],
+)
+def test_a_provider_whose_prices_are_not_known_is_warned_of(tmp_path, text, warned):
+    ended = check(tmp_path, text)
+    assert ended.returncode == 0
+    assert ("warning: providers.groq has no prices" in ended.stdout.decode()) == warned
+    found = json.loads(check(tmp_path, text, "--json").stdout)["warnings"]
+    assert any("providers.groq" in warning for warning in found) == warned
+
+
 @pytest.mark.parametrize(("text", "line"), [("a = [\n\n", 1), ("a = 1\n\na = 2\n", 3), ("x = " + "[" * 90, 1)])
 def test_what_is_no_toml_fails_with_its_line(tmp_path, text, line):
     ended = check(tmp_path, text, "--json")

@@ -11,6 +11,7 @@ from commands import SOON, batch_line, chat, read_lines, receipt, records, resul
 RECEIPT_KEYS = {
     *("tasks", "answered", "dead", "cancelled", "refused", "duplicates", "unpriced", "repaid"),
     *("cost_usd", "list_cost_usd", "saved_usd", "saved_pct", "by_lane", "by_tier", "by_model", "batches", "reconciled"),
+    "prices",
 }
 BATCH_KEYS = {"batch_id", "model", "requests", "answered", "failed", "status", "seconds"}
 RECORD_KEYS = {
@@ -86,7 +87,8 @@ def test_each_accepted_task_has_exactly_one_record(out):
 
 def test_a_record_is_a_batch_output_line_and_more(out):
     for record in read_lines(out / "results.jsonl"):
-        assert set(record) == RECORD_KEYS
+        assert set(record) - {"unpriced"} == RECORD_KEYS
+        assert ("unpriced" in record) == (record["cost_usd"] is None)
         assert record["custom_id"] == record["task_id"]
         if record["status"] == "answered":
             assert record["error"] is None

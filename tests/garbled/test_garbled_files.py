@@ -15,6 +15,7 @@ import pytest
 
 from lowtide.core import documents
 from lowtide.core.batches import TERMINAL, ProviderBatch
+from lowtide.core.charges import Seller
 from lowtide.core.collection import Reading
 from lowtide.core.documents import Try
 from lowtide.core.lanes import Lane
@@ -70,7 +71,7 @@ def settled(name: str, outcome, response) -> ResultDocument:
     """What its shard keeps of it."""
     attempt = Try(2, Lane.BATCH, "batched", Strikes(), batch_id="b")
     if isinstance(outcome, Answered):
-        return documents.answered(TASKS[name], attempt, response, prices(), NOW)
+        return documents.answered(TASKS[name], attempt, response, Seller(prices()), NOW)
     return documents.dead(TASKS[name], attempt, outcome.code, outcome.message, response, NOW)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.acceptance import accept
+from lowtide.core.charges import seller
 from lowtide.core.offpeak import OffPeak
 from lowtide_local.operate.estimate import Estimate
 
@@ -24,8 +25,8 @@ def estimated(kind, deadline_s, *windows):
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "?"}], "max_tokens": 100}
     raw = {"task_id": "t", "type": kind, "deadline_seconds": deadline_s}
     raw["request"] = {"url": "/v1/chat/completions", "body": body}
-    estimate = Estimate()
-    estimate.add([accept(raw, origin="o", sent_at=NOW, routes=routes)], routes, shipped_prices(), NOW)
+    estimate, sold = Estimate(), seller(openai, shipped_prices())
+    estimate.add([accept(raw, origin="o", sent_at=NOW, routes=routes)], routes, lambda _: sold, NOW)
     return estimate.total.most_usd
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,35 @@ def test_a_task_that_dies_still_shows_what_asking_cost(tmp_path):
         assert record.cost_usd is not None
         assert record.cost_usd > 0
         assert unreconciled(life) == []
+
+    world.live(story)
+
+
+class Wordless:
+    """A provider whose replies to questions do not say what they used. They are billed all the same."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    async def answer(self, call: Any) -> Any:
+        response = await self._api.answer(call)
+        return replace(response, body=response.body | {"usage": None}) if "-q" in call.call_id else response
+
+
+@pytest.mark.parametrize("kind", ["email_draft", "report_generation"])
+def test_a_question_without_a_price_leaves_the_task_without_one(tmp_path, kind):
+    world = begin(tmp_path, paying("a", kind))
+
+    async def story(life: Life) -> None:
+        answers = {"openai": Wordless(life.system.answers["openai"])}
+        life = replace(life, system=replace(life.system, answers=answers))
+        await on_tier(life, Tier.HIGH if kind == "email_draft" else Tier.NORMAL)
+        await life.finish()
+        record = life.record("a")
+        assert (record.status, record.model, record.cost_usd) == (Status.ANSWERED, ASKER, None)
+        total = life.engine.ledger.total()
+        assert (total.unpriced, total.cost_usd, total.saved_usd) == (1, 0, 0)
+        assert life.row("a").choice.question_id in questions(world)
 
     world.live(story)
 

@@ -275,7 +275,7 @@ def test_a_batch_is_priced_by_when_it_was_ordered_and_not_by_when_that_was_noted
         [line] = life.system.objects.lines(part.object_key)
         attempt = tried(life.system, row, Sent(1, PartLine.model_validate_json(line)))
         usage = Usage(input_tokens=1_000, output_tokens=1_000)
-        cost = attempt.cost(life.system.prices, "gpt-5-mini", Lane.BATCH, usage, row.submitted_at)
+        cost = life.system.seller("openai").price("gpt-5-mini", Lane.BATCH, usage, attempt.bought_at)
         full = life.system.prices.cost("gpt-5-mini", Lane.BATCH, usage, OPENS.date())
         assert cost == full * (1 - Decimal(off))
         assert ("off-peak from 16:30 UTC: 40% less" in attempt.reason) == (off != "0")

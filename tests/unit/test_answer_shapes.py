@@ -36,7 +36,7 @@ ANSWERS = [
 ]
 NONE = [
     *((endpoint, {}) for endpoint in Endpoint),
-    *((endpoint, {"id": "x", "usage": {"prompt_tokens": 3}}) for endpoint in Endpoint),
+    *((endpoint, {"id": "x", "usage": {"prompt_tokens": "some"}}) for endpoint in Endpoint),
     *((CHAT, {"choices": choices}) for choices in (None, [], [None], [{}], [{"message": None}], [{"message": {}}])),
     (CHAT, {"choices": [{"text": "A completion's."}]}),
     (CHAT, {"choices": [{"message": {"role": "assistant", "content": None}, "finish_reason": "error"}]}),

@@ -9,8 +9,9 @@ import pytest
 
 from lowtide.adapters.shipped import shipped_prices
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import Period, Rate, usage_of
+from lowtide.core.prices import Period, Rate
 from lowtide.core.records import Usage
+from lowtide.core.reported_usage import usage_of
 from lowtide.core.task import Endpoint
 
 TODAY = date(2026, 11, 30)

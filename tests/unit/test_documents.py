@@ -10,16 +10,18 @@ import pytest
 from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core import documents
 from lowtide.core.acceptance import accept
+from lowtide.core.charges import Seller
 from lowtide.core.documents import Try
 from lowtide.core.jsontext import DEEPEST
 from lowtide.core.lanes import Lane
 from lowtide.core.outcomes import LaneFault, Response
-from lowtide.core.records import ResultDocument, Status
+from lowtide.core.receipts import Receipt
+from lowtide.core.records import ResultDocument, ResultRecord, Status
 from lowtide.core.tasks import Strikes
 
 SENT = datetime(2026, 11, 2, 12, tzinfo=UTC)
 NOW = SENT + timedelta(seconds=40)
-PRICES = shipped_prices()
+SELLER = Seller(shipped_prices())
 MESSAGE = {"task_id": "a", "type": "content_generation", "payload": {"text": "Hello"}, "tags": {"team": "growth"}}
 TASK = accept(MESSAGE, origin="m/0", sent_at=SENT, routes=shipped_routes())
 FIRST = Try(1, Lane.BATCH, "why", Strikes(), batch_id="batch_1")
@@ -28,7 +30,7 @@ USAGE = {"prompt_tokens": 1_000, "completion_tokens": 500}
 
 def answer(body: object = None, attempt: Try = FIRST, now: datetime = NOW) -> ResultDocument:
     body = {"usage": USAGE, "choices": []} if body is None else body
-    return documents.answered(TASK, attempt, Response(200, body, "req_1"), PRICES, now)
+    return documents.answered(TASK, attempt, Response(200, body, "req_1"), SELLER, now)
 
 
 def test_an_answer_is_priced_on_its_lane_with_the_list_price_beside_it():
@@ -46,6 +48,25 @@ def test_what_failed_attempts_cost_is_in_the_cost_and_not_in_the_list_price():
     dearer = answer(attempt=Try(2, Lane.BATCH, "why", spent)).record
     assert dearer.cost_usd == answer().record.cost_usd + Decimal("0.5")
     assert dearer.list_cost_usd == answer().record.list_cost_usd
+
+
+def test_a_record_says_when_another_model_was_billed():
+    record = answer({"usage": USAGE, "model": "gpt-6.1-sol"}).record
+    assert (record.model, record.model_asked) == ("gpt-6.1-sol", TASK.model)
+    assert record.route == "why; billed as gpt-6.1-sol"
+    assert set(answer().record.model_dump()).isdisjoint({"model_asked", "unpriced", "tool_calls"})
+
+
+def test_a_record_counts_the_calls_of_hosted_tools():
+    body = {"model": "gpt-4o", "input": "?"}
+    raw = {"task_id": "b", "type": "email_draft", "request": {"url": "/v1/responses", "body": body}}
+    task = accept(raw, origin="m/1", sent_at=SENT, routes=shipped_routes())
+    calls = [{"type": "web_search_call"}, {"type": "web_search_call"}]
+    said = {"model": "gpt-4o", "usage": {"input_tokens": 1_000, "output_tokens": 100}, "output": calls}
+    record = documents.answered(task, Try(1, Lane.DEFAULT, "why", Strikes()), Response(200, said), SELLER, NOW).record
+    assert (record.cost_usd, record.tool_calls) == (Decimal("0.0235"), {"web_search_call": 2})
+    again = ResultDocument.model_validate_json(ResultDocument(record=record).model_dump_json()).record
+    assert again.tool_calls == record.tool_calls
 
 
 def test_a_late_answer_is_an_answer_that_missed_its_deadline():
@@ -112,3 +133,11 @@ def test_only_attempts_that_count_are_strikes():
     stalled = documents.struck(refused, later, counts=False, lane_fault=LaneFault.STALLED)
     unknown = documents.struck(stalled, later, counts=False, lane_fault=LaneFault.UNKNOWN)
     assert (unknown.failures, unknown.flex_refusals, unknown.flex_stalls, unknown.lane_unknown) == (1, 1, 1, True)
+
+
+def test_a_record_of_the_last_release_is_read_and_written_back_as_it_was():
+    known = answer().record.model_dump_json()
+    written = known.replace('"route":"why"', '"route":"why","later":{"a":[1]}')
+    for text in (known, written):
+        assert ResultRecord.model_validate_json(text).model_dump_json() == text
+    assert Receipt.of(ResultRecord.model_validate_json(known)) == Receipt.of(answer().record)

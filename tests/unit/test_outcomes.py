@@ -354,3 +354,63 @@ def test_no_name_says_none(error, status):
 def test_a_quota_with_a_retry_after_is_a_pace(retry_after_s):
     outcome = judge(failure(429, "quota_exceeded", retry_after_s=retry_after_s), Lane.DEFAULT)
     assert isinstance(outcome, Halt if retry_after_s is None else Again)
+
+
+USED = {"input_tokens": 1_000, "output_tokens": 100}
+USED_BY_CHAT = {"prompt_tokens": 1_000, "completion_tokens": 100}
+FAILED = {"status": "failed", "error": {"code": "server_error", "message": "why"}, "output": []}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (Endpoint.RESPONSES, FAILED | {"usage": USED}),
+        (Endpoint.RESPONSES, FAILED | {"usage": USED, "error": {"code": "rate_limit_exceeded", "message": "why"}}),
+        (Endpoint.RESPONSES, FAILED | {"usage": USED, "error": None}),
+        (Endpoint.RESPONSES, {"status": "cancelled", "usage": USED}),
+        (Endpoint.RESPONSES, {"status": "in_progress", "usage": USED}),
+        (Endpoint.RESPONSES, {"status": "completed", "output": [], "usage": USED}),
+        (Endpoint.RESPONSES, {"status": "failed", "usage": {"input_tokens": "7", "output_tokens": 0}}),
+        (Endpoint.CHAT, {"choices": [], "usage": USED_BY_CHAT}),
+        (Endpoint.CHAT, {"choices": None, "error": {"code": 429, "message": "Slow."}, "usage": USED_BY_CHAT}),
+        (Endpoint.CHAT, {"choices": None, "error": {"code": 502, "message": "No."}, "usage": USED_BY_CHAT}),
+        (Endpoint.EMBEDDINGS, {"data": [], "usage": {"prompt_tokens": 8}}),
+    ],
+)
+def test_what_is_no_answer_and_says_what_it_used_was_billed_for_certain(endpoint, body):
+    for outcome in (
+        judge(Response(200, body), Lane.DEFAULT, endpoint),
+        judge_line(Response(200, body), None, None, endpoint=endpoint),
+    ):
+        assert isinstance(outcome, Again)
+        assert (outcome.billed, outcome.unsure, outcome.counts) == (True, False, True)
+
+
+def test_a_failed_response_that_says_what_it_used_is_billed_where_it_is_buried_too():
+    body = FAILED | {"usage": USED, "error": {"code": "invalid_prompt", "message": "why"}}
+    assert judge(Response(200, body), Lane.FLEX, Endpoint.RESPONSES) == Bury("invalid_prompt", "why", billed=True)
+    assert judge_line(Response(200, body), None, None, endpoint=Endpoint.RESPONSES) == Bury(
+        "invalid_prompt", "why", billed=True
+    )
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        {},
+        {"input_tokens": 0, "output_tokens": 0},
+        {"input_tokens": 9, "output_tokens": None},
+        "many",
+        USED_BY_CHAT,
+    ],
+)
+def test_a_failed_response_that_does_not_say_what_it_used_may_have_been_billed(usage):
+    outcome = judge(Response(200, FAILED | {"usage": usage}), Lane.DEFAULT, Endpoint.RESPONSES)
+    assert isinstance(outcome, Again)
+    assert (outcome.billed, outcome.unsure) == (False, True)
+
+
+def test_an_account_that_is_refused_is_not_billed_whatever_the_body_counts():
+    body = {"error": {"code": "insufficient_quota", "message": "why"}, "usage": USED_BY_CHAT}
+    assert isinstance(judge(Response(200, body), Lane.DEFAULT, Endpoint.CHAT), Halt)

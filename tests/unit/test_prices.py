@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowtide.core.charges import billed_lane
 from lowtide.core.lanes import Lane
-from lowtide.core.prices import PriceTable, Rate, Source, billed_lane, reports_usage, usage_of
+from lowtide.core.prices import PriceTable, Rate, Source
 from lowtide.core.records import Usage
+from lowtide.core.reported_usage import reports_usage, usage_of
 from lowtide.core.task import Endpoint
 from lowtide_local.pricing import sources
 from lowtide_local.pricing.sources import Context, from_genai, from_litellm, shutdown_dates

@@ -10,6 +10,7 @@ import pytest
 import lowtide
 from lowtide.adapters.shipped import shipped_prices, shipped_routes
 from lowtide.core.acceptance import accept, queue_for, with_model
+from lowtide.core.charges import Seller
 from lowtide.core.errors import ConfigError, Refused
 from lowtide.core.lanes import Lane
 from lowtide.core.model import usd_text
@@ -44,7 +45,7 @@ def taken(kind="document_analysis", routes=ROUTES, **payload):
 
 
 def found(task, routes=ROUTES):
-    return ask_or_choose(task, 1, NOW, routes, PRICES)
+    return ask_or_choose(task, 1, NOW, routes, lambda _: Seller(PRICES))
 
 
 def with_auto(**changes):
@@ -78,7 +79,7 @@ ASKED_USD = (120 * rate(SIMPLE).input + 1 * rate(SIMPLE).output) / 1_000_000
 
 
 def heard(response) -> Reply:
-    return reply(taken(), asked(), response, PRICES, NOW)
+    return reply(taken(), asked(), response, Seller(PRICES), NOW)
 
 
 def test_no_shipped_type_is_auto():
@@ -175,7 +176,7 @@ def test_one_of_the_three_words_is_believed(text):
 
 def test_a_question_asked_off_peak_costs_what_calls_cost_then():
     hours = {"from": "2020-01-01", "opens": "00:00", "closes": "23:59", "discount": "0.5", "lanes": ["default"]}
-    answer = reply(taken(), asked(), said("simple"), PRICES, NOW, (OffPeak.model_validate(hours),))
+    answer = reply(taken(), asked(), said("simple"), Seller(PRICES, (OffPeak.model_validate(hours),)), NOW)
     assert answer.spent_usd == ASKED_USD / 2
 
 
@@ -206,12 +207,43 @@ def test_a_question_that_fails_is_not_asked_again(response, unsure):
     assert answer.choice.question_id is None
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"usage": None},
+        {"usage": {"prompt_tokens": 120}},
+        {"service_tier": "flex_2"},
+        {"service_tier": "ultrafast"},
+        {"model": SIMPLE, "usage": {"prompt_tokens": 120, "completion_tokens": "one"}},
+    ],
+)
+@pytest.mark.parametrize("word", ["simple", "perhaps"])
+def test_a_question_whose_price_is_not_known_was_billed_all_the_same(fields, word):
+    response = said(word)
+    answer = heard(Response(200, response.body | fields))
+    assert (answer.spent_usd, answer.unpriced, answer.unsure) == (0, True, False)
+    assert answer.choice.question_id == asked().call_id
+    assert "was asked (price unknown)" in answer.choice.reason
+
+
+def test_a_question_to_a_model_without_a_price_was_billed_all_the_same():
+    answer = reply(taken(), Question("our-own", {}, "id"), said("simple"), Seller(PRICES), NOW)
+    assert (answer.spent_usd, answer.unpriced, answer.choice.question_id) == (0, True, "id")
+
+
+def test_a_reply_that_failed_at_work_and_says_what_it_used_was_billed():
+    usage = {"prompt_tokens": 120, "completion_tokens": 1}
+    answer = heard(Response(200, {"choices": [], "error": {"code": 502, "message": "No."}, "usage": usage}))
+    assert (answer.spent_usd, answer.unpriced, answer.unsure) == (ASKED_USD, False, False)
+    assert (answer.choice.profile, answer.choice.question_id) == ("standard", asked().call_id)
+
+
 def test_a_profile_that_is_not_allowed_here_is_standard():
     routes = with_limits(models=frozenset({STANDARD, COMPLEX}))
     task = taken(routes=routes)
     question = found(task, routes)
     assert isinstance(question, Question)
-    assert reply(task, question, said("simple"), PRICES, NOW).choice.profile == "standard"
+    assert reply(task, question, said("simple"), Seller(PRICES), NOW).choice.profile == "standard"
 
 
 def test_a_low_task_without_a_model_goes_with_normal_and_with_one_into_a_batch():

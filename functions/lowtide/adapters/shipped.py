@@ -1,9 +1,13 @@
-"""What ships with the package: routes.toml and prices.json."""
+"""What ships with the package: routes.toml and prices.json. And price tables that a deployment brings."""
 
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from lowtide.core.errors import ConfigError
 from lowtide.core.prices import PriceTable
 from lowtide.core.routes import Routes
 
@@ -18,3 +22,19 @@ def shipped_routes() -> Routes:
 
 def shipped_prices() -> PriceTable:
     return PriceTable.load(files("lowtide").joinpath("prices.json").read_bytes())
+
+
+def own_prices(path: str) -> PriceTable:
+    """Return the price table in a file. Raises ConfigError where it cannot be read, or is no price table."""
+    remedy = "give a file of the form of lowtide's prices.json"
+    try:
+        table = PriceTable.load(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"price table {path}: {error.strerror or error}; {remedy}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(step) for step in first["loc"]) or "it"
+        raise ConfigError(f"price table {path}: {place}: {first['msg']}; {remedy}") from None
+    if not table.models:
+        raise ConfigError(f"price table {path}: models: it prices none; {remedy}")
+    return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +11,12 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from .charges import Charge, Seller
 from .jsontext import DEEPEST, layers
 from .lanes import Lane
 from .masking import masked, masked_in
 from .model import usd_text
-from .offpeak import OffPeak, price_at
 from .outcomes import LaneFault, Response
-from .prices import PriceTable, billed_lane, reports_usage, usage_of
 from .quotes import Prompt
 from .records import (
     DeadLetter,
@@ -44,32 +44,23 @@ class Try:
     """The attempt that ended a task: its number, where it ran and what it had cost before.
 
     ``bought_at``, when it was ordered, is the one moment that prices it: the day of its prices and the off-peak hours
-    (of ``off_peak``) that it lies in. None: when its answer came."""
+    that it lies in. None: when its answer came."""
 
     number: int
     lane: Lane
     reason: str
     strikes: Strikes
     batch_id: str | None = None
-    off_peak: tuple[OffPeak, ...] = ()
     rescued: bool = False
     """A deadline took the task out of batching."""
     bought_at: datetime | None = None
 
-    def cost(self, prices: PriceTable, model: str, lane: Lane, usage: Usage, now: datetime) -> Decimal | None:
-        """What ``usage`` costs on the lane that was billed, off-peak discount included. None: it has no known price."""
-        return price_at(self.bought_at or now, self.off_peak, prices, model, lane, usage)
 
-
-def answered(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> ResultDocument:
+def answered(task: AcceptedTask, attempt: Try, response: Response, seller: Seller, now: datetime) -> ResultDocument:
     """The answer with its receipt: at the price of the day on which it was ordered, on the lane that was billed."""
-    usage = usage_of(response.body, task.endpoint)
-    lane = billed_lane(response.body, attempt.lane)
-    model = task.model
-    day = (attempt.bought_at or now).date()
-    told = reports_usage(response.body, task.endpoint)
-    cost = attempt.cost(prices, model, lane, usage, now) if told else None
-    premium = _premium(cost, prices.cost(model, Lane.BATCH, usage, day)) if attempt.rescued else None
+    charge = seller.charge(response.body, task.endpoint, task.model, attempt.lane, attempt.bought_at or now)
+    cost = charge.cost_usd
+    premium = _premium(cost, charge.batch_usd) if attempt.rescued else None
     before = attempt.strikes.total_usd
     record = ResultRecord(
         id=record_id(task),
@@ -81,20 +72,31 @@ def answered(task: AcceptedTask, attempt: Try, response: Response, prices: Price
         type=task.type,
         tags=task.tags,
         tier=task.tier,
-        lane=lane,
-        model=model,
+        lane=charge.lane,
+        model=charge.model,
+        model_asked=None if charge.model == task.model else task.model,
         status=Status.ANSWERED,
         attempts=attempt.number,
         batch_id=attempt.batch_id,
-        usage=usage,
+        usage=charge.usage,
         cost_usd=None if cost is None or before is None else cost + before,
-        list_cost_usd=prices.cost(model, Lane.DEFAULT, usage, day) if told else None,
+        list_cost_usd=charge.list_usd,
+        tool_calls=dict(charge.tool_calls),
+        unpriced=charge.unpriced,
         accepted_at=task.accepted_at,
         finished_at=now,
         deadline_met=now <= task.deadline_at,
-        route=attempt.reason if not premium or premium < 0 else f"{attempt.reason}; ${usd_text(premium)} over a batch",
+        route="; ".join(_route(attempt, task, charge, premium)),
     )
     return ResultDocument(record=record, premium_usd=premium)
+
+
+def _route(attempt: Try, task: AcceptedTask, charge: Charge, premium: Decimal | None) -> Iterator[str]:
+    yield attempt.reason
+    if charge.model != task.model:
+        yield f"billed as {charge.model}"
+    if premium and premium > 0:
+        yield f"${usd_text(premium)} over a batch"
 
 
 def _premium(cost: Decimal | None, batched: Decimal | None) -> Decimal:
@@ -149,11 +151,10 @@ def dead(
     return ResultDocument(record=record, letter=letter)
 
 
-def charged(task: AcceptedTask, attempt: Try, response: Response, prices: PriceTable, now: datetime) -> Strikes:
+def charged(task: AcceptedTask, attempt: Try, response: Response, seller: Seller, now: datetime) -> Strikes:
     """The attempt's strikes with what its answer cost, which was not what was asked for."""
-    strikes, told = attempt.strikes, reports_usage(response.body, task.endpoint)
-    used, lane = usage_of(response.body, task.endpoint), billed_lane(response.body, attempt.lane)
-    cost = attempt.cost(prices, task.model, lane, used, now) if told else None
+    strikes, at = attempt.strikes, attempt.bought_at or now
+    cost = seller.charge(response.body, task.endpoint, task.model, attempt.lane, at).cost_usd
     return strikes.model_copy(
         update={
             "spent_usd": strikes.spent_usd + (cost or 0),

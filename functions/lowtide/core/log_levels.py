@@ -22,6 +22,7 @@ _ERRORS = frozenset(
         "newer_rows",
         "not_preserved",
         "orphan_stays",
+        "prices_unread",
         "reply_dropped",
         "result_file_given_up",
         "routes_refused",

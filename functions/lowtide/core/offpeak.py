@@ -12,8 +12,6 @@ from pydantic import Field, model_validator
 
 from .lanes import Lane
 from .model import Value
-from .prices import PriceTable
-from .records import Usage
 
 DAY = timedelta(days=1)
 LAST = date(2999, 12, 31)
@@ -83,15 +81,6 @@ def discount(windows: Sequence[OffPeak], lane: Lane, at: datetime) -> Decimal:
     """The share that falls off the price of what is bought on ``lane`` at that moment."""
     hours = open_now(windows, lane, at)
     return Decimal(0) if hours is None else hours.discount
-
-
-def price_at(
-    at: datetime, windows: Sequence[OffPeak], prices: PriceTable, model: str, lane: Lane, usage: Usage
-) -> Decimal | None:
-    """What ``usage`` costs where it is ordered ``at``, in US dollars: by the prices of that day, less what falls off in
-    that hour. None: it has no known price."""
-    cost = prices.cost(model, lane, usage, at.date())
-    return None if cost is None else cost * (1 - discount(windows, lane, at))
 
 
 def _spans(windows: Sequence[OffPeak], lane: Lane, days: Sequence[date]) -> Iterator[CheapHours]:

@@ -17,6 +17,7 @@ from .lanes import Lane
 from .own_words import own_words
 from .provider_errors import ProviderError, error_inside, error_of, wait_told
 from .provider_words import any_text, code_text, message_text
+from .reported_usage import ran
 from .task import Endpoint
 from .whose_fault import Fault, fault_of_request, no_capacity, of_account
 
@@ -74,7 +75,8 @@ class Again:
     account: bool = False
     """The account was refused, not this line: whoever sends more has to wait for an operator."""
     billed: bool = False
-    """An answer, but not what was asked for: it says what it used, and that was paid for."""
+    """An answer, but not what was asked for, or a response that failed at work: it says what it used, and that was paid
+    for."""
     doubt: bool = False
     """The refusal does not name its request. Other calls show whether the request or the account is at fault
     (core/doubts.py)."""
@@ -151,7 +153,10 @@ def judge(response: Response, lane: Lane, endpoint: Endpoint | None = None) -> O
         # A request that never left was no try: an outage must not use up a task's attempts.
         return Again(code, f"no answer from the provider ({code})", counts=response.sent, unsure=response.sent)
     if status in _OK:
-        return _judged_answer(response, lane, endpoint)
+        outcome = _judged_answer(response, lane, endpoint)
+        if isinstance(outcome, Answered) or endpoint is None or not ran(response.body, endpoint):
+            return outcome
+        return _paid_for(outcome)
     return _judged_error(error_of(status, response.body), response, lane)
 
 
@@ -190,6 +195,17 @@ def _judged_answer(response: Response, lane: Lane, endpoint: Endpoint | None) ->
     if missing is not None:
         return Again(INVALID_RESPONSE, f"the provider answered with nothing that is an answer: {missing}", unsure=True)
     return Answered()
+
+
+def _paid_for(outcome: Outcome) -> Outcome:
+    """Judge what is no answer, and reports what it used: it is billed for certain, and uses up a try."""
+    match outcome:
+        case Again():
+            return replace(outcome, billed=True, unsure=False, counts=True, doubt=False)
+        case Bury():
+            return replace(outcome, billed=True)
+        case _:
+            return outcome
 
 
 def _judged_end(error: ProviderError | None) -> Outcome:
@@ -267,9 +283,9 @@ def judge_line(
 
 def _of_a_line(outcome: Outcome) -> Outcome:
     match outcome:
-        case Again(code, message, unsure=unsure, doubt=doubt):
+        case Again(code, message, unsure=unsure, doubt=doubt, billed=billed):
             # Inside a batch nothing waits its turn: every failed line has had its try.
-            return Again(code, message, counts=not doubt, unsure=unsure, doubt=doubt)
+            return Again(code, message, counts=not doubt, unsure=unsure, doubt=doubt, billed=billed)
         case Halt(code, message, in_words):
             # A sentence is believed if the batch answered nothing else.
             return Again(code, message, counts=False, account=True, doubt=in_words)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from .charges import Seller
 from .choice import choose
 from .jsontext import canonical
 from .lanes import Lane
 from .model import usd_text
-from .offpeak import OffPeak, price_at
-from .outcomes import Again, Answered, Response, judge
-from .prices import PriceTable, billed_lane, reports_usage, usage_of
+from .outcomes import Again, Answered, Bury, Response, judge
 from .prompts import CHARS_PER_TOKEN, request_body
 from .records import Usage
 from .routes import PROFILES, STANDARD, Routes
@@ -43,18 +42,21 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a question came to. ``spent_usd`` was billed for it; ``unsure``: it may have been, and brought no answer."""
+    """What a question came to. ``spent_usd`` was billed for it; ``unpriced``: it was billed, at a price that is not
+    known; ``unsure``: it may have been, and brought no answer."""
 
     choice: ModelChoice
     spent_usd: Decimal = Decimal(0)
+    unpriced: bool = False
     unsure: bool = False
 
 
 def ask_or_choose(
-    task: AcceptedTask, attempt: int, now: datetime, routes: Routes, prices: PriceTable
+    task: AcceptedTask, attempt: int, now: datetime, routes: Routes, seller: Callable[[str], Seller]
 ) -> Question | ModelChoice:
     """The question, where the saving that may be expected of it is more than its price; otherwise the dearest of the
     candidates, which at most costs that price more. Where a price is not known, nothing can be said: ``standard``.
+    ``seller`` gives a provider's.
 
     Raises AssertionError for a task without candidates.
     """
@@ -62,8 +64,10 @@ def ask_or_choose(
     asked = routes.named(routes.auto.model)
     question = Question(asked, _question(task, asked, routes), question_id(task.tenant, task.task_id, attempt))
     dearest = next(profile for profile in reversed(PROFILES) if profile in candidates)
-    costs = {profile: _cost(task, model, now, routes, prices) for profile, model in candidates.items()}
-    price = _price(prices, asked, Lane.DEFAULT, _usage(question.body, routes.auto.max_tokens), now)
+    costs = {profile: _cost(task, model, now, routes, seller) for profile, model in candidates.items()}
+    price = _price(
+        seller(routes.model(asked).provider), asked, Lane.DEFAULT, _usage(question.body, routes.auto.max_tokens), now
+    )
     unpriced = [candidates[profile] for profile, cost in costs.items() if cost is None]
     if price is None or unpriced:
         unknown = unpriced[0] if unpriced else asked
@@ -80,27 +84,24 @@ def reply(
     task: AcceptedTask,
     question: Question,
     response: Response,
-    prices: PriceTable,
+    seller: Seller,
     asked_at: datetime,
-    off_peak: Sequence[OffPeak] = (),
 ) -> Reply:
     """Total: what is no answer, or none of the candidates in one word, is ``standard``. Nothing is asked twice.
-    ``off_peak``: of the provider that was asked."""
+    ``seller``: the provider that was asked."""
     outcome = judge(response, Lane.DEFAULT, Endpoint.CHAT)
-    if not isinstance(outcome, Answered):
+    answered = isinstance(outcome, Answered)
+    if not answered and not (isinstance(outcome, Again | Bury) and outcome.billed):
         reason = f"auto: {STANDARD}, as {question.model} did not answer"
         unsure = isinstance(outcome, Again) and outcome.unsure
         return Reply(_choice(task, STANDARD, reason), unsure=unsure)
-    spent_usd, billed = Decimal(0), None
-    if reports_usage(response.body, Endpoint.CHAT):
-        usage, lane = usage_of(response.body, Endpoint.CHAT), billed_lane(response.body, Lane.DEFAULT)
-        cost = price_at(asked_at, off_peak, prices, question.model, lane, usage)
-        spent_usd, billed = cost or Decimal(0), question.call_id
-    said = _said(response.body)
-    told = f"{question.model} was asked (${usd_text(spent_usd)})"
-    if said in _candidates(task):
-        return Reply(_choice(task, said, f"auto: {said}, {told}", billed), spent_usd)
-    return Reply(_choice(task, STANDARD, f"auto: {STANDARD}, {told} and gave no profile to be had", billed), spent_usd)
+    cost = seller.charge(response.body, Endpoint.CHAT, question.model, Lane.DEFAULT, asked_at).cost_usd
+    told = f"{question.model} was asked ({'price unknown' if cost is None else f'${usd_text(cost)}'})"
+    profile = _said(response.body) if answered else ""
+    if profile not in _candidates(task):
+        profile, told = STANDARD, f"{told} and gave no profile to be had"
+    choice = _choice(task, profile, f"auto: {profile}, {told}", question.call_id)
+    return Reply(choice, cost or Decimal(0), unpriced=cost is None)
 
 
 def question_id(tenant: str, task_id: str, attempt: int) -> str:
@@ -132,18 +133,20 @@ def _question(task: AcceptedTask, asked: str, routes: Routes) -> dict[str, Any]:
     }
 
 
-def _cost(task: AcceptedTask, model: str, now: datetime, routes: Routes, prices: PriceTable) -> Decimal | None:
+def _cost(
+    task: AcceptedTask, model: str, now: datetime, routes: Routes, seller: Callable[[str], Seller]
+) -> Decimal | None:
     """Of one attempt, on the lane that the task would be bought on."""
     would_be = task.model_copy(update={"model": model, "provider": routes.model(model).provider})
     batched = task.tier is Tier.LOW and task.batchable
     lane = Lane.BATCH if batched else choose(would_be, Strikes(), now, routes).lane
     output = min(routes.auto.output_tokens, task.max_tokens or routes.auto.output_tokens)
-    return _price(prices, model, lane, _usage(request_body(would_be), output), now)
+    return _price(seller(would_be.provider), model, lane, _usage(request_body(would_be), output), now)
 
 
-def _price(prices: PriceTable, model: str, lane: Lane, usage: Usage, now: datetime) -> Decimal | None:
-    cost = prices.cost(model, lane, usage, now.date())
-    return cost if cost is not None else prices.cost(model, Lane.DEFAULT, usage, now.date())
+def _price(seller: Seller, model: str, lane: Lane, usage: Usage, now: datetime) -> Decimal | None:
+    cost = seller.price(model, lane, usage, now)
+    return cost if cost is not None else seller.price(model, Lane.DEFAULT, usage, now)
 
 
 def _usage(body: dict[str, Any], output_tokens: int) -> Usage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +21,14 @@ class Status(StrEnum):
 
 def _none(tokens: int) -> bool:
     return tokens == 0
+
+
+def _absent(text: str | None) -> bool:
+    return text is None
+
+
+def _empty(calls: Mapping[str, int]) -> bool:
+    return not calls
 
 
 class Usage(Stored):
@@ -80,6 +89,12 @@ class ResultRecord(Stored):
     finished_at: Utc
     deadline_met: bool
     route: str
+    tool_calls: dict[str, int] = Field(default_factory=dict, exclude_if=_empty)
+    """Calls of hosted tools that the answer made, by the type of their items in it. Most answers make none."""
+    model_asked: str | None = Field(default=None, exclude_if=_absent)
+    """The model that the task asked for, where the provider billed another one, which is then ``model``."""
+    unpriced: str | None = Field(default=None, exclude_if=_absent)
+    """Why the answer has no price, in one of the words of ``Unpriced``. A record of a priced one has no such field."""
 
 
 class LetterError(Stored):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from .admission import DEFAULT_CAP, Cap
 from .batching import Batching
@@ -48,6 +48,8 @@ STANDARD = "standard"
 COMPLEX = "complex"
 PROFILES = (SIMPLE, STANDARD, COMPLEX)
 """Those that ``auto`` chooses among, the cheapest first."""
+OPENAI_PRICES: Final = "openai"
+NO_PRICES: Final = "none"
 AUTO = "auto"
 """In place of a profile: a cheap model is asked for it."""
 
@@ -134,8 +136,29 @@ class ModelSpec(Value):
     fallback: Name | None = None
 
 
+class OwnPrices(Value):
+    """A deployment's own price table: a file of the form of prices.json."""
+
+    path: Text
+
+
+def _whose_prices(value: Any) -> Any:
+    if value in (None, OPENAI_PRICES, NO_PRICES) or isinstance(value, OwnPrices):
+        return value
+    if isinstance(value, dict) and set(value) == {"path"} and isinstance(value["path"], str) and value["path"]:
+        return value
+    known = f'"{OPENAI_PRICES}" nor "{NO_PRICES}"'
+    raise ValueError(f'is neither {known} nor a price table of your own: give {{ path = "prices.json" }}')
+
+
+Prices = Annotated[Literal["openai", "none"] | OwnPrices | None, BeforeValidator(_whose_prices)]
+
+
 class ProviderSpec(Value):
     """``base_url`` None is OpenAI's own. ``key`` names the entry of the secret; ``window`` is what batches promise.
+
+    ``prices``: whose prices its answers are charged at. None: OpenAI's at OpenAI's own hosts and on this machine, and
+    elsewhere none.
 
     ``max_enqueued_tokens``: of each model, in batches that have not ended; None where it is not known. ``off_peak``:
     the hours in which some lanes cost less.
@@ -143,6 +166,7 @@ class ProviderSpec(Value):
     """
 
     base_url: HttpUrl | None = None
+    prices: Prices = None
     key: Name
     batch: bool = True
     max_requests: Count = 50_000
@@ -375,6 +399,12 @@ class Routes(Value):
         """A copy for a server that speaks OpenAI's protocol and may refuse what it does not know."""
         plain = {name: spec.model_copy(update={"prompt_cache_key": False}) for name, spec in self.providers.items()}
         return self.model_copy(update={"providers": plain})
+
+    def at(self, base_url: str, prices: Prices = None) -> Routes:
+        """A copy in which one endpoint answers for every provider."""
+        there = {"base_url": base_url, "prices": prices}
+        providers = {name: spec.model_copy(update=there) for name, spec in self.providers.items()}
+        return self.model_copy(update={"providers": providers})
 
     def without_reply_list(self) -> Routes:
         """A copy that takes any ``reply_to``: for a run that records it and delivers nothing."""

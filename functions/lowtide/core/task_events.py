@@ -73,8 +73,8 @@ class Onward(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """The claim's holder has chosen the model. ``spent_usd`` is what asking cost; ``unsure`` is 1 where it brought no
-    answer and may have been billed."""
+    """The claim's holder has chosen the model. ``spent_usd`` is what asking cost; ``unpriced``: and more, at a price
+    that is not known; ``unsure`` is 1 where it brought no answer and may have been billed."""
 
     holder: str
     attempt: int
@@ -82,6 +82,7 @@ class Choose:
     onward: Onward
     spent_usd: Decimal = Decimal(0)
     unsure: int = 0
+    unpriced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

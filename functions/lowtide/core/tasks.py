@@ -187,10 +187,11 @@ def _claim(
 def _choose(row: TaskRow | None, event: Choose) -> Decision:
     if row is None:
         return Decision(Verdict.STALE, row)
+    paid = {"spent_usd": row.strikes.spent_usd + event.spent_usd, "unpriced": row.strikes.unpriced or event.unpriced}
     chosen: dict[str, object] = {
         "choice": event.choice,
         "model": event.choice.model,
-        "strikes": row.strikes.model_copy(update={"spent_usd": row.strikes.spent_usd + event.spent_usd}),
+        "strikes": row.strikes.model_copy(update=paid),
         "repaid": row.repaid + event.unsure,
     }
     held = row.state is TaskState.CALLING and (row.holder, row.attempt) == (event.holder, event.attempt)

@@ -63,7 +63,7 @@ class Asker:
         onward = Onward.BATCH if queue_for(decided) is Tier.LOW else Onward.CALL
         if onward is Onward.CALL and row.choice is not None:
             return Chosen(decided, row)
-        event = Choose(row.holder, row.attempt, made.choice, onward, made.spent_usd, int(made.unsure))
+        event = Choose(row.holder, row.attempt, made.choice, onward, made.spent_usd, int(made.unsure), made.unpriced)
         decision = await self._rows(Change(task.key, event, row))
         if decision.verdict not in (Verdict.APPLIED, Verdict.REPEATED) or decision.row is None:
             return Lost(decision.row)
@@ -76,7 +76,7 @@ class Asker:
 
     async def _make(self, task: AcceptedTask, row: TaskRow) -> Reply | Halt:
         system, now = self._system, self._system.clock.now()
-        found = ask_or_choose(task, row.attempt, now, system.routes, system.prices)
+        found = ask_or_choose(task, row.attempt, now, system.routes, system.seller)
         if not isinstance(found, Question):
             return Reply(found)
         provider, asked_at = system.routes.model(found.model).provider, system.clock.now()
@@ -94,7 +94,7 @@ class Asker:
         )
         if isinstance(halt := judge(response, Lane.DEFAULT, Endpoint.CHAT), Halt):
             return halt
-        said = reply(task, found, response, system.prices, asked_at, system.routes.off_peak(provider))
+        said = reply(task, found, response, system.seller(provider), asked_at)
         system.metrics.count("profiles_asked", profile=said.choice.profile)
         return said
 

@@ -281,7 +281,6 @@ class Caller:
             choice.lane,
             f"{task.route}; {choice.reason}",
             row.strikes,
-            off_peak=self._system.routes.off_peak(task.provider),
             rescued=row.rescued_from is not None,
             bought_at=bought_at,
         )

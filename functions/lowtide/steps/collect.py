@@ -41,7 +41,7 @@ from lowtide.core.errors import AccountRefused, ProviderRefused, Unreachable, sa
 from lowtide.core.outcomes import Again, Answered, Bury, Outcome, Response
 from lowtide.core.pace_rows import account_key
 from lowtide.core.parts import PartLine
-from lowtide.core.prices import usage_of
+from lowtide.core.reported_usage import usage_of
 from lowtide.core.result_files import lost, stops_account, why_away
 from lowtide.core.structured import checked
 from lowtide.core.tasks import Free, Strikes
@@ -244,7 +244,7 @@ class _Collection:
         reading.unused += usage_of(response.body, line.line.task.endpoint)
         row, _, at = self._collected()
         attempt = tried(self._system, row, line)
-        return charged(line.line.task, attempt, response, self._system.prices, at)
+        return charged(line.line.task, attempt, response, self._system.seller(row.lot.provider), at)
 
     def _collected(self) -> tuple[BatchRow, ProviderBatch, datetime]:
         row = self._batch.row

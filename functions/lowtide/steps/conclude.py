@@ -85,12 +85,12 @@ class Conclusions:
     ) -> Ended:
         now = self._system.clock.now()
         if isinstance(outcome, Again | Bury) and outcome.billed:
-            paid = documents.charged(task, attempt, response, self._system.prices, now)
+            paid = documents.charged(task, attempt, response, self._system.seller(task.provider), now)
             attempt = replace(attempt, strikes=paid)
         self._count(task, response, outcome)
         match outcome:
             case Answered():
-                document = documents.answered(task, attempt, response, self._system.prices, now)
+                document = documents.answered(task, attempt, response, self._system.seller(task.provider), now)
                 return await self._end(task, row, document, unsure=0)
             case Bury(code, message):
                 document = documents.dead(task, attempt, code, message, response, now)

@@ -65,6 +65,7 @@ class Settlement:
         self._system = system
         self._row = row
         self._sent = sent
+        self._seller = system.seller(row.lot.provider)
         self._resume = resume
         self._shards = 0
         self._digest = sha256()
@@ -165,7 +166,7 @@ class Settlement:
             case Answered():
                 if end.response is None:
                     raise AssertionError("an answer has a response")
-                return documents.answered(task, attempt, end.response, self._system.prices, row.collected_at)
+                return documents.answered(task, attempt, end.response, self._seller, row.collected_at)
             case Bury(code, message):
                 return documents.dead(task, attempt, code, message, end.response, row.collected_at)
             case Withdrawn():
@@ -211,4 +212,4 @@ def tried(system: System, row: BatchRow, sent: Sent, strikes: Strikes | None = N
     reason = f"{sent.line.task.route}; batched at half price" + ("" if hours is None else f", {hours}")
     batch_id = row.provider_batch.id if row.provider_batch is not None and row.provider_batch.id else None
     before = sent.line.strikes if strikes is None else strikes
-    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, off_peak=windows, bought_at=row.intent_at)
+    return Try(sent.attempt, Lane.BATCH, reason, before, batch_id=batch_id, bought_at=row.intent_at)
