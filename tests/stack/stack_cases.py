@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.loaders import JSONFileLoader
 
 from lowtide.core.records import ResultRecord
 from lowtide.core.tasks import TaskRow
@@ -35,15 +34,8 @@ OPEN: list[Stage] = []
 
 @contextmanager
 def files_read_once() -> Iterator[None]:
-    """Every stack, container and command makes its clients anew: each would read the same files again."""
-    loader, load = JSONFileLoader(), JSONFileLoader.load_file
-
-    @cache
-    def loaded(path: str) -> Any:
-        return load(loader, path)
-
+    """Read each template once. Every stack would read the same one again."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(JSONFileLoader, "load_file", lambda _self, path: loaded(path))
         patched.setattr(template, "read_yaml", cache(template.read_yaml))
         yield
 
