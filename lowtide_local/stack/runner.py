@@ -31,6 +31,7 @@ from .containers import Container, Invocation
 from .delivery import scheduled_event
 from .hands import Hands, standing_still
 from .queues import MotoQueue
+from .remembered import looked_up_once, reads_remembered
 from .roles import Roles, roles_in
 from .sources import EventSource, Schedule
 from .strict_sqs import strict_sqs
@@ -256,12 +257,14 @@ def deployed(
         held.enter_context(_environment(_ENVIRONMENT))
         held.enter_context(mock_aws())
         held.enter_context(strict_sqs())
+        held.enter_context(looked_up_once())
         hands = held.enter_context(standing_still(start))
         # The secret first: the template takes its ARN.
         secret = boto3.client("secretsmanager").create_secret(Name="provider", SecretString="simulated")
         loaded = load(template, {"ProviderSecretArn": secret["ARN"], **DEFAULTS, **(parameters or {})})
         physical = _create(loaded)
         roles = roles_in(loaded, physical, REGION)
+        held.enter_context(reads_remembered())  # below the roles: each call is judged, remembered or not
         held.enter_context(roles.in_force())
         stack = Stack(loaded, physical, hands, outside, by_hand, roles)
         held.callback(stack.close)
