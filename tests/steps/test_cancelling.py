@@ -161,7 +161,7 @@ def test_a_crash_of_the_pipeline_around_a_cancelled_task_leaves_one_record(tmp_p
         for each in every_crash(len(plan.calls))
         if plan.calls[each.at - 1].rpartition(".")[2] in ("apply", "put", "send", "delete")
     ]
-    for crash in writes[::3]:
+    for crash in writes[::7]:  # both sides; `make sweep` cancels in its drawn days, and dies anywhere
         world = begin(f"{crash.at}-{crash.side.name}")
         assert not world.work(crash)
         assert world.work()

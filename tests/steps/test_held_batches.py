@@ -51,10 +51,10 @@ async def turn(life: Life) -> None:
     await life.collect()
 
 
-async def turns(life: Life, seconds: int) -> None:
-    for _ in range(seconds // 120):
+async def turns(life: Life, seconds: int, *, step_s: int = 120) -> None:
+    for _ in range(seconds // step_s):
         await turn(life)
-        await life.pass_time(120)
+        await life.pass_time(step_s)
 
 
 async def running(life: Life) -> None:
@@ -197,12 +197,12 @@ def test_a_crash_at_any_write_of_a_rescue_under_a_hold_loses_nothing_and_pays_no
         await life.pass_time(500)  # it has ended, and nobody has looked
 
     async def on(life: Life) -> None:
-        await turns(life, HOUR_S)
+        await turns(life, HOUR_S, step_s=300)
         lanes = {record.lane for name, record in records(life).items() if name in "ace"}
         assert lanes <= {Lane.BATCH}
         assert set("bdf") <= set(records(life))
         lift(life, ACME)
-        await turns(life, 2 * HOUR_S)
+        await turns(life, 2 * HOUR_S, step_s=300)
         assert set(records(life)) == set(NAMES)
 
     plan = CrashPlan()

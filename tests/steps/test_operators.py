@@ -25,7 +25,7 @@ from tests.sweep.day import TASKS, begin
 from tests.sweep.world import Life, World, later
 
 SEED = int(os.environ.get("OPERATORS_SEED", "20260302"))
-SCHEDULES, CHUNKS = 40, 2
+SCHEDULES, CHUNKS = 24, 2
 SCOPES = (Scope(), Scope(tenant="default"))
 MOMENTS_S = (0, 1, 3, 30, 60, 120, 130, 150, 180, 240, 400)
 """After a process began: around acceptance, calls, drains, creations and ends of batches. Others lie in between."""

@@ -71,7 +71,7 @@ def test_a_batch_that_failed_at_work_is_counted_as_a_try_and_as_repaid(tmp_path,
     world = begin(tmp_path, *low(3))
 
     async def story(life: Life) -> None:
-        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=120)
+        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=300)
         assert {(row.state, row.attempt, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.DEAD, 3, 3)}
 
     world.live(story)
@@ -90,7 +90,7 @@ def test_what_is_the_accounts_or_the_batchs_kills_no_task_though_the_batch_had_b
     world = begin(tmp_path, *low(3))
 
     async def story(life: Life) -> None:
-        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=120)
+        await turns(over(life, failing(counts, *faults)), 10 * HOUR_S, step_s=300)
         rows = list(life.engine.tasks.scan())
         assert {(row.state, row.repaid, row.strikes.failures) for row in rows} == {(TaskState.QUEUED, 5, 0)}
         later(world.clock, HOUR_S)
@@ -109,7 +109,7 @@ def test_the_last_try_of_the_innocent_is_a_call_where_a_line_of_their_batch_was_
     world = begin(tmp_path, *low(8))
 
     async def story(life: Life) -> None:
-        await turns(over(life, failing(RequestCounts(total=8, completed=5), fault)), 10 * HOUR_S, step_s=120)
+        await turns(over(life, failing(RequestCounts(total=8, completed=5), fault)), 10 * HOUR_S, step_s=300)
         await real_time(life)
         ends = list(states(life).values())
         assert ends.count(TaskState.ANSWERED) == (5 if fault.line else 8)
@@ -122,7 +122,7 @@ def test_a_line_at_fault_that_is_looked_for_in_halves_is_bought_five_times_and_g
     world = begin(tmp_path, *low(128))
 
     async def story(life: Life) -> None:
-        await turns(over(life, failing(RequestCounts(), LINE)), 14 * HOUR_S, step_s=120)
+        await turns(over(life, failing(RequestCounts(), LINE)), 14 * HOUR_S, step_s=300)
         await real_time(life)
         assert answered(life)
         assert {row.repaid for row in life.engine.tasks.scan()} == {5}
@@ -144,7 +144,7 @@ def test_a_batch_that_does_not_count_or_says_that_it_used_tokens_may_have_run(tm
             return None if batch is None else batch.model_copy(update={"usage": usage})
 
     async def story(life: Life) -> None:
-        await turns(over(life, Used), 10 * HOUR_S, step_s=120)
+        await turns(over(life, Used), 10 * HOUR_S, step_s=300)
         assert {(row.state, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.DEAD, 3)}
 
     world.live(story)
@@ -175,7 +175,7 @@ def test_a_batch_that_failed_in_a_queue_costs_nothing_and_no_try(tmp_path, said,
             return provider_batch(said | {"id": batch.id, "status": "failed", "errors": {"data": [{"code": code}]}})
 
     async def story(life: Life) -> None:
-        await turns(over(life, Queued), 10 * HOUR_S, step_s=120)
+        await turns(over(life, Queued), 10 * HOUR_S, step_s=300)
         assert {(row.state, row.attempt, row.repaid) for row in life.engine.tasks.scan()} == {(TaskState.STAGED, 1, 0)}
 
     world.live(story)
@@ -186,7 +186,7 @@ def test_a_batch_over_the_token_limit_ran_nothing_though_it_said_that_it_was_at_
     world = begin(tmp_path, *low(3))
 
     async def story(life: Life) -> None:
-        await turns(over(life, failing(counts, TOKEN_LIMIT)), 10 * HOUR_S, step_s=120)
+        await turns(over(life, failing(counts, TOKEN_LIMIT)), 10 * HOUR_S, step_s=300)
         assert {row.state for row in life.engine.tasks.scan()} == {TaskState.STAGED}
         assert {row.repaid for row in life.engine.tasks.scan()} == {0}
         assert {row.strikes.failures for row in life.engine.tasks.scan()} == {0}
@@ -369,7 +369,7 @@ def test_a_batch_that_the_provider_fails_whole_costs_no_try_and_its_tasks_are_an
 
     async def story(life: Life) -> None:
         life, api = told(life, *faults)
-        assert await turns(life, 10 * HOUR_S, step_s=120) == []
+        assert await turns(life, 10 * HOUR_S, step_s=300) == []
         assert set(states(life).values()) == {TaskState.STAGED}
         assert api.created <= 12
         assert {row.strikes.failures for row in life.engine.tasks.scan()} == {0}
@@ -494,7 +494,7 @@ def test_files_that_the_list_named_are_read_though_their_batch_cannot_be_looked_
             raise Unreachable("connection reset")
 
     async def story(life: Life) -> None:
-        await turns(over(life, Lost), HOUR_S, step_s=120)
+        await turns(over(life, Lost), HOUR_S, step_s=300)
         assert answered(life)
         assert {row.repaid for row in life.engine.tasks.scan()} == {0}
 

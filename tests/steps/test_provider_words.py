@@ -15,7 +15,7 @@ BATCHED = "content_generation"
 
 
 def test_more_named_lines_than_a_row_holds_are_dead_after_several_batches(tmp_path):
-    lines = 5_000
+    lines = 2_500
     refused = Mishap(kind=MishapKind.FAILS_VALIDATION, lines=tuple(range(1, lines + 1)))
     world = World(tmp_path, Scenario(batch=BatchWeather(min_s=60, max_s=60, mishaps=(refused,))))
     world.publish(*({"tasks": [task(f"t{k}-{n}", BATCHED) for n in range(500)]} for k in range(lines // 500)))

@@ -289,6 +289,10 @@ def test_a_file_of_a_provider_that_is_unwell_is_asked_for_longer(tmp_path, statu
 
     async def story(life: Life) -> None:
         await running(life)
+        while waited_s(life) < patience_s - HOUR:
+            await life.collect()
+            await life.pass_time(1_000)
+        assert life.batch().state is BatchState.COLLECTING
         await life.finish(step_s=50)
         first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
         assert (first.done_at - START).total_seconds() == pytest.approx(patience_s, abs=60)
