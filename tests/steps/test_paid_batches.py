@@ -418,7 +418,7 @@ def test_a_batch_that_cannot_be_looked_at_is_given_up_after_two_days(tmp_path, e
 
     async def story(life: Life) -> None:
         blinded = over(life, blind(error))
-        await turns(blinded, 47 * HOUR_S, step_s=300)
+        await turns(blinded, 47 * HOUR_S, step_s=1_800)
         assert life.batch().state is BatchState.RUNNING
         await turns(blinded, 3 * HOUR_S, step_s=300)
         first = min(life.engine.batches.scan(), key=lambda row: row.created_at)
@@ -508,7 +508,7 @@ def test_a_batch_that_named_no_file_and_cannot_be_looked_at_is_given_up_once(tmp
 
     async def story(life: Life) -> None:
         blinded = without_names_then(error, life, 60 * HOUR_S)
-        await turns(blinded, 47 * HOUR_S, step_s=300)
+        await turns(blinded, 47 * HOUR_S, step_s=1_800)
         assert life.batch().state is BatchState.RUNNING
         await turns(blinded, 3 * HOUR_S, step_s=300)
         assert {row.repaid for row in life.engine.tasks.scan()} == {1}
