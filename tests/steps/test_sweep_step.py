@@ -317,8 +317,8 @@ class _Counted:
 # --- at any crash ----------------------------------------------------------------------------------------------------
 
 EVERY_NTH = 53
-"""Odd, so that deaths before and after calls are met alike. `make sweep` dies at each call of a day with its sweeps; these
-are beside it over HTTP. Each call that only sweeps make is died at as well."""
+"""Odd, so that deaths before and after calls are met alike. `make sweep` dies at each call of a day with its sweeps;
+these are beside it, over HTTP. Each call that only sweeps make is died at as well."""
 SWEEPING = ("batch_apis.openai.owned", "batches.get")
 
 

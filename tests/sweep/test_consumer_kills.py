@@ -31,9 +31,9 @@ from tests.sweep.schedules import (
 
 IN_FLIGHT = 5
 """Four calls of one model, and one more of another, which the slots keep free for it."""
-MANY = 120
+MANY = 60
 """Schedules from all over the day; `make sweep-consumer` plays them all."""
-FEW = 7
+FEW = 17
 """One kill in so many is enough to find what a missing rule does; prime, so that all four ways of dying are met."""
 
 

@@ -21,13 +21,13 @@ from tests.sweep.refusals import RaisesAt
 from tests.sweep.troubles import service_of
 from tests.sweep.world import Life, World, later
 
-EVERY = 12
+EVERY = 37
 """One in so many of these crashes is played: over HTTP each takes a second, and `make sweep` plays all without it."""
 
 RAISED_EVERY = 36
 """The same for the calls that raise: `make sweep` and `make sweep-consumer` raise at the others."""
 
-CHUNKS = 8
+CHUNKS = 4
 """Tests that the sweep is cut into, so that they run side by side."""
 
 READS = ("depth", "active", "get", "lines", "open", "find", "results")

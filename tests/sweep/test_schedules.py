@@ -203,8 +203,8 @@ def test_without_a_rule_the_sweep_fails_and_with_it_the_same_schedules_hold(grou
     found = None
     for number in range(40 if rule.covered else HUNTED):
         schedule = drawn(RULES_SEED, number)
-        assert Play(rule.sharpened(schedule), ground).run().faults == [], "with the rule, it holds"
         if without(rule, schedule, ground).faults:
+            assert Play(rule.sharpened(schedule), ground).run().faults == [], "with the rule, it holds"
             found = schedule.name
             break
     assert (found is None) == (rule.covered is not None)
