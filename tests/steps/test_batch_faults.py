@@ -500,7 +500,7 @@ def cut_off(tmp_path, plan: CrashPlan, fault: ValidationFault | None) -> bool:
 
 @pytest.mark.parametrize("fault", [OWN[0], ACCOUNT[0], None], ids=["its own", "the account's", "refused"])
 def test_a_batch_that_is_given_back_is_bought_once_wherever_the_process_dies(tmp_path, fault):
-    for at in range(3, 200, 17):
+    for at in range(3, 200, 7):
         for side in Side:
             directory = tmp_path / f"{at}-{side.name}"
             directory.mkdir()
