@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from lowtide.core.errors import ProviderRefused
 from lowtide.core.outcomes import Response
 from lowtide.core.tasks import TaskState
 from lowtide.core.tiers import Tier
+from lowtide.steps.imposed_waits import ImposedWaits
 from tests.steps.one_tier import answered, begin
 from tests.steps.test_account_or_item import tasks, wired
 from tests.sweep.world import Life, World, task
@@ -115,3 +117,17 @@ class _Refusing:
         if refusal is not None:
             raise refusal
         return await self._api.prepare(key, lines)
+
+
+def test_one_call_s_long_wait_does_not_mute_that_of_all(tmp_path):
+    world = begin(tmp_path, *tasks(1))
+
+    async def story(life: Life) -> None:
+        said = ImposedWaits(life.system)
+        now = life.system.clock.now()
+        said.met("openai gpt-5-mini", "rate_limit_exceeded", None, 900.0)
+        said.met("openai gpt-5-mini", "rate_limit_exceeded", now + timedelta(seconds=120), 120.0)
+        said.met("openai gpt-5-mini", "rate_limit_exceeded", now + timedelta(seconds=120), 120.0)
+        assert [each["wait_s"] for each in waits(world)] == [900, 120]
+
+    world.live(story)

@@ -24,10 +24,24 @@ from math import log, sqrt
 from .outcomes import backoff_s
 from .pace_events import Begun, CallEnd, Ceiling, Sign
 from .pace_rows import PaceRow, Trial
-from .rates import CUT, LEAST_PER_MINUTE, RAMP_S, allowed, called, climb_s, known_most, per_minute, seconds_between
+from .rates import (
+    CLIMB_S,
+    CUT,
+    FIRST_PER_MINUTE,
+    LEAST_PER_MINUTE,
+    RAMP_S,
+    allowed,
+    called,
+    climb_s,
+    known_most,
+    per_minute,
+    seconds_between,
+)
 
 EPOCH_S, EPOCH_CALLS = 30.0, 400
 """When counts begin anew. Two 429s further apart than an epoch are taken for chance."""
+ENDED_IN_EPOCH, LONGEST_EPOCH_S = 0.8, 60.0
+"""An epoch lasts until so many of its calls have ended, or so long: a share of 429s is known only then."""
 
 TOO_MANY = 2
 """429s beyond the stray ones that cut the rate, and three standard deviations of the stray ones."""
@@ -42,12 +56,23 @@ GUESS_DOUBLES_S = 4.0
 SURE_OF_STRAY, SURE_OF_LIMIT = 3.0, 4.5
 """Logarithms of the odds that decide a trial. To wait for the second costs nothing: the rate climbs meanwhile."""
 FEWEST_CALLS = 4
-BACK_UP = 0.5
-"""Of the climb back to the rate before a cut. From there on a limit may be met again, so a 429 need not be stray."""
+FEWEST_BEFORE_CUT = 20
+"""Calls before a guess is cut: two refused of ten may be chance, and ten calls say little of the rate."""
+FEWEST_ON_TRIAL = 12
+"""Calls on the way back from a pause before a trial's rate is cut again: two in three are refused by chance, too."""
+MOST_ENDED = 0.5
+"""Of a trial's calls have to have ended before its 429s are taken for stray ones."""
+BACK_UP, HALF_WAY = 0.25, 0.5
+"""Of the climb back to the rate before a cut, where a trial waits for its end: beyond it a limit may be met again, so a
+429 need not be stray."""
+LONGEST_TRIAL = 2.0
+"""Times the climb back. What is likelier then is believed."""
 ALIKE = 0.75
 """A share below this part of the one before is nearer to a limit, perhaps, and not below it: the cut goes deeper."""
-DEEP_ENOUGH = 0.25
-"""Of the rate before the trial: if a share has not fallen to nothing here, it is stray."""
+LUCK, SUSPECT = 0.75, 0.45
+"""So many standard deviations fewer is no luck. Where more calls than that are refused, ALIKE is not waited for."""
+DEEP_ENOUGH = 0.1
+"""Of the rate that met the first 429s: if a share has not fallen to nothing here, it is stray."""
 MOST_STRAY, LEAST_STRAY = 0.6, 0.02
 """With more 429s than that, slower is right, whatever they come from; fewer are not worth a trial."""
 TRIED_AGAIN_S, TRIED_AGAIN_CALLS = 30.0, 200
@@ -82,16 +107,18 @@ def counted(row: PaceRow, told: Sequence[CallEnd], begun: Sequence[Begun], ceili
             # What was called slowly on the way back says nothing of the rate.
             row = _epoch(row, back_at)
     refused = [end for end in told if end.sign is Sign.LIMITED and _counts(row, end.granted_at)]
+    passed = [end for end in told if end.sign is Sign.ANSWERED and _counts(row, end.granted_at)]
     calls = sum(each.count for each in begun if _counts(row, each.granted_at))
-    if not calls and not refused:
+    if not calls and not refused and not passed:
         return row
-    row = row.model_copy(
-        update={
-            "begun": row.begun + calls,
-            "refused": min(row.begun + calls, row.refused + len(refused)),
-            "refused_run": 0 if calls > len(refused) else row.refused_run + len(refused),
-        }
-    )
+    counts = {"begun": row.begun + calls, "refused": min(row.begun + calls, row.refused + len(refused))}
+    counts["passed"] = min(counts["begun"] - counts["refused"], row.passed + sum(end.count for end in passed))
+    if calls > len(refused) or passed:
+        after = told[told.index(passed[-1]) :] if passed and calls <= len(refused) else ()
+        counts["refused_run"] = sum(end in refused for end in after)
+    else:
+        counts["refused_run"] = row.refused_run + len(refused)
+    row = row.model_copy(update=counts)
     stray = max(row.stray, 0.0 if row.trial is None else row.trial.share)
     if (min(MOST_STRAY, stray) + 0.05) ** row.refused_run < CHANCE:
         if row.refused < row.begun and _excess(row) >= TOO_MANY and not _coming_back(row, ceiling, now):
@@ -126,33 +153,42 @@ def learnt_anew(row: PaceRow, now: datetime) -> PaceRow:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How likely the calls of a trial are, if as many are refused as before, against hardly any."""
+    """How likely the calls of a trial are, if as many are refused as before, against hardly any: ``at_least``, if all
+    that have not ended yet will be answered, and ``of_ended`` alone. A 429 may come sooner than an answer, or not."""
 
     before: float
-    odds: float
+    at_least: float
+    of_ended: float
 
 
 def _look(row: PaceRow, trial: Trial) -> _Look:
     low = max(row.stray, 0.005)
     before = min(0.9, max(trial.share, 1.5 * low + 0.02))
-    passed = row.begun - row.refused
-    return _Look(before, row.refused * log(before / low) + passed * log((1 - before) / (1 - low)))
+    by_429s, by_each_other = row.refused * log(before / low), log((1 - before) / (1 - low))
+    at_least = by_429s + (row.begun - row.refused) * by_each_other
+    return _Look(before, at_least, by_429s + row.passed * by_each_other)
 
 
 def _tried(row: PaceRow, trial: Trial, ceiling: Ceiling, now: datetime) -> PaceRow:
-    calls, share, look = row.begun, _share(row), _look(row, trial)
-    if calls >= FEWEST_CALLS and look.odds < -SURE_OF_LIMIT:
+    calls, ended, share, look = row.begun, row.refused + row.passed, _share(row), _look(row, trial)
+    too_long = seconds_between(row.counted_since or row.born_at, now) > LONGEST_TRIAL * climb_s(row.peak or trial.rate)
+    if ended >= FEWEST_CALLS and look.of_ended < -SURE_OF_LIMIT:
         return _confirmed(row, trial, ceiling, now)
-    if look.odds <= SURE_OF_STRAY:
-        return _confirmed(row, trial, ceiling, now) if calls >= FEWEST_CALLS and _back_up(row, now) else row
-    if calls < 10 + 60 * look.before:
-        return row
+    if too_long and calls >= FEWEST_CALLS and look.at_least <= SURE_OF_STRAY:
+        return _confirmed(row, trial, ceiling, now)
+    undecided = look.at_least <= SURE_OF_STRAY or ended < MOST_ENDED * calls
+    if calls < 10 + 60 * look.before or (undecided and not too_long):
+        return _held(row, now)
     worse = share > look.before + 0.05 + 2 * sqrt(look.before * (1 - look.before) / calls)
     if look.before > MOST_STRAY or worse or trial.calls < 5 + 30 * look.before:
         return _cut(row, share, ceiling, now)
-    pooled = (trial.share * trial.calls + row.refused) / (trial.calls + calls)
+    counted_as = (calls + ended) / 2  # those that are out still by half
+    pooled = (trial.share * trial.calls + row.refused) / (trial.calls + counted_as)
     rate = allowed(row, ceiling, now)
-    if share < ALIKE * look.before and rate > DEEP_ENOUGH * trial.rate:
+    expected = look.before * counted_as
+    fewest = expected - LUCK * sqrt(expected * (1 - look.before))
+    fewer = row.refused < (fewest if look.before > SUSPECT else min(ALIKE * expected, fewest))
+    if fewer and rate > DEEP_ENOUGH * (trial.met or trial.rate):
         deeper = trial.model_copy(update={"share": pooled, "calls": trial.calls + calls})
         return _epoch(row.model_copy(update={"trial": deeper, "peak": rate, "cut_at": now}), now)
     changes: dict[str, object] = {"stray": min(MOST_STRAY, pooled), "stray_at": now, "trial": None}
@@ -163,10 +199,13 @@ def _tried(row: PaceRow, trial: Trial, ceiling: Ceiling, now: datetime) -> PaceR
     return _epoch(row.model_copy(update=changes), now)
 
 
-def _back_up(row: PaceRow, now: datetime) -> bool:
+def _held(row: PaceRow, now: datetime) -> PaceRow:
+    """Climb only so far before it is decided. Slow calls decide slowly, so they wait higher up."""
     if row.cut_at is None or row.peak is None:
-        return False
-    return seconds_between(row.cut_at, now) > BACK_UP * climb_s(row.peak)
+        return row
+    whole_s = climb_s(row.peak)
+    back_up_s = min(HALF_WAY, BACK_UP * whole_s / CLIMB_S) * whole_s
+    return row.model_copy(update={"cut_at": max(row.cut_at, now - timedelta(seconds=back_up_s))})
 
 
 def _confirmed(row: PaceRow, trial: Trial, ceiling: Ceiling, now: datetime) -> PaceRow:
@@ -180,14 +219,17 @@ def _confirmed(row: PaceRow, trial: Trial, ceiling: Ceiling, now: datetime) -> P
 def _judged(row: PaceRow, ceiling: Ceiling, now: datetime) -> PaceRow:
     calls, stray, share = row.begun, row.stray, _share(row)
     age_s = seconds_between(row.counted_since or row.born_at, now)
-    enough = calls > FEWEST_CALLS or row.peak is not None
+    enough = calls >= FEWEST_BEFORE_CUT or row.peak is not None
     if enough and _excess(row) >= TOO_MANY + 3 * sqrt(calls * stray * (1 - stray)):
         # It stopped at the last of so many 429s, which was sure to be one.
         return _cut(row, (row.refused - 0.5) / calls, ceiling, now)
     again_s = max(TRIED_AGAIN_S, TRIED_AGAIN_CALLS / per_minute(row, ceiling, now) * 60)
     if stray > LEAST_STRAY and calls >= FEWEST_IN_EPOCH and seconds_between(row.stray_at or row.born_at, now) > again_s:
         return _cut(row.model_copy(update={"stray": 0.0}), stray, ceiling, now)
-    if age_s <= EPOCH_S and calls <= EPOCH_CALLS:
+    ended = row.refused + row.passed
+    if age_s <= EPOCH_S and (calls <= EPOCH_CALLS or ended < ENDED_IN_EPOCH * calls):
+        return row
+    if age_s <= LONGEST_EPOCH_S and ended < ENDED_IN_EPOCH * calls:
         return row
     if stray:
         stray = min(MOST_STRAY, stray + (share - stray) * min(0.5, calls / EPOCH_CALLS))
@@ -199,8 +241,9 @@ def _cut(row: PaceRow, share: float, ceiling: Ceiling, now: datetime) -> PaceRow
     rate, guessed = allowed(row, ceiling, now), row.peak is None
     if row.trial is not None:
         rate, guessed = row.trial.rate, row.trial.guessed
-    trial = Trial(share=max(row.stray, share), calls=row.begun, rate=rate, guessed=guessed)
     base = max(LEAST_PER_MINUTE, min(per_minute(row, ceiling, now), _called(row, now)))
+    met = base if row.trial is None else row.trial.met
+    trial = Trial(share=max(row.stray, share), calls=row.begun, rate=rate, met=met, guessed=guessed)
     passed = min(1.0, (1 - share) / (1 - row.stray)) * KEPT
     if not guessed or known_most(row, ceiling) is not None:
         passed = max(passed, DEEPEST_CUT)
@@ -222,7 +265,9 @@ def _paused(row: PaceRow, refused: Sequence[CallEnd], ceiling: Ceiling, now: dat
     if row.resumed_at is None or seconds_between(row.resumed_at, now) > STORM_OVER_S:
         row = row.model_copy(update={"stormed_at": now, "answered_at": None, "pauses": 0})
     elif row.answered_at is not None:
-        row = _cut(row, _share(row), ceiling, now) if _coming_back(row, ceiling, now) else row
+        enough = row.begun >= (FEWEST_CALLS if row.trial is None else FEWEST_ON_TRIAL)
+        if row.refused == row.begun > 0 or (enough and _coming_back(row, ceiling, now)):
+            row = _cut(row, (row.refused - 0.5) / row.begun, ceiling, now)
         row = row.model_copy(update={"stormed_at": now, "answered_at": None, "pauses": 0})
     elif row.pauses == 1 and row.before_cuts is not None and _began_with_a_cut(row):
         half_s = climb_s(row.before_cuts) / 2
@@ -232,6 +277,10 @@ def _paused(row: PaceRow, refused: Sequence[CallEnd], ceiling: Ceiling, now: dat
     if wait_s is None:
         wait_s = backoff_s(row.pauses + 1, base_s=PAUSE_BASE_S, cap_s=PAUSE_CAP_S, seed=row.key)
     until = now + timedelta(seconds=wait_s)
+    if row.peak is None and row.answered_at is None:
+        # A guess that nobody's answer speaks for does not grow through pauses.
+        start = max(FIRST_PER_MINUTE, min(allowed(row, ceiling, now), _called(row, now)))
+        row = row.model_copy(update={"start": start, "started_at": until})
     cut_at = row.cut_at
     if row.peak is not None and cut_at is not None:
         # What it had climbed beyond its peak is not tried at once.
@@ -272,4 +321,4 @@ def _excess(row: PaceRow) -> float:
 
 
 def _epoch(row: PaceRow, now: datetime) -> PaceRow:
-    return row.model_copy(update={"counted_since": now, "begun": 0, "refused": 0})
+    return row.model_copy(update={"counted_since": now, "begun": 0, "refused": 0, "passed": 0})

@@ -89,7 +89,7 @@ def _later(before: PaceRow | None, row: PaceRow, until: datetime, held: Held) ->
 def _told(row: PaceRow, event: PaceEvent, now: datetime) -> PaceRow:
     for end in event.told:
         before = rates.learnt(row, end)
-        if before.requests_limit != row.requests_limit:
+        if row.requests_limit is None and before.requests_limit is not None:
             before = cuts.learnt_anew(before, now)
         row = _ended(before, end, now)
         row = heard(before, row, end, now)

@@ -18,11 +18,13 @@ class Breaker(StrEnum):
 
 class Trial(Stored):
     """A cut that is taken back if as large a share is refused as before. ``share``: of 429s, among so many ``calls``
-    before the cut; ``rate``: what was allowed a minute; ``guessed``: no limit had been met before."""
+    before the cut; ``rate``: what was allowed a minute; ``met``: the rate at which the first 429s came, which may be
+    far below; ``guessed``: no limit had been met before."""
 
     share: float
     calls: int
     rate: float
+    met: float = 0.0
     guessed: bool
 
 
@@ -62,7 +64,9 @@ class PaceRow(Stored):
     counted_since: Utc | None = None
     begun: int = 0
     refused: int = 0
-    """Calls granted since ``counted_since`` that began, and those of them that got a 429."""
+    passed: int = 0
+    """Calls granted since ``counted_since`` that began, those of them that got a 429, and those that were answered. The
+    others have not ended yet, or came to something else."""
     refused_run: int = 0
     """429s in a row with no other reply between them."""
     stray: float = 0.0

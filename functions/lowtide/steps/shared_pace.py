@@ -84,11 +84,14 @@ class SharedPace:
 
     @property
     def expectant(self) -> bool:
-        """Is an answer news: after failures, after 429s or refusals of flex, or where little is known of its lane?"""
+        """Is there news: a 429, or an answer after failures, 429s or refusals of flex, or where little is known of its
+        lane? A row that heard of 429s alone would take the few that are stray for most of the calls."""
         row = self.row
         if not self._untold or row is None:
             return False
-        if row.failures > 0 or row.refused_run > 0:
+        if row.failures > 0 or row.refused_run > 0 or row.refused > 0 or row.trial is not None:
+            return True
+        if any(end.sign is Sign.LIMITED for end in self._untold):
             return True
         return any(self._teaches(row, end) or (end.flex and row.flex_refused > 0) for end in self._untold)
 
