@@ -242,7 +242,9 @@ class _Wired:
                 await provider.client.aclose()
 
     def _routes(self) -> Routes:
-        return self._parameter.current() if self._parameter is not None else self._shipped_routes
+        """What is in force, with the address that the deployment reaches OpenAI at: prices go by it too."""
+        routes = self._parameter.current() if self._parameter is not None else self._shipped_routes
+        return routes.reached_at(self.settings.base_url)
 
     @cached_property
     def _parameter(self) -> RoutesParameter | None:
@@ -336,10 +338,10 @@ class _Wired:
     def _provider(self, name: str, spec: ProviderSpec) -> _Provider:
         """Kept while its part of the routes stays as it is: one HTTP client a provider."""
         if (name, spec) not in self._providers:
-            self._providers[name, spec] = self._build_provider(name, spec)
+            self._providers[name, spec] = self._build_provider(spec)
         return self._providers[name, spec]
 
-    def _build_provider(self, name: str, spec: ProviderSpec) -> _Provider:
+    def _build_provider(self, spec: ProviderSpec) -> _Provider:
         # The HTTP client takes a quarter of a second of a cold start; functions that call no provider do without.
         from lowtide.adapters.openai.answers import OpenAIAnswers  # noqa: PLC0415
         from lowtide.adapters.openai.batches import OpenAIBatches  # noqa: PLC0415
@@ -350,8 +352,7 @@ class _Wired:
         async def key() -> str:
             return await keys.key_in_time(spec.key)
 
-        address = self.settings.base_url if name == OPENAI and self.settings.base_url else spec.base_url
-        client = build_client(base_url=address, api_key=key, http_client=self.outside.http_client)
+        client = build_client(base_url=spec.base_url, api_key=key, http_client=self.outside.http_client)
         answers = KeyWatch(OpenAIAnswers(client, sends_default_tier=is_openai(client)), keys)
         return _Provider(client, answers, OpenAIBatches(client, self.outside.clock))
 

@@ -168,5 +168,6 @@ def _host(url: str | None) -> str:
 def _routes(settings: Settings, client: Any, objects: S3Objects, clock: Clock, metrics: Metrics) -> Routes:
     name = settings.routes_parameter
     if name is None:
-        return shipped_routes()
-    return RoutesParameter(client("ssm"), name, objects, routes_text(), clock, metrics).current()
+        return shipped_routes().reached_at(settings.base_url)
+    routes = RoutesParameter(client("ssm"), name, objects, routes_text(), clock, metrics).current()
+    return routes.reached_at(settings.base_url)

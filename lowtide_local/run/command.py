@@ -141,7 +141,7 @@ def _tell_prices(system: System, endpoint: Endpoint, onlooker: Onlooker) -> None
     if endpoint.prices is None and system.seller(next(iter(system.routes.providers))).source.table == NO_PRICES:
         onlooker.notice(
             f"it is not known at what prices {endpoint.base_url} sells: nothing is priced, and nothing is saved on the "
-            "receipt. Where it bills as OpenAI does, give --prices openai; where it does not, --prices FILE"
+            "receipt. Where it bills as OpenAI does, give another --out and --prices openai; elsewhere --prices FILE"
         )
 
 

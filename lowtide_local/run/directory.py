@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 
 from lowtide.core.batches import BatchState
+from lowtide.core.routes import NO_PRICES, OPENAI_PRICES
 from lowtide.core.tasks import TaskState
 from lowtide.ports import Clock
 from lowtide_local.cli.stop import Stop, usage
@@ -42,7 +43,16 @@ def fingerprint(
             told(file.tell(), whole)
     mark = {"input": digest.hexdigest(), "base_url": endpoint.base_url, "batch": batch}
     # A run of an earlier release has none.
-    return orjson.dumps(mark | ({} if endpoint.prices is None else {"prices": endpoint.prices})).decode()
+    return orjson.dumps(mark | _prices_of(endpoint)).decode()
+
+
+def _prices_of(endpoint: Endpoint) -> dict[str, str]:
+    """A table of one's own is told by what it holds: one that was changed is another."""
+    if endpoint.prices is None:
+        return {}
+    if endpoint.prices in (OPENAI_PRICES, NO_PRICES):
+        return {"prices": endpoint.prices}
+    return {"prices": sha256(Path(endpoint.prices).read_bytes()).hexdigest()}
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from lowtide.core.routes import OPENAI_PRICES
 from lowtide_local.demo.day import arrivals
 from lowtide_local.demo.moments import Moment, batches_befallen, storm
-from lowtide_local.demo.play import PROVIDER, START, Day, Watcher
+from lowtide_local.demo.play import START, Day, Watcher
 from lowtide_local.demo.weather import weather
 from lowtide_local.engine.metrics import RecordedMetrics
 from lowtide_local.report.run_report import Check
@@ -46,9 +45,7 @@ def play(template: Path, tasks: int, seed: int, out: Path, watch: Watcher) -> Da
         stack.settle()
         system, view = stack.system(), stack.view()
         billed = [BilledLine.of(each) for each in line.provider.billing()["data"]]
-        # The simulated provider bills as OpenAI does, and is not OpenAI.
-        priced = replace(system, routes=system.routes.at(PROVIDER, OPENAI_PRICES))
-        report = report_of(priced, cast("Any", view), TITLE, billed)
+        report = report_of(system, cast("Any", view), TITLE, billed)
         report = replace(report, checks=[*report.checks, *_checks(stack, line)])
         write_outputs(system, cast("Any", view), out, report)
         return Day(report, _moments(line, metrics, view))

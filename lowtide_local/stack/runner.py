@@ -40,7 +40,7 @@ from .view import Entry, StackView, entries_of
 
 REGION = "eu-central-1"
 STACK = "lowtide"
-DEFAULTS = {"Deployment": "lowtide-on-moto", "BaseUrl": "http://provider/v1"}
+DEFAULTS = {"Deployment": "lowtide-on-moto", "BaseUrl": "http://localhost/v1"}
 """Parameters unless others are given."""
 
 WORK_QUEUES = ("IntakeQueue", "CriticalQueue", "HighQueue", "NormalQueue", "LowQueue")

@@ -242,3 +242,17 @@ def test_an_answer_that_cannot_be_read_has_no_price_whatever_it_called(body):
 
 def test_a_chat_has_no_such_calls():
     assert charge(answer(output=[SEARCH])).cost_usd == listed()
+
+
+def test_a_fine_tuned_model_is_not_its_base():
+    found = charge(answer(model="gpt-4o-mini"), model="ft:gpt-4o-mini:acme::1")
+    assert (found.model, found.unpriced) == ("ft:gpt-4o-mini:acme::1", "no_model_price")
+
+
+def test_the_kinds_of_calls_that_a_record_keeps_are_few_and_short():
+    items = [called("x" * 100_000 + "_call"), called("Ä_call"), *(called(f"tool{number}_call") for number in range(99))]
+    found = tooled(responded(*items))
+    assert len(found.tool_calls) <= 17
+    assert max(len(kind) for kind in found.tool_calls) <= 64
+    assert sum(found.tool_calls.values()) == len(items)
+    assert found.unpriced == "tool_calls"

@@ -264,3 +264,27 @@ def test_prices_that_are_not_known_are_not_stale():
     source = sold("https://llm.example/v1").source
     assert source.document(TODAY + timedelta(days=400))["stale"] is False
     assert source.told(TODAY) == "none known for this provider"
+
+
+def test_a_deployments_address_is_the_one_whose_prices_hold():
+    routes = shipped_routes()
+    abroad = routes.reached_at("https://eu.api.openai.com/v1")
+    assert seller(abroad.providers["openai"], shipped_prices()).region == "eu"
+    assert (
+        seller(routes.reached_at("https://llm.example/v1").providers["openai"], shipped_prices()).source.table == "none"
+    )
+    assert routes.reached_at(None) is routes.reached_at("") is routes
+
+
+@pytest.mark.parametrize("path", ["a\0b", "/dev/zero", ".", "/dev/null"])
+def test_what_is_no_file_of_reasonable_length_is_told_in_a_line(path):
+    with pytest.raises(ConfigError, match=r"^price table [ -~]+: [ -~]+$"):
+        own_prices(path)
+
+
+@pytest.mark.parametrize("price", ["-5", "1e400", "NaN"])
+def test_a_price_below_nothing_or_beyond_reason_is_refused(tmp_path, price):
+    table = tmp_path / "prices.json"
+    table.write_text(shipped_prices().model_dump_json().replace('"input":"', f'"input":"{price}","was":"', 1))
+    with pytest.raises(ConfigError):
+        own_prices(str(table))

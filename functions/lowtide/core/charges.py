@@ -28,6 +28,7 @@ NOTHING_PRICED = PriceTable(generated_at=date.min, sources=(), models={})
 FRESH_FOR = timedelta(days=30)
 """OpenAI changed prices three times in four weeks of 2026."""
 _UNPRICED_TIERS = frozenset({"ultrafast"})
+_FINE_TUNED = "ft:"
 _OPENAI_HOST = "api.openai.com"
 
 
@@ -143,12 +144,13 @@ class Seller:
 
     def billed_model(self, body: Any, asked: str) -> str:
         """Return the model that is billed: the one that the answer names, where that has a price and is neither the
-        asked one nor another name of it. A snapshot with a price of its own is itself."""
+        asked one nor another name of it. A snapshot with a price of its own is itself; a fine-tuned model is not its
+        base."""
         named = body.get("model") if isinstance(body, dict) else None
         if not isinstance(named, str) or named == asked or not self.prices.knows(named):
             return asked
         if not self.prices.knows(asked):
-            return named if self.names_models else asked
+            return named if self.names_models and not asked.startswith(_FINE_TUNED) else asked
         if self.prices.family(named) == self.prices.family(asked) and not self.prices.has_own_price(named):
             return asked
         return named

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,15 +28,18 @@ MILLION = 6
 """Prices are per 10^6 tokens."""
 
 
+Price = Annotated[Usd, Field(ge=0, le=1_000_000)]
+
+
 class Rate(Value):
     """US dollars per million tokens. Without ``cached_input``, cached tokens cost what others do. ``cache_write`` and
     ``cache_write_12h``: of input that is written to the cache, for 30 minutes and for twelve hours."""
 
-    input: Usd
-    cached_input: Usd | None = None
-    cache_write: Usd | None = None
-    cache_write_12h: Usd | None = None
-    output: Usd = Decimal(0)
+    input: Price
+    cached_input: Price | None = None
+    cache_write: Price | None = None
+    cache_write_12h: Price | None = None
+    output: Price = Decimal(0)
 
     def of(self, usage: Usage) -> Decimal | None:
         """US dollars. None where tokens were written whose price is not known."""
@@ -94,7 +98,7 @@ class Source(Value):
 class ToolFee(Value):
     """US dollars for a call of a hosted tool beside its tokens. ``not_for``: models whose calls cost something else."""
 
-    usd: Usd
+    usd: Price
     not_for: tuple[str, ...] = ()
 
 
@@ -113,7 +117,7 @@ class PriceTable(Value):
     models: dict[str, tuple[Period, ...]]
     snapshots: tuple[str, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
-    regional: dict[str, Decimal] = Field(default_factory=dict)
+    regional: dict[str, Price] = Field(default_factory=dict)
     tool_fees: dict[str, ToolFee] = Field(default_factory=dict)
     shutdown_dates: dict[str, date] = Field(default_factory=dict)
     successors: dict[str, str] = Field(default_factory=dict)

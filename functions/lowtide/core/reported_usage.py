@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .records import Usage
@@ -26,6 +27,8 @@ _FREE_CALLS = frozenset(
 )
 """Items of a response that are run by the caller, or cost nothing but their tokens."""
 _WEB_SEARCH, _PREVIEW = "web_search_call", "web_search_preview_call"
+_KIND, _MOST_KINDS, _OTHER = re.compile(r"[a-z0-9_]{1,64}"), 16, "other_call"
+"""Kinds are the provider's words. What is no plain word, or one too many, is counted as another, which has no price."""
 _NO_SEARCH = frozenset({"open_page", "find_in_page", "find"})
 """Actions of a web search call that look at what a search has found. Only a search is billed. Source: the provider's
 guide to web search."""
@@ -75,6 +78,8 @@ def tool_calls(body: Any, endpoint: Endpoint) -> dict[str, int]:
         if not isinstance(kind, str) or not kind.endswith("_call") or kind in _FREE_CALLS or _costs_nothing(kind, item):
             continue
         name = _PREVIEW if kind == _WEB_SEARCH and _is_preview(body) else kind
+        if not _KIND.fullmatch(name) or (name not in counts and len(counts) >= _MOST_KINDS):
+            name = _OTHER
         counts[name] = counts.get(name, 0) + 1
     return counts
 

@@ -406,6 +406,14 @@ class Routes(Value):
         providers = {name: spec.model_copy(update=there) for name, spec in self.providers.items()}
         return self.model_copy(update={"providers": providers})
 
+    def reached_at(self, base_url: str | None) -> Routes:
+        """A copy in which the provider ``openai`` has this address; the routes themselves where it is None or ""."""
+        spec = self.providers.get(OPENAI_PRICES)
+        if not base_url or spec is None:
+            return self
+        there = spec.model_copy(update={"base_url": base_url})
+        return self.model_copy(update={"providers": {**self.providers, OPENAI_PRICES: there}})
+
     def without_reply_list(self) -> Routes:
         """A copy that takes any ``reply_to``: for a run that records it and delivers nothing."""
         return self.model_copy(update={"limits": self.limits.model_copy(update={"reply_to": None})})
