@@ -161,7 +161,7 @@ def test_a_guarded_system_numbers_every_port_and_leaves_the_rest_alone() -> None
         "events",
         "callbacks",
     )
-    inward = ("deployment", "routes", "prices", "clock", "metrics", "offload")
+    inward = ("deployment", "routes", "prices", "own_prices", "clock", "metrics", "offload")
     fields: dict[str, Any] = {name: Port() for name in (*outward, *inward)}
     named: dict[str, Any] = {
         "tiers": {tier: Port() for tier in Tier},
