@@ -79,7 +79,7 @@ class Share:
 class Estimate:
     by_lane_and_model: dict[tuple[Lane, str], Share] = field(default_factory=lambda: defaultdict(Share))
     warnings: dict[str, str] = field(default_factory=dict)
-    """Of models that are shut down soon, or were, by model."""
+    """What to say of models that are shut down soon, or were, by model."""
 
     def add(
         self, tasks: Iterable[AcceptedTask], routes: Routes, seller: Callable[[str], Seller], now: datetime

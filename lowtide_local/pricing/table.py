@@ -92,7 +92,7 @@ def _ends(listed: Mapping[str, Any], ends: Mapping[str, date]) -> dict[str, date
 
 
 def _successors(listed: Mapping[str, Any], ends: Mapping[str, date], named: Mapping[str, str]) -> dict[str, str]:
-    """Of the catalogue's models that end: the successor that the catalogue names or, without one, the source's."""
+    """Return the successors of the catalogue's models that end: the catalogue's own or, without one, the source's."""
     found = {name: str(entry.get("successor") or named.get(name)) for name, entry in listed.items() if name in ends}
     return {name: successor for name, successor in found.items() if successor in listed}
 

@@ -36,7 +36,7 @@ from .roles import Roles, roles_in
 from .sources import EventSource, Schedule
 from .strict_sqs import strict_sqs
 from .template import Template, load, transform
-from .view import Entry, StackView, entries_of
+from .view import StackView
 
 REGION = "eu-central-1"
 STACK = "lowtide"
@@ -102,8 +102,6 @@ class Stack:
                 self._sources.append(EventSource(function, source, self.queues[source.queue], REGION))
             self._sources += [Schedule(function, period, hands, REGION) for period in function.schedules_s]
         self._under_way: list[tuple[Invocation, Ended]] = []
-        self._busy: frozenset[Entry] = frozenset()
-        """What the index of active rows held when the ports last said that one of them is active."""
         self._containers: dict[str, list[Container]] = {name: [] for name in template.functions}
 
     @property
@@ -171,14 +169,8 @@ class Stack:
     def quiet(self) -> bool:
         if self._under_way or any(self.queues[name].depth for name in WORK_QUEUES):
             return False
-        entries = entries_of(self.physical["Table"], REGION, kinds=("part", "batch"))
-        if not entries:
-            return True
-        if entries != self._busy:
-            system = self.system()
-            quiet = not system.parts.active() and not system.batches.active()
-            self._busy = frozenset() if quiet else entries
-        return not self._busy
+        system = self.system()
+        return not system.parts.active() and not system.batches.active()
 
     def close(self) -> None:
         """Kills what is under way."""

@@ -6,20 +6,14 @@ It scans the whole table, which nobody may on AWS: for moto only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import boto3
-from moto.dynamodb.models import dynamodb_backends
 
 from lowtide.core.batches import BatchRow
 from lowtide.core.tasks import TaskRow
 from lowtide.ports import Ledger
-
-from .delivery import ACCOUNT
-
-Entry = tuple[str, str]
-"""An active row as the table holds it: its partition key and its revision."""
 
 R = TypeVar("R", TaskRow, BatchRow)
 
@@ -58,17 +52,6 @@ class StackView:
         self.batches = ScannedRows(sorted(batches, key=lambda row: (row.created_at, row.batch_id)))
         self.ledger = ledger
         self.meta = NoMeta()
-
-
-def entries_of(table: str, region: str, kinds: Collection[str]) -> frozenset[Entry]:
-    """Return the entries of these kinds in the index of active rows. This reads moto's own table, because it is asked
-    after every step of a stack: as a call of DynamoDB it would cost a fifth of a day on moto."""
-    attributes = (item.attrs for item in dynamodb_backends[ACCOUNT][region].tables[table].all_items())
-    return frozenset(
-        (each["pk"].value, each["rev"].value)
-        for each in attributes
-        if "active_kind" in each and each["active_kind"].value in kinds
-    )
 
 
 def _bodies(items: Sequence[Any], prefix: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whose prices a receipt uses: said on it, in the summary and in the report, and decided by the endpoint's host."""
+"""The prices that a receipt uses: said on it, in the summary and in the report, and decided by the endpoint's host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose prices a provider's answers are charged at: by its host, or as the deployment says."""
+"""The prices that a provider's answers are charged at: by its host, or as the deployment says."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Seller:
 
     @property
     def source(self) -> PriceSource:
-        """Whose prices these are."""
+        """Where these prices come from."""
         known = self.table != NO_PRICES and bool(self.prices.models)
         return PriceSource(
             table=self.table,

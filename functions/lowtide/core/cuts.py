@@ -47,7 +47,7 @@ TOO_MANY = 2
 """429s beyond the stray ones that cut the rate, and three standard deviations of the stray ones."""
 
 KEPT = 0.97
-"""Of what passed is the rate after the first cut from a guess."""
+"""Share of what passed that is the rate after the first cut from a guess."""
 DEEPEST_CUT = 0.7
 """From a rate that is more than a guess, or that routes or headers vouch for. It may have been good a moment ago."""
 GUESS_DOUBLES_S = 4.0
@@ -61,10 +61,10 @@ FEWEST_BEFORE_CUT = 20
 FEWEST_ON_TRIAL = 12
 """Calls on the way back from a pause before a trial's rate is cut again: two in three are refused by chance, too."""
 MOST_ENDED = 0.5
-"""Of a trial's calls have to have ended before its 429s are taken for stray ones."""
+"""Share of a trial's calls that must have ended before its 429s are taken for stray ones."""
 BACK_UP, HALF_WAY = 0.25, 0.5
-"""Of the climb back to the rate before a cut, where a trial waits for its end: beyond it a limit may be met again, so a
-429 need not be stray."""
+"""Shares of the climb back at which a trial waits for its end. Higher up a limit may be met again, so a 429 need not be
+stray."""
 LONGEST_TRIAL = 2.0
 """Times the climb back. What is likelier then is believed."""
 ALIKE = 0.75
@@ -72,7 +72,7 @@ ALIKE = 0.75
 LUCK, SUSPECT = 0.75, 0.45
 """So many standard deviations fewer is no luck. Where more calls than that are refused, ALIKE is not waited for."""
 DEEP_ENOUGH = 0.1
-"""Of the rate that met the first 429s: if a share has not fallen to nothing here, it is stray."""
+"""Part of the rate that met the first 429s. A share that has not fallen to nothing there is stray."""
 MOST_STRAY, LEAST_STRAY = 0.6, 0.02
 """With more 429s than that, slower is right, whatever they come from; fewer are not worth a trial."""
 TRIED_AGAIN_S, TRIED_AGAIN_CALLS = 30.0, 200
@@ -278,7 +278,7 @@ def _paused(row: PaceRow, refused: Sequence[CallEnd], ceiling: Ceiling, now: dat
         wait_s = backoff_s(row.pauses + 1, base_s=PAUSE_BASE_S, cap_s=PAUSE_CAP_S, seed=row.key)
     until = now + timedelta(seconds=wait_s)
     if row.peak is None and row.answered_at is None:
-        # A guess that nobody's answer speaks for does not grow through pauses.
+        # A guess that no answer supports does not grow through pauses.
         start = max(FIRST_PER_MINUTE, min(allowed(row, ceiling, now), _called(row, now)))
         row = row.model_copy(update={"start": start, "started_at": until})
     cut_at = row.cut_at

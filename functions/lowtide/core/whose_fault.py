@@ -37,10 +37,11 @@ _UNNAMED_STATUSES = frozenset({403, 404, 405, 407, 410, 412, 451})
 _NOW_STATUSES = frozenset({408, 409, 423, 425, 429, 498})
 _CAPACITY_EXCEEDED = 498
 """Groq's status for flex without capacity. Source: its guide to flex processing."""
-_NO_CAPACITY = re.compile(r"^(flex_)?(resource|capacity)_(unavailable|exceeded|exhausted|insufficient)$|^no_capacity$")
+_LACKING = r"^(flex_)?(resource|capacity)_(unavailable|exceeded|exhausted|insufficient)$"
+_NO_CAPACITY = re.compile(_LACKING + r"|^no_capacity$")
 _NOW_WORDS = re.compile(
-    r"^slow_down$|^(flex_)?(resource|capacity)_(exhausted|unavailable|exceeded|insufficient)$|rate_?limit|too_many_(requests|tokens)|throttl"
-    r"|^request(s)?_limit_(exceeded|reached)$|concurren\w*_(limit|exceeded)|^(active_)?batch(es)?_limit_(exceeded|reached)$|_per_(second|minute|hour|day)(_|$)"
+    rf"{_LACKING}|^slow_down$|rate_?limit|too_many_(requests|tokens)|throttl|^request(s)?_limit_(exceeded|reached)$"
+    r"|concurren\w*_(limit|exceeded)|^(active_)?batch(es)?_limit_(exceeded|reached)$|_per_(second|minute|hour|day)(_|$)"
 )
 _PROVIDER_WORDS = re.compile(
     r"^(server|internal|service_(?!tier)|system_error|http_5|timeout|overloaded|upstream|backend|bad_gateway|gateway)"
